@@ -1,0 +1,247 @@
+//! The configuration as the program uses it: every value valid, every path absolute.
+//!
+//! `file` holds the shapes of the TOML, `compile` turns them into these values or into all the
+//! problems at once, `diff` tells what a new configuration means for a running role.
+
+use std::{
+    fmt,
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
+    path::PathBuf,
+    time::Duration,
+};
+
+use url::Url;
+
+/// A valid configuration. A role whose table is absent is `None` and does not run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// The file it was read from, absolute; `None` for one made in the program (the demo's).
+    pub file: Option<PathBuf>,
+    /// Where state lives (the lease database).
+    pub state_dir: PathBuf,
+    /// `[supervisor]`
+    pub supervisor: Supervisor,
+    /// `[http]`
+    pub http: Option<Http>,
+    /// `[dhcp]`
+    pub dhcp: Option<Dhcp>,
+    /// `[dns]`
+    pub dns: Option<Dns>,
+    /// `[rudp]`
+    pub rudp: Option<Rudp>,
+    /// `[scrap]`
+    pub scrap: Option<Scrap>,
+    /// `[origin]`
+    pub origin: Option<Origin>,
+}
+
+/// When a component that keeps failing is given up, and the process with it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Supervisor {
+    /// Restarts of one component allowed within `within`. Default 10.
+    pub max_restarts: u32,
+    /// The sliding window. Default 30 s.
+    pub within: Duration,
+}
+
+/// The HTTP endpoints: metrics, health, admin.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Http {
+    /// Default 127.0.0.1:9167.
+    pub listen: SocketAddr,
+    /// Whether `POST /api/v1/components/NAME/crash` works. Default false.
+    pub fault_injection: bool,
+}
+
+/// The DHCP server.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Dhcp {
+    /// Where it is heard.
+    pub listen: DhcpListen,
+    /// The subnets it serves; no two overlap.
+    pub subnets: Vec<Subnet>,
+}
+
+/// How the DHCP server hears its clients.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DhcpListen {
+    /// `listen = [...]`: plain UDP sockets; replies go to the sender's address and port.
+    Addresses(Vec<SocketAddrV4>),
+    /// `interfaces = [...]`: port 67 of these interfaces; replies go where RFC 2131 section 4.1
+    /// says.
+    Interfaces(Vec<String>),
+}
+
+/// `[[dhcp.subnet]]`: one subnet and what its clients are told.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Subnet {
+    /// The subnet, host bits zero.
+    pub network: Ipv4Network,
+    /// Ranges to lease from: inside the subnet, sorted, no two overlap.
+    pub pools: Vec<AddressRange>,
+    /// Option 3.
+    pub routers: Vec<Ipv4Addr>,
+    /// Option 6.
+    pub name_servers: Vec<Ipv4Addr>,
+    /// Option 15.
+    pub domain: Option<String>,
+    /// Option 51. At least a second, at most 2^32-2 s.
+    pub lease_time: Duration,
+    /// Addresses held for one client each: inside the subnet, inside or outside of the pools, no
+    /// MAC and no address twice.
+    pub reservations: Vec<Reservation>,
+}
+
+/// `[[dhcp.subnet.reservation]]`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reservation {
+    /// The client's hardware address.
+    pub mac: MacAddress,
+    /// Its address.
+    pub address: Ipv4Addr,
+}
+
+/// An Ethernet hardware address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct MacAddress(pub [u8; 6]);
+
+impl fmt::Display for MacAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}
+
+/// An IPv4 network in CIDR notation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Ipv4Network {
+    /// The network address, host bits zero.
+    pub address: Ipv4Addr,
+    /// 0 to 32.
+    pub prefix_len: u8,
+}
+
+impl Ipv4Network {
+    /// The netmask (option 1).
+    pub fn mask(&self) -> Ipv4Addr {
+        Ipv4Addr::from_bits(
+            u32::MAX
+                .checked_shl(32 - u32::from(self.prefix_len))
+                .unwrap_or(0),
+        )
+    }
+
+    /// Whether `address` lies in the network.
+    pub fn contains(&self, address: Ipv4Addr) -> bool {
+        address.to_bits() & self.mask().to_bits() == self.address.to_bits()
+    }
+
+    /// The network's broadcast address (option 28).
+    pub fn broadcast(&self) -> Ipv4Addr {
+        Ipv4Addr::from_bits(self.address.to_bits() | !self.mask().to_bits())
+    }
+}
+
+impl fmt::Display for Ipv4Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.prefix_len)
+    }
+}
+
+/// Addresses from `first` to `last`, both included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct AddressRange {
+    /// The lowest address.
+    pub first: Ipv4Addr,
+    /// The highest address, not below `first`.
+    pub last: Ipv4Addr,
+}
+
+impl AddressRange {
+    /// How many addresses it holds.
+    pub fn len(&self) -> u64 {
+        u64::from(self.last.to_bits()) - u64::from(self.first.to_bits()) + 1
+    }
+
+    /// Always false: a range holds at least one address.
+    pub fn is_empty(&self) -> bool {
+        false
+    }
+
+    /// Whether `address` lies in the range.
+    pub fn contains(&self, address: Ipv4Addr) -> bool {
+        (self.first..=self.last).contains(&address)
+    }
+}
+
+impl fmt::Display for AddressRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.first, self.last)
+    }
+}
+
+/// The DNS server.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Dns {
+    /// UDP and TCP on each.
+    pub listen: Vec<SocketAddr>,
+    /// The zones it is authoritative for, no name twice.
+    pub zones: Vec<Zone>,
+}
+
+/// `[[dns.zone]]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Zone {
+    /// The zone's apex, absolute (with the final dot), lower case.
+    pub name: String,
+    /// Its RFC 1035 zone file.
+    pub file: PathBuf,
+}
+
+/// The reliable-UDP proxy.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rudp {
+    /// Default 127.0.0.10:49152.
+    pub listen: SocketAddr,
+    /// Signals the server holds unanswered for one client before it says SIGNFULL; also how far
+    /// ahead of the expected id a signal may be. 2 to 1024, default 64.
+    pub max_window: u32,
+    /// A session that hears nothing for so long ends. Default 60 s.
+    pub idle_timeout: Duration,
+    /// Sessions at once; one more is refused by silence and counted. Default 4096.
+    pub max_sessions: usize,
+    /// Whom SIGNGET asks: `[scrap].listen` unless `scraper` names another.
+    pub scraper: Option<SocketAddr>,
+}
+
+/// The scraper.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Scrap {
+    /// Default 127.0.0.5:49153.
+    pub listen: SocketAddr,
+    /// The download page.
+    pub origin: Url,
+    /// How long a page without `Cache-Control: max-age` is held fresh. Default 30 s.
+    pub refresh: Duration,
+    /// TCP peers at once. Default 256.
+    pub max_peers: usize,
+}
+
+/// The built-in origin.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Origin {
+    /// Default 127.0.0.1:8080.
+    pub listen: SocketAddr,
+    /// What it offers.
+    pub files: OriginFiles,
+}
+
+/// What the built-in origin offers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OriginFiles {
+    /// `files = "folder"`: the regular files of a folder.
+    Folder(PathBuf),
+    /// `samples = [...]`, or neither key: files made up as they are read, in this order. Each name
+    /// is a kind and, for zip, a size: `50MB.zip`, `image-site.png`, `task2.pdf`.
+    Samples(Vec<String>),
+}

@@ -1,0 +1,11 @@
+//! System calls only: nothing here knows a protocol.
+
+mod driver;
+mod http;
+mod sockets;
+mod udp;
+
+pub use driver::{Driver, drive};
+pub use http::{Ends, HttpLimits, serve_http};
+pub use sockets::Sockets;
+pub use udp::{Datagram, ReceiveBatch, UdpSocket};

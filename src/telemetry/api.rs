@@ -1,0 +1,69 @@
+//! What the HTTP API asks the roles, and what they answer.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use actix::Message;
+use serde::{Deserialize, Serialize};
+
+/// Asks the DHCP server for its leases.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "Vec<Lease>")]
+pub struct ListLeases;
+
+/// One address as the DHCP server sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lease {
+    /// The leased address.
+    pub address: Ipv4Addr,
+    /// The client's hardware address, `02:00:00:00:00:07`.
+    pub hardware_address: String,
+    /// The client identifier (option 61) in hexadecimal, if it sent one.
+    pub client_id: Option<String>,
+    /// The host name (option 12), if it sent one.
+    pub hostname: Option<String>,
+    /// `offered`, `bound`, `released`, `expired` or `declined`.
+    pub state: String,
+    /// The subnet, `127.20.30.0/24`.
+    pub subnet: String,
+    /// When it ends, seconds since 1970.
+    pub expires_unix: u64,
+    /// Whether the address is reserved for this client.
+    pub reserved: bool,
+}
+
+/// Asks the RUDP endpoint for its sessions.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "Vec<Session>")]
+pub struct ListSessions;
+
+/// One RUDP session.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Session {
+    /// The client's address and port.
+    pub client: SocketAddr,
+    /// The name it gave with SIGNEW.
+    pub name: String,
+    /// The next id the server expects.
+    pub expected_id: u64,
+    /// The congestion window of the signals, in signals.
+    pub window: u32,
+    /// Its limit.
+    pub max_window: u32,
+    /// Numbered signals received since SIGNEW.
+    pub received: u64,
+    /// Gaps seen in the numbers.
+    pub lost: u64,
+    /// Early signals kept until the gap before them is filled.
+    pub early: usize,
+    /// Signals that came again after they had been answered.
+    pub repeated: u64,
+    /// Seconds since SIGNEW.
+    pub connected_seconds: f64,
+    /// Seconds since its last signal.
+    pub idle_seconds: f64,
+}
+
+/// Makes one session fail, as [`crate::role::Crash`] does a role. Answers whether there is one.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "bool")]
+pub struct CrashSession(pub SocketAddr);

@@ -1,0 +1,387 @@
+use prometheus::{
+    Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Opts, Registry, TextEncoder,
+};
+
+/// Every metric of the program, by name, once.
+///
+/// Label values that are known beforehand are exported as zero from the start. On a hot path take a
+/// counter out of its vector once (`with_label_values`) and keep it.
+pub struct Metrics {
+    registry: Registry,
+    /// `labnet_component_up{component}`: 1 while the component runs.
+    pub component_up: IntGaugeVec,
+    /// `labnet_component_restarts_total{component,reason}`: reasons `panic`, `failure`.
+    pub component_restarts: IntCounterVec,
+    /// `labnet_config_last_reload_successful`
+    pub config_last_reload_successful: IntGauge,
+    /// `labnet_config_last_reload_success_timestamp_seconds`
+    pub config_last_reload_success_timestamp: Gauge,
+    /// `labnet_config_reload_failures_total`
+    pub config_reload_failures: IntCounter,
+    /// `labnet_config_generation`
+    pub config_generation: IntGauge,
+    /// `labnet_dhcp_messages_total{direction,type}`: direction `received` or `sent`, type `discover`,
+    /// `offer`, ...
+    pub dhcp_messages: IntCounterVec,
+    /// `labnet_dhcp_dropped_total{reason}`
+    pub dhcp_dropped: IntCounterVec,
+    /// `labnet_dhcp_leases{subnet,state}`
+    pub dhcp_leases: IntGaugeVec,
+    /// `labnet_dhcp_pool_addresses{subnet}`
+    pub dhcp_pool_addresses: IntGaugeVec,
+    /// `labnet_dns_queries_total{transport,type}`: transport `udp` or `tcp`; rare types are `other`.
+    pub dns_queries: IntCounterVec,
+    /// `labnet_dns_responses_total{rcode}`
+    pub dns_responses: IntCounterVec,
+    /// `labnet_dns_dropped_total{reason}`
+    pub dns_dropped: IntCounterVec,
+    /// `labnet_dns_truncated_total`: UDP answers sent with TC.
+    pub dns_truncated: IntCounter,
+    /// `labnet_dns_tcp_connections`
+    pub dns_tcp_connections: IntGauge,
+    /// `labnet_dns_zone_records{zone}`
+    pub dns_zone_records: IntGaugeVec,
+    /// `labnet_rudp_sessions`: open now.
+    pub rudp_sessions: IntGauge,
+    /// `labnet_rudp_sessions_total`: ever opened.
+    pub rudp_sessions_opened: IntCounter,
+    /// `labnet_rudp_sessions_ended_total{reason}`: `end`, `idle`, `crash`, `replaced`, `shutdown`.
+    pub rudp_sessions_ended: IntCounterVec,
+    /// `labnet_rudp_signals_total{direction,type}`: direction `received` or `sent`, type `signew`,
+    /// `signack`, `signecho`, ...
+    pub rudp_signals: IntCounterVec,
+    /// `labnet_rudp_packets_total{direction}`: datagrams `received` and `sent`.
+    pub rudp_packets: IntCounterVec,
+    /// `labnet_rudp_lost_total{reason}`: `gap` (an id that was missing when a later one came),
+    /// `mailbox` (a session too busy to take it), `send` (the kernel's queue was full).
+    pub rudp_lost: IntCounterVec,
+    /// `labnet_rudp_retransmitted_total`: signals that came again with an id already answered.
+    pub rudp_retransmitted: IntCounter,
+    /// `labnet_rudp_dropped_total{reason}`: datagrams that are no valid signal, by reason.
+    pub rudp_dropped: IntCounterVec,
+    /// `labnet_rudp_window_signals`: the congestion window at each answer, in signals.
+    pub rudp_window: Histogram,
+    /// `labnet_rudp_session_window{client}`: one series a named client, capped, removed at its end.
+    pub rudp_session_window: IntGaugeVec,
+    /// `labnet_scrap_files`: files in the catalog.
+    pub scrap_files: IntGauge,
+    /// `labnet_scrap_fetches_total{result}`: `ok`, `not_modified`, `error`.
+    pub scrap_fetches: IntCounterVec,
+    /// `labnet_scrap_last_success_timestamp_seconds`
+    pub scrap_last_success_timestamp: Gauge,
+    /// `labnet_scrap_requests_total{type}`: `signget`, `signurl`, `invalid`, `timeout`, `refused`.
+    pub scrap_requests: IntCounterVec,
+    /// `labnet_origin_requests_total{code}`
+    pub origin_requests: IntCounterVec,
+    /// `labnet_origin_sent_bytes_total`: bytes of file bodies.
+    pub origin_sent_bytes: IntCounter,
+    /// `labnet_http_requests_total{code}`
+    pub http_requests: IntCounterVec,
+    /// `labnet_build_info{version}`
+    pub build_info: GaugeVec,
+}
+
+/// DHCP's message types as metric labels (RFC 2132 section 9.6).
+const DHCP_RECEIVED: [&str; 5] = ["discover", "request", "decline", "release", "inform"];
+const DHCP_SENT: [&str; 3] = ["offer", "ack", "nak"];
+const DNS_TYPES: [&str; 9] = [
+    "a", "aaaa", "cname", "mx", "ns", "ptr", "soa", "txt", "other",
+];
+const DNS_RCODES: [&str; 6] = [
+    "noerror", "formerr", "servfail", "nxdomain", "notimp", "refused",
+];
+const SIGNALS_RECEIVED: [&str; 5] = ["signew", "signecho", "signstat", "signget", "signend"];
+const SIGNALS_SENT: [&str; 7] = [
+    "signack",
+    "echoreply",
+    "statreply",
+    "ackget",
+    "ackend",
+    "signlost",
+    "signfull",
+];
+
+impl Metrics {
+    /// Registers everything in a registry of its own: two labs in one process share nothing.
+    pub fn new() -> Self {
+        let metrics = Register(Registry::new());
+        let dhcp_messages = metrics.counters(
+            "labnet_dhcp_messages_total",
+            "DHCP messages by direction and type",
+            &["direction", "type"],
+        );
+        zero(&dhcp_messages, "received", &DHCP_RECEIVED);
+        zero(&dhcp_messages, "sent", &DHCP_SENT);
+        let dns_queries = metrics.counters(
+            "labnet_dns_queries_total",
+            "DNS queries by transport and type",
+            &["transport", "type"],
+        );
+        zero(&dns_queries, "udp", &DNS_TYPES);
+        zero(&dns_queries, "tcp", &DNS_TYPES);
+        let rudp_signals = metrics.counters(
+            "labnet_rudp_signals_total",
+            "RUDP signals by direction and type",
+            &["direction", "type"],
+        );
+        zero(&rudp_signals, "received", &SIGNALS_RECEIVED);
+        zero(&rudp_signals, "sent", &SIGNALS_SENT);
+        let this = Self {
+            component_up: metrics.gauges(
+                "labnet_component_up",
+                "1 while the component runs",
+                &["component"],
+            ),
+            component_restarts: metrics.counters(
+                "labnet_component_restarts_total",
+                "Restarts of a component by reason",
+                &["component", "reason"],
+            ),
+            config_last_reload_successful: metrics.gauge(
+                "labnet_config_last_reload_successful",
+                "1 if the last reload of the configuration succeeded",
+            ),
+            config_last_reload_success_timestamp: metrics.float(
+                "labnet_config_last_reload_success_timestamp_seconds",
+                "When the running configuration was loaded",
+            ),
+            config_reload_failures: metrics.counter(
+                "labnet_config_reload_failures_total",
+                "Reloads that were refused",
+            ),
+            config_generation: metrics.gauge(
+                "labnet_config_generation",
+                "Number of the running configuration, 1 at the start",
+            ),
+            dhcp_messages,
+            dhcp_dropped: metrics.counters_of(
+                "labnet_dhcp_dropped_total",
+                "DHCP packets that got no answer, by reason",
+                "reason",
+                &[
+                    "malformed",
+                    "no_subnet",
+                    "not_for_us",
+                    "no_address",
+                    "store",
+                    "unknown_client",
+                ],
+            ),
+            dhcp_leases: metrics.gauges(
+                "labnet_dhcp_leases",
+                "Addresses by subnet and state",
+                &["subnet", "state"],
+            ),
+            dhcp_pool_addresses: metrics.gauges(
+                "labnet_dhcp_pool_addresses",
+                "Addresses that the pools hold",
+                &["subnet"],
+            ),
+            dns_queries,
+            dns_responses: metrics.counters_of(
+                "labnet_dns_responses_total",
+                "DNS answers by rcode",
+                "rcode",
+                &DNS_RCODES,
+            ),
+            dns_dropped: metrics.counters_of(
+                "labnet_dns_dropped_total",
+                "DNS messages that got no answer, by reason",
+                "reason",
+                &["short", "response", "port_zero", "tcp_full", "tcp_timeout"],
+            ),
+            dns_truncated: metrics.counter(
+                "labnet_dns_truncated_total",
+                "DNS answers over UDP that did not fit and were sent with TC",
+            ),
+            dns_tcp_connections: metrics
+                .gauge("labnet_dns_tcp_connections", "DNS connections over TCP"),
+            dns_zone_records: metrics.gauges(
+                "labnet_dns_zone_records",
+                "Resource records by zone",
+                &["zone"],
+            ),
+            rudp_sessions: metrics.gauge("labnet_rudp_sessions", "RUDP sessions open now"),
+            rudp_sessions_opened: metrics
+                .counter("labnet_rudp_sessions_total", "RUDP sessions ever opened"),
+            rudp_sessions_ended: metrics.counters_of(
+                "labnet_rudp_sessions_ended_total",
+                "RUDP sessions ended, by reason",
+                "reason",
+                &["end", "idle", "crash", "replaced", "shutdown"],
+            ),
+            rudp_signals,
+            rudp_packets: metrics.counters_of(
+                "labnet_rudp_packets_total",
+                "RUDP datagrams by direction",
+                "direction",
+                &["received", "sent"],
+            ),
+            rudp_lost: metrics.counters_of(
+                "labnet_rudp_lost_total",
+                "RUDP signals lost, by reason",
+                "reason",
+                &["gap", "mailbox", "send"],
+            ),
+            rudp_retransmitted: metrics.counter(
+                "labnet_rudp_retransmitted_total",
+                "RUDP signals that came again",
+            ),
+            rudp_dropped: metrics.counters_of(
+                "labnet_rudp_dropped_total",
+                "RUDP datagrams that got no answer, by reason",
+                "reason",
+                &["malformed", "binary", "no_session", "sessions_full"],
+            ),
+            rudp_window: metrics.histogram(
+                "labnet_rudp_window_signals",
+                "Congestion window at each answer, in signals",
+                &[
+                    1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0, 48.0, 64.0, 128.0, 256.0,
+                ],
+            ),
+            rudp_session_window: metrics.gauges(
+                "labnet_rudp_session_window",
+                "Congestion window of a client's session, in signals",
+                &["client"],
+            ),
+            scrap_files: metrics.gauge("labnet_scrap_files", "Files in the scraper's catalog"),
+            scrap_fetches: metrics.counters_of(
+                "labnet_scrap_fetches_total",
+                "Fetches of the index page by result",
+                "result",
+                &["ok", "not_modified", "error"],
+            ),
+            scrap_last_success_timestamp: metrics.float(
+                "labnet_scrap_last_success_timestamp_seconds",
+                "When the index page was last fetched or confirmed",
+            ),
+            scrap_requests: metrics.counters_of(
+                "labnet_scrap_requests_total",
+                "Requests of the proxy by type",
+                "type",
+                &["signget", "signurl", "invalid", "timeout", "refused"],
+            ),
+            origin_requests: metrics.counters_of(
+                "labnet_origin_requests_total",
+                "HTTP requests to the built-in origin by status code",
+                "code",
+                &["200", "206", "304", "404", "416"],
+            ),
+            origin_sent_bytes: metrics.counter(
+                "labnet_origin_sent_bytes_total",
+                "Bytes of files that the built-in origin sent",
+            ),
+            http_requests: metrics.counters_of(
+                "labnet_http_requests_total",
+                "HTTP requests to the admin endpoints by status code",
+                "code",
+                &["200", "400", "403", "404"],
+            ),
+            build_info: metrics.floats("labnet_build_info", "The running version", &["version"]),
+            registry: metrics.0,
+        };
+        this.build_info
+            .with_label_values(&[env!("CARGO_PKG_VERSION")])
+            .set(1.0);
+        #[cfg(target_os = "linux")]
+        this.registry
+            .register(Box::new(
+                prometheus::process_collector::ProcessCollector::for_self(),
+            ))
+            .unwrap_or_else(|error| tracing::warn!(%error, "no process metrics"));
+        this
+    }
+
+    /// The text exposition format, for `GET /metrics`.
+    pub fn render(&self) -> String {
+        // Encoding fails only for metrics without a name or a value; all have both.
+        TextEncoder::new()
+            .encode_to_string(&self.registry.gather())
+            .unwrap_or_default()
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn zero(counters: &IntCounterVec, first: &str, values: &[&str]) {
+    for value in values {
+        counters.with_label_values(&[first, value]);
+    }
+}
+
+/// Makes metrics and registers them. Every name and label below is a literal of this file, valid
+/// and used once: the test beside it makes them all, so none of these can fail at run time.
+struct Register(Registry);
+
+#[allow(clippy::expect_used)]
+impl Register {
+    fn add<M: prometheus::core::Collector + Clone + 'static>(
+        &self,
+        metric: prometheus::Result<M>,
+    ) -> M {
+        let metric = metric.expect("literal name and labels, see Register");
+        self.0
+            .register(Box::new(metric.clone()))
+            .expect("registered once, see Register");
+        metric
+    }
+
+    fn counter(&self, name: &str, help: &str) -> IntCounter {
+        self.add(IntCounter::new(name, help))
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> IntGauge {
+        self.add(IntGauge::new(name, help))
+    }
+
+    fn float(&self, name: &str, help: &str) -> Gauge {
+        self.add(Gauge::new(name, help))
+    }
+
+    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+        self.add(IntCounterVec::new(Opts::new(name, help), labels))
+    }
+
+    fn counters_of(&self, name: &str, help: &str, label: &str, values: &[&str]) -> IntCounterVec {
+        let counters = self.counters(name, help, &[label]);
+        for value in values {
+            counters.with_label_values(&[value]);
+        }
+        counters
+    }
+
+    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
+        self.add(IntGaugeVec::new(Opts::new(name, help), labels))
+    }
+
+    fn floats(&self, name: &str, help: &str, labels: &[&str]) -> GaugeVec {
+        self.add(GaugeVec::new(Opts::new(name, help), labels))
+    }
+
+    fn histogram(&self, name: &str, help: &str, buckets: &[f64]) -> Histogram {
+        self.add(Histogram::with_opts(
+            HistogramOpts::new(name, help).buckets(buckets.to_vec()),
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_metric_registers_and_known_labels_start_at_zero() {
+        let text = Metrics::new().render();
+        assert!(
+            text.contains("labnet_dhcp_messages_total{direction=\"received\",type=\"discover\"} 0")
+        );
+        assert!(text.contains("labnet_rudp_lost_total{reason=\"gap\"} 0"));
+        assert!(text.contains("labnet_rudp_sessions 0"));
+    }
+}
