@@ -1,5 +1,7 @@
 //! Holds the arrows of `src/lib.rs`: which folder may name which, and what a core may not touch.
 
+#![allow(clippy::expect_used, clippy::unwrap_used)]
+
 use std::{
     collections::BTreeSet,
     fs,

@@ -1,5 +1,7 @@
 //! The tree from outside: crashes by fault injection, reload, shutdown.
 
+#![allow(clippy::expect_used, clippy::unwrap_used)]
+
 mod support;
 
 use std::fs;

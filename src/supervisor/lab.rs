@@ -200,12 +200,10 @@ impl Tree {
         };
         for slot in &mut self.0 {
             match slot.prepare(config, resources) {
-                Ok(action) => prepared
-                    .changes
-                    .extend(action.as_str().map(|action| Change {
-                        component: slot.name().to_owned(),
-                        action: action.to_owned(),
-                    })),
+                Ok(action) => prepared.changes.extend(action.map(|action| Change {
+                    component: slot.name().to_owned(),
+                    action: action.to_owned(),
+                })),
                 Err(error) => prepared.errors.push(error),
             }
         }

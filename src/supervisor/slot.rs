@@ -17,24 +17,23 @@ use crate::{
 
 pub(super) type Pending = Pin<Box<dyn Future<Output = ()>>>;
 
-/// What a configuration means for a role.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Action {
+/// What a configuration means for a role, with all that it needs at hand.
+enum Prepared<R: Role> {
     Keep,
-    Start,
-    Change,
+    Start(R::Config, R::Kept),
+    Change(R::Config, R::Kept),
     Stop,
     /// It neither runs nor shall.
     Absent,
 }
 
-impl Action {
+impl<R: Role> Prepared<R> {
     /// The word for it in the answer to a reload; none for a role that isn't there.
-    pub(super) fn as_str(self) -> Option<&'static str> {
+    fn as_str(&self) -> Option<&'static str> {
         match self {
             Self::Keep => Some("kept"),
-            Self::Start => Some("started"),
-            Self::Change => Some("changed"),
+            Self::Start(..) => Some("started"),
+            Self::Change(..) => Some("changed"),
             Self::Stop => Some("stopped"),
             Self::Absent => None,
         }
@@ -44,8 +43,13 @@ impl Action {
 /// A slot without its role's type.
 pub(super) trait Slot {
     fn name(&self) -> &'static str;
-    /// Does all that can fail. Nothing has changed for the running role when it returns.
-    fn prepare(&mut self, config: &Config, resources: &Resources) -> Result<Action, PrepareError>;
+    /// Does all that can fail, and tells in a word what the configuration means for the role
+    /// (nothing for one that isn't there). Nothing has changed for a running one when it returns.
+    fn prepare(
+        &mut self,
+        config: &Config,
+        resources: &Resources,
+    ) -> Result<Option<&'static str>, PrepareError>;
     /// Forgets what was prepared.
     fn discard(&mut self);
     /// Carries out what was prepared. The future ends when a stopped role is gone.
@@ -66,7 +70,7 @@ pub(super) struct RoleSlot<R: Role> {
     /// Tells the roster whom to ask, beyond what all roles answer.
     introduce: fn(&Roster, Option<&Addr<R>>),
     running: Option<(R::Config, Child<R>)>,
-    prepared: Option<(Action, Option<(R::Config, R::Kept)>)>,
+    prepared: Option<Prepared<R>>,
 }
 
 impl<R: Role> RoleSlot<R> {
@@ -88,26 +92,29 @@ impl<R: Role> Slot for RoleSlot<R> {
         R::NAME
     }
 
-    fn prepare(&mut self, config: &Config, resources: &Resources) -> Result<Action, PrepareError> {
-        let running = self.running.as_ref();
-        let prepared = match ((self.table)(config), running) {
-            (None, None) => (Action::Absent, None),
-            (None, Some(_)) => (Action::Stop, None),
+    fn prepare(
+        &mut self,
+        config: &Config,
+        resources: &Resources,
+    ) -> Result<Option<&'static str>, PrepareError> {
+        let prepared = match ((self.table)(config), &self.running) {
+            (None, None) => Prepared::Absent,
+            (None, Some(_)) => Prepared::Stop,
             (Some(table), Some((current, child)))
                 if table == *current && R::up_to_date(&child.keep.get()) =>
             {
-                (Action::Keep, None)
+                Prepared::Keep
             }
             (Some(table), Some((_, child))) => {
                 let kept = R::prepare(&table, Some(&child.keep.get()), resources)?;
-                (Action::Change, Some((table, kept)))
+                Prepared::Change(table, kept)
             }
             (Some(table), None) => {
                 let kept = R::prepare(&table, None, resources)?;
-                (Action::Start, Some((table, kept)))
+                Prepared::Start(table, kept)
             }
         };
-        let action = prepared.0;
+        let action = prepared.as_str();
         self.prepared = Some(prepared);
         Ok(action)
     }
@@ -126,7 +133,7 @@ impl<R: Role> Slot for RoleSlot<R> {
             child.set_limits(limits);
         }
         match self.prepared.take() {
-            Some((Action::Start, Some((table, kept)))) => {
+            Some(Prepared::Start(table, kept)) => {
                 let listens = R::listens(&kept);
                 let child = Child::<R>::start(kept, Restart::Permanent, limits, reports.clone())
                     .map_err(|cause| format!("{}: {cause}", R::NAME))?;
@@ -142,7 +149,7 @@ impl<R: Role> Slot for RoleSlot<R> {
                 (self.introduce)(roster, Some(&child.address));
                 self.running = Some((table, child));
             }
-            Some((Action::Change, Some((table, kept)))) => {
+            Some(Prepared::Change(table, kept)) => {
                 if let Some((current, child)) = &mut self.running {
                     if let Some(member) = roster.write().member_mut(R::NAME) {
                         member.listens = R::listens(&kept);
@@ -151,8 +158,8 @@ impl<R: Role> Slot for RoleSlot<R> {
                     *current = table;
                 }
             }
-            Some((Action::Stop, _)) => return Ok(self.stop(roster)),
-            _ => {}
+            Some(Prepared::Stop) => return Ok(self.stop(roster)),
+            Some(Prepared::Keep | Prepared::Absent) | None => {}
         }
         Ok(Box::pin(async {}))
     }

@@ -1,7 +1,7 @@
 //! What the system tests share: a running lab, requests to it, network namespaces.
 
 // Every test binary uses its own part of this.
-#![allow(dead_code, unreachable_pub)]
+#![allow(dead_code, unreachable_pub, clippy::expect_used, clippy::unwrap_used)]
 
 use std::{
     fs,
