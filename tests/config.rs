@@ -35,7 +35,8 @@ fn problems(text: &str) -> Vec<Problem> {
 }
 
 fn address(text: &str) -> SocketAddr {
-    text.parse().expect("an address")
+    text.parse()
+        .unwrap_or_else(|error| panic!("{text}: {error}"))
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! problems at once, `diff` tells what a new configuration means for a running role.
 
 mod compile;
+mod compiler;
 mod diff;
 mod file;
 mod layers;
