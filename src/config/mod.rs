@@ -1,11 +1,10 @@
 //! The configuration as the program uses it: every value valid, every path absolute.
 //!
 //! `file` holds the shapes of the TOML, `compile` turns them into these values or into all the
-//! problems at once, `diff` tells what a new configuration means for a running role.
+//! problems at once. What a new configuration means for a running role, its supervisor tells.
 
 mod compile;
 mod compiler;
-mod diff;
 mod file;
 mod layers;
 mod problem;
@@ -22,7 +21,6 @@ use std::{
 use serde::Deserialize;
 use url::Url;
 
-pub use diff::{Diff, diff};
 pub use problem::{Problem, Problems};
 
 /// Reads the configuration file at `path`, lays the process's `LABNET_` environment over it and
