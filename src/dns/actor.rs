@@ -1,6 +1,9 @@
 use std::{
-    io,
+    cell::RefCell,
+    fs, io,
     net::SocketAddr,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
     sync::Arc,
     task::{Context as Task, Poll, ready},
 };
@@ -17,7 +20,7 @@ use crate::{
 };
 
 use super::{
-    Authority, Name, Outcome, Transport, Zone,
+    Authority, Name, Outcome, ReadFile, Transport, Zone,
     counters::Counters,
     meaning,
     tcp::{self, Limits, Service},
@@ -37,6 +40,7 @@ pub struct DnsActor {
 pub struct Kept {
     listeners: Vec<Listener>,
     authority: Arc<Authority>,
+    files: Arc<[ZoneFile]>,
     metrics: Arc<Metrics>,
 }
 
@@ -49,13 +53,29 @@ struct Listener {
     tcp: Arc<std::net::TcpListener>,
 }
 
-impl Kept {
-    /// The addresses that the server really hears on, `udp 127.0.0.1:5300` and its like.
-    pub fn listens(&self) -> Vec<String> {
-        self.listeners
-            .iter()
-            .flat_map(|Listener { bound, .. }| [format!("udp {bound}"), format!("tcp {bound}")])
-            .collect()
+/// A file that the zones were made from, as it was then.
+#[derive(Debug, PartialEq)]
+struct ZoneFile {
+    path: PathBuf,
+    /// Inode, size and time of the last change; `None` if it cannot be told.
+    state: Option<(u64, u64, i64, i64)>,
+}
+
+impl ZoneFile {
+    fn now(path: &Path) -> Self {
+        let state = fs::metadata(path).ok().map(|metadata| {
+            let size = metadata.size();
+            (
+                metadata.ino(),
+                size,
+                metadata.ctime(),
+                metadata.ctime_nsec(),
+            )
+        });
+        Self {
+            path: path.to_owned(),
+            state,
+        }
     }
 }
 
@@ -69,11 +89,15 @@ impl Role for DnsActor {
         previous: Option<&Kept>,
         resources: &Resources,
     ) -> Result<Kept, PrepareError> {
-        let authority = config
-            .zones
-            .iter()
-            .enumerate()
-            .map(load)
+        let files = RefCell::new(Vec::new());
+        let read_file = |path: &Path| {
+            // Before it is read: what changes meanwhile counts as changed since.
+            files.borrow_mut().push(ZoneFile::now(path));
+            fs::read(path)
+        };
+        let zones = config.zones.iter().enumerate();
+        let authority = zones
+            .map(|(index, zone)| load(index, zone, &read_file))
             .collect::<Result<_, _>>()?;
         let listeners = config.listen.iter().map(|&address| {
             let kept = previous.and_then(|previous| {
@@ -92,8 +116,22 @@ impl Role for DnsActor {
         Ok(Kept {
             listeners: listeners.collect::<Result<_, _>>()?,
             authority: Arc::new(authority),
+            files: files.into_inner().into(),
             metrics: Arc::clone(&resources.metrics),
         })
+    }
+
+    fn listens(kept: &Kept) -> Vec<String> {
+        let bound = kept.listeners.iter().map(|listener| listener.bound);
+        bound
+            .flat_map(|address| [format!("udp {address}"), format!("tcp {address}")])
+            .collect()
+    }
+
+    fn up_to_date(kept: &Kept) -> bool {
+        kept.files
+            .iter()
+            .all(|file| *file == ZoneFile::now(&file.path))
     }
 
     fn new(keep: Keep<Kept>) -> Self {
@@ -107,12 +145,16 @@ impl Role for DnsActor {
     }
 }
 
-fn load((index, zone): (usize, &config::Zone)) -> Result<Arc<Zone>, PrepareError> {
+fn load(
+    index: usize,
+    zone: &config::Zone,
+    read_file: ReadFile<'_>,
+) -> Result<Arc<Zone>, PrepareError> {
     let name: Name = zone
         .name
         .parse()
         .map_err(|error| PrepareError::new(format!("dns.zone[{index}].name"), error))?;
-    Zone::load(&name, &zone.file, &|path| std::fs::read(path))
+    Zone::load(&name, &zone.file, read_file)
         .map(Arc::new)
         .map_err(|error| PrepareError::new(format!("dns.zone[{index}].file"), error))
 }

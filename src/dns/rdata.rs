@@ -475,11 +475,11 @@ mod tests {
                 "ns1 admin 7 1h 10m 1w 300",
                 "ns1.example.com. admin.example.com. 7 3600 600 604800 300",
             ),
-            ("TXT", r#""a" b\;c \065"#, "a b;c A"),
+            ("TXT", r#""a" b\;c \065"#, "ab;cA"),
             ("HINFO", "\"PC\" Linux", "PC Linux"),
             ("CAA", "0 issue \"ca.test\"", "0 issue \"ca.test\""),
-            ("SSHFP", "1 1 abCD 12", "1 1 ABCD12"),
-            ("TLSA", "3 1 1 ab cd", "3 1 1 ABCD"),
+            ("SSHFP", "1 1 abCD 12", "1 1 abcd12"),
+            ("TLSA", "3 1 1 ab cd", "3 1 1 abcd"),
             (
                 "NAPTR",
                 "1 2 u \"E2U+sip\" \"!.*!x!\" .",
@@ -499,7 +499,7 @@ mod tests {
             &*wire("TYPE65280", r"\# 2 beef").expect("generic"),
             [0xbe, 0xef]
         );
-        assert_eq!(&*wire("TYPE65280", r"\# 0").expect("generic"), []);
+        assert!(wire("TYPE65280", r"\# 0").expect("generic").is_empty());
         assert_eq!(&*wire("TXT", r"\255\000").expect("any byte"), [2, 255, 0]);
         assert_eq!(&*wire("DS", "1 8 2 ab").expect("DS"), [0, 1, 8, 2, 0xab]);
     }

@@ -185,7 +185,7 @@ impl Reader<'_> {
                 return Err(format!("class {word} is not supported, only IN"));
             } else {
                 break RecordType::parse(word)
-                    .ok_or_else(|| format!("{token} is no record type"))?;
+                    .ok_or_else(|| format!("{token} is no record type known here"))?;
             }
         };
         if !rtype.is_data() {
@@ -469,7 +469,10 @@ mod tests {
                 "$TTL 1h\nwww A 192.0.2",
                 "2: '192.0.2' is not an IPv4 address",
             ),
-            ("$TTL 1h\n\n\nwww AA 192.0.2.1", "4: 'AA' is no record type"),
+            (
+                "$TTL 1h\n\n\nwww AA 192.0.2.1",
+                "4: 'AA' is no record type known here",
+            ),
             ("www 1h A", "1: A misses an IPv4 address"),
             ("www 1h", "1: a record needs a type and data"),
             (
@@ -489,8 +492,8 @@ mod tests {
                 "1: a TTL of 3000000000 is more than 2147483647 seconds",
             ),
             (
-                "www 1h OPT \\# 0",
-                "1: OPT records are not supported in a zone file",
+                "www 1h TYPE41 \\# 0",
+                "1: TYPE41 records are not supported in a zone file",
             ),
             (
                 "www 1h DNAME x.",
