@@ -142,9 +142,9 @@ enum Field {
 
 /// The types that have a notation of their own here; all others are written as RFC 3597 says.
 ///
-/// hickory-proto reads most of them too, but only through its whole-file parser, which tells no
-/// line, takes no `@`, quotes or semicolons where RFC 1035 allows them, ignores surplus fields and
-/// panics at some SVCB parameters.
+/// hickory-proto reads most of them too, but only as part of a whole file, and there it tells no
+/// line, takes no `@` in data, splits quoted strings in parentheses, makes several bytes of one
+/// `\DDD` and overlooks surplus fields.
 #[rustfmt::skip]
 const SHAPES: &[(&str, u16, &[Field])] = {
     use Field::{Bare, Base64, Hex, Ipv4, Ipv6, Name, Text, Texts, Time, U8, U16, U32};
