@@ -80,6 +80,16 @@ impl Schedule {
         }
     }
 
+    /// The same schedule with another `refresh`.
+    pub(super) fn refreshed_every(&self, refresh: Duration, now: Instant) -> Self {
+        Self {
+            refresh,
+            due: self.due.min(now + refresh.min(MAX_FRESH)),
+            fetching: false,
+            ..self.clone()
+        }
+    }
+
     /// When the next fetch is due.
     pub(super) fn due(&self) -> Instant {
         self.due
@@ -175,10 +185,7 @@ mod tests {
             Lifetime::of(["max-age=60", "no-cache"], None),
             Some(Lifetime::Revalidate)
         );
-        assert_eq!(
-            Lifetime::of(["no-store"], None),
-            Some(Lifetime::Revalidate)
-        );
+        assert_eq!(Lifetime::of(["no-store"], None), Some(Lifetime::Revalidate));
     }
 
     #[test]
@@ -222,10 +229,7 @@ mod tests {
         assert_eq!(schedule.due(), start + 30 * SECOND);
         assert!(!schedule.may_hurry(start));
         assert!(schedule.may_hurry(start + SECOND));
-        assert_eq!(
-            schedule.patience(start + SECOND),
-            Some(NEWER_LIST_PATIENCE)
-        );
+        assert_eq!(schedule.patience(start + SECOND), Some(NEWER_LIST_PATIENCE));
     }
 
     #[test]
@@ -251,6 +255,19 @@ mod tests {
         schedule.failed(stale);
         assert_eq!(schedule.patience(stale + SECOND), None);
         assert!(schedule.may_hurry(stale + SECOND));
+    }
+
+    #[test]
+    fn a_shorter_refresh_counts_at_once() {
+        let now = Instant::now();
+        let mut schedule = Schedule::new(60 * SECOND, now);
+        schedule.succeeded(now, None, true);
+        let sooner = schedule.refreshed_every(5 * SECOND, now);
+        assert_eq!(sooner.due(), now + 5 * SECOND);
+        assert_eq!(
+            schedule.refreshed_every(90 * SECOND, now).due(),
+            now + 60 * SECOND
+        );
     }
 
     #[test]

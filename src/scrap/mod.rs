@@ -13,5 +13,6 @@ mod fetch;
 mod freshness;
 pub mod page;
 mod request;
+mod tcp;
 
 pub use actor::{Kept, ScrapActor};

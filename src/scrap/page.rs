@@ -5,9 +5,8 @@ use std::cell::{Cell, RefCell};
 use html5ever::{
     tendril::StrTendril,
     tokenizer::{
-        BufferQueue, StartTag, Tag, TagToken, Token, TokenSink, TokenSinkResult, Tokenizer,
-        TokenizerOpts,
-        states::RawKind,
+        BufferQueue, ParseError, StartTag, Tag, TagToken, Token, TokenSink, TokenSinkResult,
+        Tokenizer, TokenizerOpts, states::RawKind,
     },
 };
 use percent_encoding::percent_decode_str;
@@ -83,7 +82,8 @@ fn tokenize<'a>(html: &'a str, found: &RefCell<Links>) -> &'a str {
     let mut rest = html;
     let mut unfinished = 0;
     while !rest.is_empty() {
-        let (piece, after) = rest.split_at(rest.floor_char_boundary(PIECE));
+        let end = (PIECE..rest.len()).find(|&end| rest.is_char_boundary(end));
+        let (piece, after) = rest.split_at(end.unwrap_or(rest.len()));
         rest = after;
         input.push_back(StrTendril::from(piece));
         // The sink neither runs scripts nor changes the encoding: the input is always used up.
@@ -111,7 +111,10 @@ impl TokenSink for Sink<'_> {
     type Handle = ();
 
     fn process_token(&self, token: Token, _line: u64) -> TokenSinkResult<()> {
-        self.emitted.set(true);
+        // A tag under way may have any number of errors.
+        if !matches!(token, ParseError(_)) {
+            self.emitted.set(true);
+        }
         let TagToken(tag) = token else {
             return TokenSinkResult::Continue;
         };
