@@ -24,8 +24,6 @@ pub(crate) enum Malformed {
     MessageType,
     #[error("neither a hardware address nor a client identifier")]
     NoClient,
-    #[error("an address is missing that this message must name")]
-    NoAddress,
 }
 
 /// A client's message, checked as far as its meaning needs it.
@@ -57,6 +55,10 @@ pub(crate) struct Message<'a> {
 const FILE: std::ops::Range<usize> = 108..236;
 const SNAME: std::ops::Range<usize> = 44..108;
 const HEADER: usize = 240;
+/// One whole option.
+const MAX_IDENTIFIER: usize = 255;
+/// Two: with everything else the answer still fits into an Ethernet frame.
+const MAX_RELAY_INFORMATION: usize = 510;
 const OP_REQUEST: u8 = 1;
 const HTYPE_ETHERNET: u8 = 1;
 
@@ -104,11 +106,17 @@ impl<'a> Message<'a> {
             relay: fields.relay,
             hostname: fields.hostname,
         };
-        match &message.identifier {
-            None if message.chaddr.is_empty() => Err(Malformed::NoClient),
-            // What is remembered of a client has a bound: one whole option.
-            Some(id) if id.len() > 255 => Err(Malformed::OptionLength(61)),
-            _ => Ok(message),
+        // What is remembered of a client, and what is echoed, has a bound.
+        let longer_than =
+            |max, data: &Option<Cow<'_, [u8]>>| data.as_ref().is_some_and(|data| data.len() > max);
+        if longer_than(MAX_IDENTIFIER, &message.identifier) {
+            Err(Malformed::OptionLength(61))
+        } else if longer_than(MAX_RELAY_INFORMATION, &message.relay) {
+            Err(Malformed::OptionLength(82))
+        } else if message.identifier.is_none() && message.chaddr.is_empty() {
+            Err(Malformed::NoClient)
+        } else {
+            Ok(message)
         }
     }
 
@@ -322,10 +330,7 @@ mod tests {
     fn link_selection_is_found_among_sub_options() {
         let packet = packet(&[53, 1, 1, 82, 9, 1, 1, 9, 5, 4, 10, 0, 0, 1, 255]);
         let message = Message::parse(&packet).expect("readable");
-        assert_eq!(
-            message.link_selection(),
-            Some(Ipv4Addr::new(10, 0, 0, 1))
-        );
+        assert_eq!(message.link_selection(), Some(Ipv4Addr::new(10, 0, 0, 1)));
     }
 
     proptest! {

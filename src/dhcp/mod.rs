@@ -22,5 +22,8 @@ mod table;
 pub use actor::{DhcpActor, DhcpKept};
 pub use lease::{ClientKey, Counts, Hardware, Record, StoredLease, StoredState};
 pub use reply::{Nak, Reply, ReplyKind};
-pub use server::{Decision, DropReason, LeaseView, Link, Outcome, Received, Replies, Server};
+pub use server::{
+    Decision, DropReason, LeaseView, Link, OFFER_HOLD, Outcome, QUARANTINE, Received, Replies,
+    Server,
+};
 pub use store::{Store, StoreError};

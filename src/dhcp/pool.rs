@@ -11,8 +11,8 @@ use crate::config::{AddressRange, MacAddress, Subnet};
 /// all addresses that were never touched.
 pub(crate) struct Pool {
     ranges: Vec<AddressRange>,
-    /// Inside of the ranges, but not for the taking: reserved, or in use by a router, a server or
-    /// the subnet itself.
+    /// Inside of the ranges, but not for the taking: reserved, or the server's own. (That no router
+    /// lies in a pool, the configuration sees to.)
     withheld: HashSet<Ipv4Addr>,
     by_mac: HashMap<MacAddress, Ipv4Addr>,
     by_address: HashMap<Ipv4Addr, MacAddress>,
@@ -25,14 +25,9 @@ pub(crate) struct Pool {
 impl Pool {
     /// The pool of `subnet`; `own` are the server's addresses, which it keeps for itself.
     pub(crate) fn new(subnet: &Subnet, own: &[Ipv4Addr]) -> Self {
-        let network = subnet.network;
         let reserved = subnet.reservations.iter();
         let mut withheld: HashSet<_> = reserved.clone().map(|held| held.address).collect();
-        withheld.extend(subnet.routers.iter().chain(&subnet.name_servers).chain(own));
-        // In a /31 both addresses are hosts' (RFC 3021), and a /32 has but one.
-        if network.prefix_len <= 30 {
-            withheld.extend([network.address, network.broadcast()]);
-        }
+        withheld.extend(own);
         withheld.retain(|address| subnet.pools.iter().any(|range| range.contains(*address)));
         Self {
             cursor: subnet.pools.first().map(|range| (0, range.first)),
@@ -135,8 +130,8 @@ mod tests {
                 address: address(0),
                 prefix_len: 24,
             },
-            pools: vec![range(0, 3), range(253, 255)],
-            routers: vec![address(1)],
+            pools: vec![range(1, 3), range(253, 254)],
+            routers: vec![],
             name_servers: vec![],
             domain: None,
             lease_time: Duration::from_secs(60),
@@ -145,7 +140,7 @@ mod tests {
                 address: address(253),
             }],
         };
-        Pool::new(&subnet, &[])
+        Pool::new(&subnet, &[address(1)])
     }
 
     #[test]

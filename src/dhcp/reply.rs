@@ -133,7 +133,11 @@ impl ReplyKind {
                 // The client can't be reached at an address that it does not have: its relay has to
                 // broadcast (RFC 2131 section 4.3.2).
                 let relayed = message.giaddr().is_some();
-                let flags = if relayed { flags.set_broadcast() } else { flags };
+                let flags = if relayed {
+                    flags.set_broadcast()
+                } else {
+                    flags
+                };
                 (Ipv4Addr::UNSPECIFIED, Ipv4Addr::UNSPECIFIED, flags)
             }
         };
@@ -142,7 +146,8 @@ impl ReplyKind {
         let room = usize::from(message.max_size.unwrap_or(MIN_MAX_SIZE))
             .clamp(usize::from(MIN_MAX_SIZE), ETHERNET_MTU)
             - IP_AND_UDP;
-        let echoed = |data: Option<&[u8]>| data.map_or(0, |data| data.len() + 2 * data.len().div_ceil(255));
+        let echoed =
+            |data: Option<&[u8]>| data.map_or(0, |data| data.len() + 2 * data.len().div_ceil(255));
         let identifier = message.identifier.as_deref();
         let relay = message.relay.as_deref();
         let mut options = Options {

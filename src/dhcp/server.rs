@@ -154,7 +154,10 @@ struct Served {
 impl Server {
     /// A server without leases.
     pub fn new(config: &config::Dhcp, links: Vec<Link>) -> Self {
-        let own: Vec<_> = links.iter().flat_map(|link| link.addresses.clone()).collect();
+        let own: Vec<_> = links
+            .iter()
+            .flat_map(|link| link.addresses.clone())
+            .collect();
         let serve = |subnet: &Subnet| Served {
             table: Table::new(Pool::new(subnet, &own)),
             // The configuration keeps it below 2^32-1, which would mean forever.
@@ -292,7 +295,11 @@ impl Server {
         let server = self.server_address(received).ok_or(DropReason::NotForUs)?;
         let for_us = message.server.is_none_or(|named| {
             // Whichever of our addresses it learned (RFC 2131 section 4.1).
-            named == server || self.links.iter().any(|link| link.addresses.contains(&named))
+            named == server
+                || self
+                    .links
+                    .iter()
+                    .any(|link| link.addresses.contains(&named))
         });
         match message.kind {
             MessageType::Release | MessageType::Decline if !for_us => {
@@ -503,7 +510,10 @@ impl Served {
     /// the previous one, the one asked for, one from the pool.
     fn choose(&mut self, client: &Requester<'_>, requested: Option<Ipv4Addr>) -> Option<Ipv4Addr> {
         let reserved = self.table.pool().reservation(client.mac);
-        let known = self.table.of_client(&client.key).map(|(address, _)| address);
+        let known = self
+            .table
+            .of_client(&client.key)
+            .map(|(address, _)| address);
         let wished = reserved.into_iter().chain(known).chain(requested);
         let granted = wished
             .filter(|address| self.config.network.contains(*address))
@@ -613,11 +623,7 @@ impl Served {
         }
     }
 
-    fn inform(
-        &self,
-        message: &Message<'_>,
-        source: SocketAddrV4,
-    ) -> Result<ReplyKind, DropReason> {
+    fn inform(&self, message: &Message<'_>, source: SocketAddrV4) -> Result<ReplyKind, DropReason> {
         // ciaddr is where the answer goes; some clients leave it out.
         let source = Some(*source.ip()).filter(|ip| !ip.is_unspecified());
         let address = message.ciaddr().or(source).ok_or(DropReason::Malformed)?;

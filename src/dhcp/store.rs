@@ -101,16 +101,6 @@ impl Store {
         }
     }
 
-    /// The database's file.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Whether this is the store of the state folder `folder`.
-    pub fn is_in(&self, folder: &Path) -> bool {
-        self.path == folder.join(FILE_NAME)
-    }
-
     /// Every stored lease, those that ended first before the others.
     pub fn load(&self) -> Result<Vec<StoredLease>, StoreError> {
         let database = self.lock();

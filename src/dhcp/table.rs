@@ -92,7 +92,9 @@ impl Table {
 
     /// Holds an available address for a client that has not asked for it yet.
     pub(crate) fn offer(&mut self, address: Ipv4Addr, client: Client, until: u64) {
-        let own = self.get(address).filter(|lease| lease.client.key == client.key);
+        let own = self
+            .get(address)
+            .filter(|lease| lease.client.key == client.key);
         let freed = match own.map(|lease| lease.state) {
             // The lease goes on: the client has forgotten it, the promise stands.
             Some(State::Bound { .. }) => return,

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     config::{self, Config},
-    // MERGE dhcp::DhcpActor,
+    dhcp::DhcpActor,
     // MERGE dns::DnsActor,
     net::Sockets,
     // MERGE origin::OriginActor,
@@ -187,10 +187,15 @@ struct Prepared {
 
 impl Tree {
     fn new() -> Self {
-        Self(vec![RoleSlot::<HttpActor>::boxed(
-            |config| config.http.clone(),
-            |_, _| {},
-        )])
+        Self(vec![
+            RoleSlot::<DhcpActor>::boxed(
+                |config| config.dhcp.clone(),
+                |roster, dhcp| {
+                    roster.write().leases = dhcp.map(|dhcp| dhcp.clone().recipient());
+                },
+            ),
+            RoleSlot::<HttpActor>::boxed(|config| config.http.clone(), |_, _| {}),
+        ])
     }
 
     fn prepare(&mut self, config: &Config, resources: &Resources) -> Prepared {
