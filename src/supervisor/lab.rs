@@ -21,7 +21,7 @@ use super::{
 use crate::{
     config::{self, Config},
     // MERGE dhcp::DhcpActor,
-    // MERGE dns::DnsActor,
+    dns::DnsActor,
     net::Sockets,
     // MERGE origin::OriginActor,
     role::{PrepareError, Resources},
@@ -187,10 +187,10 @@ struct Prepared {
 
 impl Tree {
     fn new() -> Self {
-        Self(vec![RoleSlot::<HttpActor>::boxed(
-            |config| config.http.clone(),
-            |_, _| {},
-        )])
+        Self(vec![
+            RoleSlot::<DnsActor>::boxed(|config| config.dns.clone(), |_, _| {}),
+            RoleSlot::<HttpActor>::boxed(|config| config.http.clone(), |_, _| {}),
+        ])
     }
 
     fn prepare(&mut self, config: &Config, resources: &Resources) -> Prepared {
