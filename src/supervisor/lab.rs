@@ -26,7 +26,7 @@ use crate::{
     // MERGE origin::OriginActor,
     role::{PrepareError, Resources},
     // MERGE rudp::RudpEndpoint,
-    // MERGE scrap::ScrapActor,
+    scrap::ScrapActor,
     telemetry::{
         HttpActor, Metrics, Roster, State,
         api::{Change, Reload, ReloadRefused, Reloaded},
@@ -188,6 +188,7 @@ struct Prepared {
 impl Tree {
     fn new() -> Self {
         Self(vec![
+            RoleSlot::<ScrapActor>::boxed(|config| config.scrap.clone(), |_, _| {}),
             RoleSlot::<DnsActor>::boxed(|config| config.dns.clone(), |_, _| {}),
             RoleSlot::<HttpActor>::boxed(|config| config.http.clone(), |_, _| {}),
         ])
