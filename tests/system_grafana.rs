@@ -31,7 +31,7 @@ fn every_query_of_the_dashboard_gives_data() {
     let config = addresses.config(&page, &origin);
     let lab = Lab::start_with(&config, &[("example.com.zone", &addresses.zone())], None);
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let prometheus: SocketAddr = (ip, 9090).into();
+    let prometheus: SocketAddr = (ip, 19090).into();
     let _running = start_prometheus(folder.path(), prometheus, lab.http);
 
     let done = AtomicBool::new(false);
