@@ -3,11 +3,21 @@
 //! All but the actors are sans-IO cores: time comes in as an argument, datagrams go in and out as
 //! bytes.
 
+mod actor;
+mod counters;
+pub mod endpoint;
+mod fetch;
 mod flight;
+mod history;
 pub mod meaning;
+pub mod output;
 mod request;
 pub mod requester;
 mod rtt;
+pub mod session;
+mod session_actor;
 pub mod signal;
 
+pub use actor::{Kept, RudpEndpoint};
 pub use requester::Requester;
+pub use session_actor::RudpSession;
