@@ -21,3 +21,6 @@ pub mod signal;
 pub use actor::{Kept, RudpEndpoint};
 pub use requester::Requester;
 pub use session_actor::RudpSession;
+
+/// A session remembers the answers of at least so many ids; a client has no more under way.
+const REMEMBERED: usize = 64;

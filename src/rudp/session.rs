@@ -11,7 +11,8 @@
 //!   Each missing id counts as lost once. Once the gap is filled the early ones are answered in
 //!   order.
 //! - **A repeated id** gets the same bytes again, from the outcomes of the last `2 * max_window`
-//!   ids; silence while its answer is still being made, and if it is older.
+//!   ids (at least [`REMEMBERED`]: a client doesn't know `max_window`); silence while its answer is
+//!   still being made, and if it is older.
 //! - **The window** is 1 and one more for each signal that waits for its answer: early ones, and
 //!   SIGNGETs while the scraper is asked. At `max_window` a new signal gets SIGNFULL and is
 //!   forgotten. The expected id is let in all the same if no answer is being made: then it alone
@@ -30,6 +31,7 @@ use std::{
 };
 
 use super::{
+    REMEMBERED,
     history::{History, Outcome},
     output::{Change, Output},
     signal::{Answer, Ask, Name, Signal, Statistics},
@@ -173,7 +175,7 @@ impl Session {
     pub fn new(name: Name, limits: Limits, now: Instant) -> Self {
         let first_id = name.first_id();
         Self {
-            history: History::new(first_id, 2 * limits.max_window as usize),
+            history: History::new(first_id, REMEMBERED.max(2 * limits.max_window as usize)),
             known: first_id,
             name,
             limits,
