@@ -10,11 +10,11 @@ use std::{
 
 const ROLES: [&str; 5] = ["dhcp", "dns", "rudp", "scrap", "origin"];
 
-/// Files of a role that exist to do IO or to count; all others are cores.
+/// Files of a role that exist to do IO or to count what it did; all others are cores.
 const SHELLS: [&str; 8] = [
     "actor.rs",
-    "session_actor.rs",
     "counters.rs",
+    "session_actor.rs",
     "store.rs",
     "fetch.rs",
     "folder.rs",

@@ -3,6 +3,8 @@
 // Every test binary uses its own part of this.
 #![allow(dead_code, unreachable_pub, clippy::expect_used, clippy::unwrap_used)]
 
+pub mod probe;
+
 use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},
