@@ -25,7 +25,7 @@ use crate::{
     net::Sockets,
     // MERGE origin::OriginActor,
     role::{PrepareError, Resources},
-    // MERGE rudp::RudpEndpoint,
+    rudp::RudpEndpoint,
     scrap::ScrapActor,
     telemetry::{
         HttpActor, Metrics, Roster, State,
@@ -194,6 +194,14 @@ impl Tree {
                 |config| config.dhcp.clone(),
                 |roster, address| {
                     roster.write().leases = address.map(|address| address.clone().recipient());
+                },
+            ),
+            RoleSlot::<RudpEndpoint>::boxed(
+                |config| config.rudp.clone(),
+                |roster, address| {
+                    let mut entries = roster.write();
+                    entries.sessions = address.map(|address| address.clone().recipient());
+                    entries.crash_session = address.map(|address| address.clone().recipient());
                 },
             ),
             RoleSlot::<HttpActor>::boxed(|config| config.http.clone(), |_, _| {}),
