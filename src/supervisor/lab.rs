@@ -20,13 +20,13 @@ use super::{
 };
 use crate::{
     config::{self, Config},
-    // MERGE dhcp::DhcpActor,
+    dhcp::DhcpActor,
     dns::DnsActor,
     net::Sockets,
     // MERGE origin::OriginActor,
     role::{PrepareError, Resources},
     // MERGE rudp::RudpEndpoint,
-    // MERGE scrap::ScrapActor,
+    scrap::ScrapActor,
     telemetry::{
         HttpActor, Metrics, Roster, State,
         api::{Change, Reload, ReloadRefused, Reloaded},
@@ -188,7 +188,14 @@ struct Prepared {
 impl Tree {
     fn new() -> Self {
         Self(vec![
+            RoleSlot::<ScrapActor>::boxed(|config| config.scrap.clone(), |_, _| {}),
             RoleSlot::<DnsActor>::boxed(|config| config.dns.clone(), |_, _| {}),
+            RoleSlot::<DhcpActor>::boxed(
+                |config| config.dhcp.clone(),
+                |roster, address| {
+                    roster.write().leases = address.map(|address| address.clone().recipient());
+                },
+            ),
             RoleSlot::<HttpActor>::boxed(|config| config.http.clone(), |_, _| {}),
         ])
     }
