@@ -2,6 +2,7 @@
 
 mod driver;
 mod http;
+pub mod interface;
 mod sockets;
 mod udp;
 
