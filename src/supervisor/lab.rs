@@ -21,12 +21,12 @@ use super::{
 use crate::{
     config::{self, Config},
     dhcp::DhcpActor,
-    // MERGE dns::DnsActor,
+    dns::DnsActor,
     net::Sockets,
     // MERGE origin::OriginActor,
     role::{PrepareError, Resources},
     // MERGE rudp::RudpEndpoint,
-    // MERGE scrap::ScrapActor,
+    scrap::ScrapActor,
     telemetry::{
         HttpActor, Metrics, Roster, State,
         api::{Change, Reload, ReloadRefused, Reloaded},
@@ -194,6 +194,8 @@ impl Tree {
                     roster.write().leases = dhcp.map(|dhcp| dhcp.clone().recipient());
                 },
             ),
+            RoleSlot::<ScrapActor>::boxed(|config| config.scrap.clone(), |_, _| {}),
+            RoleSlot::<DnsActor>::boxed(|config| config.dns.clone(), |_, _| {}),
             RoleSlot::<HttpActor>::boxed(|config| config.http.clone(), |_, _| {}),
         ])
     }
