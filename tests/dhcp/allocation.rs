@@ -242,7 +242,7 @@ fn subnets() -> Vec<labnet::config::Subnet> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Whatever happens: no address has two holders, no ACK is without its record, what was rolled
     /// back leaves no trace, and a restart forgets no lease.
