@@ -405,6 +405,8 @@ fn perfdhcp_loses_no_exchange() {
             "10",
             "-W",
             "2000000",
+            "-d",
+            "10",
             "-u",
             "-x",
             "a",

@@ -188,14 +188,14 @@ struct Prepared {
 impl Tree {
     fn new() -> Self {
         Self(vec![
-            RoleSlot::<DhcpActor>::boxed(
-                |config| config.dhcp.clone(),
-                |roster, dhcp| {
-                    roster.write().leases = dhcp.map(|dhcp| dhcp.clone().recipient());
-                },
-            ),
             RoleSlot::<ScrapActor>::boxed(|config| config.scrap.clone(), |_, _| {}),
             RoleSlot::<DnsActor>::boxed(|config| config.dns.clone(), |_, _| {}),
+            RoleSlot::<DhcpActor>::boxed(
+                |config| config.dhcp.clone(),
+                |roster, address| {
+                    roster.write().leases = address.map(|address| address.clone().recipient());
+                },
+            ),
             RoleSlot::<HttpActor>::boxed(|config| config.http.clone(), |_, _| {}),
         ])
     }
