@@ -17,13 +17,14 @@ mod pool;
 mod reply;
 mod server;
 mod store;
+mod subnet;
 mod table;
 
 pub use actor::{DhcpActor, DhcpKept};
 pub use lease::{ClientKey, Counts, Hardware, Record, StoredLease, StoredState};
 pub use reply::{Nak, Reply, ReplyKind};
 pub use server::{
-    Decision, DropReason, LeaseView, Link, OFFER_HOLD, Outcome, QUARANTINE, Received, Replies,
-    Server,
+    Decision, DropReason, LeaseView, Link, Outcome, QUARANTINE, Received, Replies, Server,
 };
 pub use store::{Store, StoreError};
+pub use subnet::OFFER_HOLD;

@@ -92,7 +92,7 @@ impl fmt::Display for Humane {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let units = [(3600, "hour"), (60, "minute"), (1, "second")];
         for (size, name) in units {
-            if self.0 % size == 0 {
+            if self.0.is_multiple_of(size) {
                 let count = self.0 / size;
                 let plural = if count == 1 { "" } else { "s" };
                 return write!(f, "{count} {name}{plural}");

@@ -8,7 +8,7 @@ use std::{
 
 use actix::{Actor, Addr};
 use labnet::{
-    config::{self, DhcpListen},
+    config::{Dhcp, DhcpListen},
     dhcp::{DhcpActor, DhcpKept},
     role::{Keep, Resources, Role},
     telemetry::{Metrics, api::ListLeases},
@@ -22,10 +22,10 @@ use super::{
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-fn on_loopback() -> config::Dhcp {
+fn on_loopback() -> Dhcp {
     let mut subnet = subnet(0, 20);
     reserve(&mut subnet, 7, ip(15));
-    config::Dhcp {
+    Dhcp {
         listen: DhcpListen::Addresses(vec!["127.0.0.1:0".parse().expect("an address")]),
         ..config(vec![subnet])
     }
@@ -36,7 +36,7 @@ fn resources(state_dir: &Path) -> Resources {
 }
 
 fn prepare(
-    config: &config::Dhcp,
+    config: &Dhcp,
     previous: Option<&DhcpKept>,
     resources: &Resources,
 ) -> Result<DhcpKept, String> {
@@ -203,7 +203,7 @@ fn what_cannot_be_prepared_says_what_to_look_at() {
     let resources = resources(state.path());
     let kept = prepare(&on_loopback(), None, &resources).expect("prepared");
     let refused = |listen: DhcpListen, state_dir: &Path| {
-        let config = config::Dhcp {
+        let config = Dhcp {
             listen,
             ..on_loopback()
         };

@@ -20,21 +20,21 @@ use labnet::{
 };
 use packet::{ACK, Answer, DISCOVER, NAK, OFFER, Packet, REQUEST};
 
-pub const LEASE: u64 = 3600;
-pub const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
-pub const OTHER_SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
+const LEASE: u64 = 3600;
+const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+const OTHER_SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
 
 /// 10.0.0.`last`
-pub fn ip(last: u8) -> Ipv4Addr {
+fn ip(last: u8) -> Ipv4Addr {
     Ipv4Addr::new(10, 0, 0, last)
 }
 
-pub fn mac(client: u8) -> MacAddress {
+fn mac(client: u8) -> MacAddress {
     MacAddress([2, 0, 0, 0, 0, client])
 }
 
 /// 10.0.`third`.0/24 with a pool from .10 to .`last`.
-pub fn subnet(third: u8, last: u8) -> Subnet {
+fn subnet(third: u8, last: u8) -> Subnet {
     Subnet {
         network: Ipv4Network {
             address: Ipv4Addr::new(10, 0, third, 0),
@@ -52,14 +52,14 @@ pub fn subnet(third: u8, last: u8) -> Subnet {
     }
 }
 
-pub fn reserve(subnet: &mut Subnet, client: u8, address: Ipv4Addr) {
+fn reserve(subnet: &mut Subnet, client: u8, address: Ipv4Addr) {
     subnet.reservations.push(Reservation {
         mac: mac(client),
         address,
     });
 }
 
-pub fn config(subnets: Vec<Subnet>) -> config::Dhcp {
+fn config(subnets: Vec<Subnet>) -> config::Dhcp {
     config::Dhcp {
         listen: DhcpListen::Interfaces(vec!["lab0".to_owned()]),
         subnets,
@@ -67,23 +67,23 @@ pub fn config(subnets: Vec<Subnet>) -> config::Dhcp {
 }
 
 /// A server on one interface with the address 10.0.0.1, its clock, and what it stores.
-pub struct Lab {
-    pub server: Server,
-    pub now: u64,
-    pub disk: Vec<StoredLease>,
+struct Lab {
+    server: Server,
+    now: u64,
+    disk: Vec<StoredLease>,
 }
 
 impl Lab {
-    pub fn new(subnets: Vec<Subnet>) -> Self {
+    fn new(subnets: Vec<Subnet>) -> Self {
         Self::with(subnets, Replies::Standard, vec![], 1_000_000)
     }
 
     /// Pool 10.0.0.10 to 10.0.0.`last`.
-    pub fn small(last: u8) -> Self {
+    fn small(last: u8) -> Self {
         Self::new(vec![subnet(0, last)])
     }
 
-    pub fn with(subnets: Vec<Subnet>, replies: Replies, disk: Vec<StoredLease>, now: u64) -> Self {
+    fn with(subnets: Vec<Subnet>, replies: Replies, disk: Vec<StoredLease>, now: u64) -> Self {
         let link = Link {
             addresses: vec![SERVER],
             replies,
@@ -94,20 +94,20 @@ impl Lab {
     }
 
     /// The same disk, another process, maybe another configuration.
-    pub fn restarted(self, subnets: Vec<Subnet>) -> Self {
+    fn restarted(self, subnets: Vec<Subnet>) -> Self {
         Self::with(subnets, Replies::Standard, self.disk, self.now)
     }
 
-    pub fn pass(&mut self, seconds: u64) {
+    fn pass(&mut self, seconds: u64) {
         self.now += seconds;
     }
 
     /// A broadcast, as clients without an address send it.
-    pub fn hear(&mut self, packet: &Packet) -> (Decision, Vec<u8>) {
+    fn hear(&mut self, packet: &Packet) -> (Decision, Vec<u8>) {
         self.hear_from(packet, Ipv4Addr::UNSPECIFIED, Ipv4Addr::BROADCAST)
     }
 
-    pub fn hear_from(
+    fn hear_from(
         &mut self,
         packet: &Packet,
         source: Ipv4Addr,
@@ -118,7 +118,7 @@ impl Lab {
         heard
     }
 
-    pub fn hear_uncommitted(
+    fn hear_uncommitted(
         &mut self,
         packet: &Packet,
         source: Ipv4Addr,
@@ -136,7 +136,7 @@ impl Lab {
         (decision, reply)
     }
 
-    pub fn commit(&mut self) {
+    fn commit(&mut self) {
         for record in self.server.take_records() {
             let address = match &record {
                 Record::Keep(lease) => lease.address,
@@ -152,7 +152,7 @@ impl Lab {
 
     /// The answer to a broadcast, which there has to be.
     #[track_caller]
-    pub fn ask(&mut self, packet: &Packet) -> Answer {
+    fn ask(&mut self, packet: &Packet) -> Answer {
         let (decision, reply) = self.hear(packet);
         assert!(
             matches!(decision.outcome, Outcome::Reply(_)),
@@ -163,7 +163,7 @@ impl Lab {
 
     /// The same for a unicast from `source`.
     #[track_caller]
-    pub fn ask_from(&mut self, packet: &Packet, source: Ipv4Addr) -> Answer {
+    fn ask_from(&mut self, packet: &Packet, source: Ipv4Addr) -> Answer {
         let (decision, reply) = self.hear_from(packet, source, SERVER);
         assert!(
             matches!(decision.outcome, Outcome::Reply(_)),
@@ -173,7 +173,7 @@ impl Lab {
     }
 
     #[track_caller]
-    pub fn dropped(&mut self, packet: &Packet) -> DropReason {
+    fn dropped(&mut self, packet: &Packet) -> DropReason {
         match self.hear(packet).0.outcome {
             Outcome::Dropped(reason) => reason,
             other => panic!("{other:?}"),
@@ -181,12 +181,12 @@ impl Lab {
     }
 
     #[track_caller]
-    pub fn silent(&mut self, packet: &Packet) {
+    fn silent(&mut self, packet: &Packet) {
         assert_eq!(self.hear(packet).0.outcome, Outcome::Silent);
     }
 
     #[track_caller]
-    pub fn offer(&mut self, client: u8) -> Ipv4Addr {
+    fn offer(&mut self, client: u8) -> Ipv4Addr {
         let offer = self.ask(&Packet::new(DISCOVER, client));
         assert_eq!(offer.kind(), OFFER);
         offer.yiaddr()
@@ -194,26 +194,26 @@ impl Lab {
 
     /// SELECTING: takes an offer.
     #[track_caller]
-    pub fn take(&mut self, client: u8, address: Ipv4Addr) {
+    fn take(&mut self, client: u8, address: Ipv4Addr) {
         let ack = self.ask(&selecting(client, address));
         assert_eq!((ack.kind(), ack.yiaddr()), (ACK, address));
     }
 
     /// DISCOVER to ACK.
     #[track_caller]
-    pub fn lease(&mut self, client: u8) -> Ipv4Addr {
+    fn lease(&mut self, client: u8) -> Ipv4Addr {
         let address = self.offer(client);
         self.take(client, address);
         address
     }
 
     #[track_caller]
-    pub fn nak(&mut self, packet: &Packet) {
+    fn nak(&mut self, packet: &Packet) {
         assert_eq!(self.ask(packet).kind(), NAK);
     }
 
     /// The state of an address, if it has one.
-    pub fn state(&mut self, address: Ipv4Addr) -> Option<&'static str> {
+    fn state(&mut self, address: Ipv4Addr) -> Option<&'static str> {
         self.server.expire(self.now);
         self.server.commit();
         let mut leases = self.server.leases();
@@ -222,16 +222,16 @@ impl Lab {
     }
 }
 
-pub fn selecting(client: u8, address: Ipv4Addr) -> Packet {
+fn selecting(client: u8, address: Ipv4Addr) -> Packet {
     Packet::new(REQUEST, client)
         .requested(address)
         .server(SERVER)
 }
 
-pub fn rebooting(client: u8, address: Ipv4Addr) -> Packet {
+fn rebooting(client: u8, address: Ipv4Addr) -> Packet {
     Packet::new(REQUEST, client).requested(address)
 }
 
-pub fn renewing(client: u8, address: Ipv4Addr) -> Packet {
+fn renewing(client: u8, address: Ipv4Addr) -> Packet {
     Packet::new(REQUEST, client).ciaddr(address)
 }

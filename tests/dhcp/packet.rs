@@ -2,29 +2,29 @@
 
 use std::net::Ipv4Addr;
 
-pub const DISCOVER: u8 = 1;
-pub const OFFER: u8 = 2;
-pub const REQUEST: u8 = 3;
-pub const DECLINE: u8 = 4;
-pub const ACK: u8 = 5;
-pub const NAK: u8 = 6;
-pub const RELEASE: u8 = 7;
-pub const INFORM: u8 = 8;
+pub(crate) const DISCOVER: u8 = 1;
+pub(crate) const OFFER: u8 = 2;
+pub(crate) const REQUEST: u8 = 3;
+pub(crate) const DECLINE: u8 = 4;
+pub(crate) const ACK: u8 = 5;
+pub(crate) const NAK: u8 = 6;
+pub(crate) const RELEASE: u8 = 7;
+pub(crate) const INFORM: u8 = 8;
 
 /// A message under construction.
 #[derive(Clone)]
-pub struct Packet {
-    pub header: [u8; 240],
-    pub options: Vec<u8>,
+pub(crate) struct Packet {
+    pub(crate) header: [u8; 240],
+    pub(crate) options: Vec<u8>,
 }
 
 impl Packet {
     /// A message of type `kind` from the Ethernet client 02:00:00:00:00:`client`.
-    pub fn new(kind: u8, client: u8) -> Self {
+    pub(crate) fn new(kind: u8, client: u8) -> Self {
         Self::from_mac(kind, [2, 0, 0, 0, 0, client])
     }
 
-    pub fn from_mac(kind: u8, mac: [u8; 6]) -> Self {
+    pub(crate) fn from_mac(kind: u8, mac: [u8; 6]) -> Self {
         let mut header = [0; 240];
         header[..4].copy_from_slice(&[1, 1, 6, 0]);
         header[4..8].copy_from_slice(&[0xca, 0xfe, kind, mac[5]]);
@@ -34,7 +34,7 @@ impl Packet {
         Self { header, options }
     }
 
-    pub fn option(mut self, code: u8, data: &[u8]) -> Self {
+    pub(crate) fn option(mut self, code: u8, data: &[u8]) -> Self {
         self.options.push(code);
         self.options
             .push(u8::try_from(data.len()).expect("one option"));
@@ -42,15 +42,15 @@ impl Packet {
         self
     }
 
-    pub fn requested(self, address: Ipv4Addr) -> Self {
+    pub(crate) fn requested(self, address: Ipv4Addr) -> Self {
         self.option(50, &address.octets())
     }
 
-    pub fn server(self, address: Ipv4Addr) -> Self {
+    pub(crate) fn server(self, address: Ipv4Addr) -> Self {
         self.option(54, &address.octets())
     }
 
-    pub fn id(self, id: &[u8]) -> Self {
+    pub(crate) fn id(self, id: &[u8]) -> Self {
         self.option(61, id)
     }
 
@@ -59,20 +59,20 @@ impl Packet {
         self
     }
 
-    pub fn ciaddr(self, address: Ipv4Addr) -> Self {
+    pub(crate) fn ciaddr(self, address: Ipv4Addr) -> Self {
         self.field(12, address)
     }
 
-    pub fn giaddr(self, address: Ipv4Addr) -> Self {
+    pub(crate) fn giaddr(self, address: Ipv4Addr) -> Self {
         self.field(24, address)
     }
 
-    pub fn broadcast(mut self) -> Self {
+    pub(crate) fn broadcast(mut self) -> Self {
         self.header[10] = 0x80;
         self
     }
 
-    pub fn bytes(&self) -> Vec<u8> {
+    pub(crate) fn bytes(&self) -> Vec<u8> {
         let mut bytes = self.header.to_vec();
         bytes.extend_from_slice(&self.options);
         bytes.push(255);
@@ -82,16 +82,16 @@ impl Packet {
 
 /// A server's answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer {
-    pub bytes: Vec<u8>,
+pub(crate) struct Answer {
+    pub(crate) bytes: Vec<u8>,
     /// In the order of the wire.
-    pub options: Vec<(u8, Vec<u8>)>,
+    pub(crate) options: Vec<(u8, Vec<u8>)>,
 }
 
 impl Answer {
     /// Takes an answer apart; it has to be well-formed.
     #[track_caller]
-    pub fn parse(bytes: &[u8]) -> Self {
+    pub(crate) fn parse(bytes: &[u8]) -> Self {
         assert!(bytes.len() >= 300, "shorter than BOOTP's 300 bytes");
         assert_eq!(bytes[0], 2, "op");
         assert_eq!(bytes[236..240], [99, 130, 83, 99], "cookie");
@@ -117,34 +117,34 @@ impl Answer {
         }
     }
 
-    pub fn option(&self, code: u8) -> Option<&[u8]> {
+    pub(crate) fn option(&self, code: u8) -> Option<&[u8]> {
         let mut options = self.options.iter();
         let (_, data) = options.find(|(found, _)| *found == code)?;
         Some(data)
     }
 
-    pub fn codes(&self) -> Vec<u8> {
+    pub(crate) fn codes(&self) -> Vec<u8> {
         self.options.iter().map(|(code, _)| *code).collect()
     }
 
-    pub fn kind(&self) -> u8 {
+    pub(crate) fn kind(&self) -> u8 {
         self.option(53).expect("a message type")[0]
     }
 
-    pub fn address(&self, at: usize) -> Ipv4Addr {
+    pub(crate) fn address(&self, at: usize) -> Ipv4Addr {
         let octets: [u8; 4] = self.bytes[at..at + 4].try_into().expect("four");
         octets.into()
     }
 
-    pub fn ciaddr(&self) -> Ipv4Addr {
+    pub(crate) fn ciaddr(&self) -> Ipv4Addr {
         self.address(12)
     }
 
-    pub fn yiaddr(&self) -> Ipv4Addr {
+    pub(crate) fn yiaddr(&self) -> Ipv4Addr {
         self.address(16)
     }
 
-    pub fn seconds(&self, code: u8) -> Option<u32> {
+    pub(crate) fn seconds(&self, code: u8) -> Option<u32> {
         let data = self.option(code)?;
         Some(u32::from_be_bytes(data.try_into().expect("four")))
     }
