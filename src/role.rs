@@ -12,7 +12,10 @@ use std::{
 
 use actix::{Actor, Context, Handler, Message, Supervised};
 
-use crate::{net::Sockets, telemetry::Metrics};
+use crate::{
+    net::Sockets,
+    telemetry::{Metrics, Roster},
+};
 
 /// A role of the lab, as its supervisor sees it.
 ///
@@ -38,6 +41,15 @@ pub trait Role: Actor<Context = Context<Self>> + Supervised + Handler<Crash> {
         resources: &Resources,
     ) -> Result<Self::Kept, PrepareError>;
 
+    /// Where it listens, e.g. `udp 127.0.0.1:5300`.
+    fn listens(kept: &Self::Kept) -> Vec<String>;
+
+    /// Whether the files that `prepare` read besides the configuration (zone files) are still as
+    /// they were: if not, a reload prepares the role again.
+    fn up_to_date(_kept: &Self::Kept) -> bool {
+        true
+    }
+
     /// Makes the actor from what is kept. Called in the thread that it will run in.
     fn new(keep: Keep<Self::Kept>) -> Self;
 }
@@ -51,6 +63,20 @@ pub struct Resources {
     pub metrics: Arc<Metrics>,
     /// The folder for state that survives the process. Made when first needed.
     pub state_dir: PathBuf,
+    /// Who runs, and how: what the HTTP endpoints tell.
+    pub roster: Roster,
+}
+
+impl Resources {
+    /// Nothing reserved, fresh metrics, state under `state_dir`.
+    pub fn new(state_dir: PathBuf) -> Self {
+        Self {
+            sockets: Sockets::default(),
+            metrics: Arc::new(Metrics::new()),
+            state_dir,
+            roster: Roster::default(),
+        }
+    }
 }
 
 /// The cell in which a supervisor keeps what outlives an actor.

@@ -1,16 +1,85 @@
 //! The configuration as the program uses it: every value valid, every path absolute.
 //!
 //! `file` holds the shapes of the TOML, `compile` turns them into these values or into all the
-//! problems at once, `diff` tells what a new configuration means for a running role.
+//! problems at once. What a new configuration means for a running role, its supervisor tells.
+
+mod compile;
+mod file;
+mod layers;
+mod problem;
+mod subnet;
+mod value;
 
 use std::{
     fmt,
     net::{Ipv4Addr, SocketAddr, SocketAddrV4},
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
+use serde::Deserialize;
 use url::Url;
+
+pub use problem::{Problem, Problems};
+
+/// Reads the configuration file at `path`, lays the process's `LABNET_` environment over it and
+/// compiles both.
+///
+/// `LABNET_STATE_DIR` sets `state_dir`; two underscores go into a table: `LABNET_HTTP__LISTEN`. A
+/// list's elements are separated by commas.
+///
+/// # Errors
+///
+/// All that is wrong with the file and the variables, or that the file cannot be read.
+pub fn load(path: &Path) -> Result<Config, Problems> {
+    let text = std::fs::read(path)
+        .map_err(|error| error.to_string())
+        .and_then(|bytes| {
+            String::from_utf8(bytes).map_err(|_| "is no text: not encoded in UTF-8".into())
+        })
+        .map_err(|message| {
+            Problems(vec![Problem {
+                file: path.display().to_string(),
+                line: None,
+                key: String::new(),
+                message,
+            }])
+        })?;
+    // A variable that is no text reaches its key as one that no key accepts.
+    let environment = std::env::vars_os().filter_map(|(name, value)| {
+        Some((
+            name.into_string().ok()?,
+            value.to_string_lossy().into_owned(),
+        ))
+    });
+    parse(&text, path, environment)
+}
+
+/// Compiles the `text` of a configuration file with `environment` laid over it.
+///
+/// Relative paths are counted from the folder of `path`. Nothing is read but whether the files and
+/// folders that are named exist.
+///
+/// # Errors
+///
+/// All that is wrong, in the order of the file.
+pub fn parse(
+    text: &str,
+    path: &Path,
+    environment: impl IntoIterator<Item = (String, String)>,
+) -> Result<Config, Problems> {
+    let mut layers = layers::Layers::new(text, path, environment);
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.into());
+    let base = absolute.parent().unwrap_or(Path::new("/")).to_owned();
+    let compiled = file::File::deserialize(layers.values.take())
+        .map_err(|error| vec![(String::new(), error.to_string())])
+        .and_then(|file| compile::compile(file, absolute, &base));
+    match compiled {
+        Ok(config) if layers.is_sound() => Ok(config),
+        Ok(_) => Err(Problems(layers.into_problems(Vec::new()))),
+        Err(found) => Err(Problems(layers.into_problems(found))),
+    }
+}
 
 /// A valid configuration. A role whose table is absent is `None` and does not run.
 #[derive(Debug, Clone, PartialEq)]

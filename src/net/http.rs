@@ -1,4 +1,4 @@
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use axum::Router;
 use hyper::{Request, body::Incoming, service::Service, service::service_fn};
@@ -6,7 +6,11 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
-use tokio::{net::TcpListener, sync::Semaphore, task::JoinSet, time::timeout};
+use tokio::{
+    net::TcpListener,
+    sync::{Semaphore, watch},
+    time::timeout,
+};
 
 /// What one HTTP server allows its peers.
 #[derive(Debug, Clone, Copy)]
@@ -39,10 +43,12 @@ pub struct Ends {
     pub local: SocketAddr,
 }
 
-/// Serves `router` on a duplicate of `listener` until the future is dropped; its connections end
-/// with it. Every request carries its [`Ends`] as an extension.
+/// Serves `router` on a duplicate of `listener` until the future is dropped. Connections then
+/// finish the request they are at, so that a reload answers the request that asked for it and a
+/// download outlives a restart. Every request carries its [`Ends`] as an extension.
 ///
-/// Errors are those of the listener's set-up alone; a failed `accept` is waited out.
+/// # Errors
+/// Those of the listener's set-up alone; a failed `accept` is waited out.
 pub async fn serve_http(
     listener: Arc<std::net::TcpListener>,
     router: Router,
@@ -52,27 +58,26 @@ pub async fn serve_http(
     listener.set_nonblocking(true)?;
     let listener = TcpListener::from_std(listener)?;
     let slots = Arc::new(Semaphore::new(limits.connections));
-    let mut connections = JoinSet::new();
+    // Dropped with this future: that is what the connections watch.
+    let (_serving, served) = watch::channel(());
     loop {
         // The semaphore is never closed.
         let Ok(slot) = Arc::clone(&slots).acquire_owned().await else {
             return Ok(());
         };
-        let (stream, peer) = tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok(accepted) => accepted,
-                Err(error) => {
-                    // Out of descriptors, or a peer that was gone before it was accepted.
-                    tracing::debug!(%error, "accept failed");
-                    tokio::time::sleep(Duration::from_millis(20)).await;
-                    continue;
-                }
-            },
-            Some(_) = connections.join_next() => continue,
+        let (stream, peer) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Out of descriptors, or a peer that was gone before it was accepted.
+                tracing::debug!(%error, "accept failed");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                continue;
+            }
         };
         let router = router.clone();
-        connections.spawn(async move {
-            serve_connection(stream, peer, router, limits).await;
+        let served = served.clone();
+        tokio::spawn(async move {
+            serve_connection(stream, peer, router, limits, served).await;
             drop(slot);
         });
     }
@@ -83,6 +88,7 @@ async fn serve_connection(
     peer: SocketAddr,
     router: Router,
     limits: HttpLimits,
+    mut served: watch::Receiver<()>,
 ) {
     let _ = stream.set_nodelay(true);
     let Ok(local) = stream.local_addr() else {
@@ -98,7 +104,15 @@ async fn serve_connection(
         .header_read_timeout(limits.header_timeout)
         .max_buf_size(64 * 1024)
         .serve_connection(TokioIo::new(stream), service);
-    match timeout(limits.connection_timeout, connection).await {
+    let mut connection = pin!(connection);
+    let lasting = async {
+        tokio::select! {
+            ended = connection.as_mut() => return ended,
+            _ = served.changed() => connection.as_mut().graceful_shutdown(),
+        }
+        connection.await
+    };
+    match timeout(limits.connection_timeout, lasting).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::debug!(%peer, %error, "HTTP connection ended"),
         Err(_) => tracing::debug!(%peer, "HTTP connection lasted too long"),

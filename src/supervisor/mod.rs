@@ -1,1 +1,15 @@
-//! To come.
+//! The tree of actors: started in order, restarted when they fail, reloaded all or nothing,
+//! stopped in reverse order.
+//!
+//! The semantics are OTP's: one_for_one, every role permanent, at most
+//! [`max_restarts`](crate::config::Supervisor) in a sliding window, then the supervisor fails and
+//! with it the process, which its own supervisor (systemd) starts again. Unlike OTP a restart waits
+//! a moment, longer each time (`policy`).
+
+mod child;
+mod lab;
+mod policy;
+mod slot;
+
+pub use lab::{Ended, Lab, StartError};
+pub use policy::{Exit, Limits, Policy, Restart, Verdict};

@@ -63,6 +63,70 @@ pub struct Session {
     pub idle_seconds: f64,
 }
 
+/// Asks the supervisor to read the configuration file again and to run by it.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "Result<Reloaded, ReloadRefused>")]
+pub struct Reload;
+
+/// A reload that was carried out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reloaded {
+    /// The number of the configuration that runs now; the first is 1.
+    pub generation: u64,
+    /// What it meant for each role.
+    pub changes: Vec<Change>,
+}
+
+/// What a new configuration meant for one role.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change {
+    /// The role.
+    pub component: String,
+    /// `kept`, `changed`, `started` or `stopped`.
+    pub action: String,
+}
+
+/// A reload that was refused: everything runs on as before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReloadRefused {
+    /// The number of the configuration that still runs.
+    pub generation: u64,
+    /// What is wrong with the new one, a line each.
+    pub problems: Vec<String>,
+}
+
+/// The answer to `GET /api/v1/status`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// The program's version.
+    pub version: String,
+    /// The number of the running configuration.
+    pub generation: u64,
+    /// Its file, if it has one.
+    pub config_file: Option<String>,
+    /// Seconds since the process started.
+    pub uptime_seconds: f64,
+    /// The components, in the order of their start.
+    pub components: Vec<Component>,
+}
+
+/// One component's state.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Component {
+    /// `dhcp`, `dns`, `rudp`, `scrap`, `origin` or `http`.
+    pub name: String,
+    /// `up`, `restarting`, `failed` or `stopped`.
+    pub state: String,
+    /// Restarts after failures since the process started.
+    pub restarts: u64,
+    /// Why it failed last.
+    pub last_failure: Option<String>,
+    /// Seconds in the present state.
+    pub state_seconds: f64,
+    /// Where it listens, `udp 127.0.0.1:5300`.
+    pub listens: Vec<String>,
+}
+
 /// Makes one session fail, as [`crate::role::Crash`] does a role. Answers whether there is one.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "bool")]

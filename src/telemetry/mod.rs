@@ -1,7 +1,12 @@
 //! What can be seen of the lab from outside.
 
 pub mod api;
+mod http;
+pub mod logging;
 mod metrics;
 pub mod packets;
+mod roster;
 
+pub use http::HttpActor;
 pub use metrics::Metrics;
+pub use roster::{Member, Roster, State};

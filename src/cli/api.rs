@@ -1,0 +1,199 @@
+//! Asks a running lab over its HTTP endpoints.
+
+use std::{fmt, time::Duration};
+
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::{Method, Request, StatusCode, body::Bytes, client::conn::http1};
+use hyper_util::rt::TokioIo;
+use tokio::{net::TcpStream, time::timeout};
+use url::Url;
+
+/// How to reach a running lab.
+#[derive(Debug, clap::Args)]
+pub(super) struct Target {
+    /// The lab's HTTP endpoints
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "LABNET_URL",
+        default_value = "http://127.0.0.1:9167/"
+    )]
+    url: Url,
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub(super) struct Unreachable(String);
+
+impl fmt::Display for Unreachable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+const TIMEOUT: Duration = Duration::from_secs(30);
+const MAX_ANSWER: usize = 256 << 20;
+
+impl Target {
+    /// Sends one request and takes the whole answer.
+    pub(super) fn ask(
+        &self,
+        method: Method,
+        path: &str,
+    ) -> Result<(StatusCode, Bytes), Unreachable> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| Unreachable(format!("no runtime: {error}")))?;
+        let url = &self.url;
+        match runtime.block_on(async { timeout(TIMEOUT, self.exchange(method, path)).await }) {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => Err(Unreachable(format!(
+                "no answer from {url}: {error}\nIs `labnet serve` running, and its [http] listening there? --url names another address."
+            ))),
+            Err(_) => Err(Unreachable(format!(
+                "no answer from {url} within {TIMEOUT:?}"
+            ))),
+        }
+    }
+
+    async fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+    ) -> Result<(StatusCode, Bytes), Box<dyn std::error::Error + Send + Sync>> {
+        if self.url.scheme() != "http" {
+            return Err("only http:// is spoken".into());
+        }
+        let host = self.url.host_str().ok_or("no host in the URL")?;
+        let port = self.url.port_or_known_default().unwrap_or(80);
+        let stream = TcpStream::connect((host.trim_matches(['[', ']']), port)).await?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", format!("{host}:{port}"))
+            .body(Empty::<Bytes>::new())?;
+        let exchange = async {
+            let response = sender.send_request(request).await?;
+            let status = response.status();
+            let body = Limited::new(response.into_body(), MAX_ANSWER)
+                .collect()
+                .await?
+                .to_bytes();
+            Ok((status, body))
+        };
+        tokio::select! {
+            answer = exchange => answer,
+            ended = connection => Err(match ended {
+                Ok(()) => "the connection was closed".into(),
+                Err(error) => error.into(),
+            }),
+        }
+    }
+
+    /// Gets `path` and hands the parsed answer to `show`, or prints it as it came with `--json`.
+    pub(super) fn show<T: serde::de::DeserializeOwned>(
+        &self,
+        path: &str,
+        show: impl FnOnce(T) -> String,
+    ) -> std::process::ExitCode {
+        let answer = self.ask(Method::GET, path);
+        let (status, body) = match answer {
+            Ok(answer) => answer,
+            Err(error) => {
+                eprintln!("{error}");
+                return std::process::ExitCode::FAILURE;
+            }
+        };
+        if !status.is_success() {
+            eprintln!("{}", complaint(status, &body));
+            return std::process::ExitCode::FAILURE;
+        }
+        if self.json {
+            println!("{}", String::from_utf8_lossy(&body));
+            return std::process::ExitCode::SUCCESS;
+        }
+        match serde_json::from_slice(&body) {
+            Ok(value) => {
+                println!("{}", show(value));
+                std::process::ExitCode::SUCCESS
+            }
+            Err(error) => {
+                eprintln!(
+                    "{} answers something else than labnet would: {error}",
+                    self.url
+                );
+                std::process::ExitCode::FAILURE
+            }
+        }
+    }
+}
+
+/// What a refusal says.
+pub(super) fn complaint(status: StatusCode, body: &[u8]) -> String {
+    serde_json::from_slice::<serde_json::Value>(body)
+        .ok()
+        .and_then(|value| value.get("error")?.as_str().map(str::to_owned))
+        .unwrap_or_else(|| status.to_string())
+}
+
+/// A table for people: headers, then rows, in columns.
+pub(super) fn table<const N: usize>(
+    headers: [&str; N],
+    rows: impl IntoIterator<Item = [String; N]>,
+) -> String {
+    let mut table = comfy_table::Table::new();
+    table
+        .load_style(comfy_table::presets::NOTHING)
+        .set_header(headers)
+        .add_rows(rows);
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    table
+        .lines()
+        .map(|line| line.trim_end().to_owned())
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+/// Seconds as people say them: `42s`, `3m 20s`, `23h 59m`, `4d 2h`.
+pub(super) fn ago(seconds: f64) -> String {
+    let seconds = seconds.max(0.0) as u64;
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds}s"),
+        (0, 0, _) => format!("{minutes}m {}s", seconds % 60),
+        (0, _, _) => format!("{hours}h {minutes}m"),
+        (_, _, _) => format!("{days}d {hours}h"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_said_in_two_units() {
+        for (seconds, said) in [
+            (0.4, "0s"),
+            (59.0, "59s"),
+            (200.0, "3m 20s"),
+            (86_340.0, "23h 59m"),
+            (352_800.0, "4d 2h"),
+            (-1.0, "0s"),
+        ] {
+            assert_eq!(ago(seconds), said);
+        }
+    }
+
+    #[test]
+    fn a_table_has_aligned_columns_and_no_trailing_blanks() {
+        let text = table(["a", "bb"], [["long one".to_owned(), "x".to_owned()]]);
+        assert_eq!(text, "a         bb\nlong one  x");
+    }
+}

@@ -1,0 +1,631 @@
+//! The file's shapes into a valid [`Config`], or all that is wrong with them.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use url::Url;
+
+use super::{
+    Config, Dhcp, DhcpListen, Dns, Http, Origin, OriginFiles, Rudp, Scrap, Supervisor, Zone,
+    file::{self, Key, List, TABLES, Table, Unknown},
+    subnet, value,
+};
+
+const HTTP_LISTEN: SocketAddr = v4([127, 0, 0, 1], 9167);
+const DHCP_LISTEN: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 6767);
+const DNS_LISTEN: SocketAddr = v4([127, 0, 0, 1], 5300);
+const RUDP_LISTEN: SocketAddr = v4([127, 0, 0, 10], 49152);
+const SCRAP_LISTEN: SocketAddr = v4([127, 0, 0, 5], 49153);
+const ORIGIN_LISTEN: SocketAddr = v4([127, 0, 0, 1], 8080);
+/// The files of the original's download page, in its order.
+const SAMPLES: [&str; 5] = [
+    "50MB.zip",
+    "100MB.zip",
+    "500MB.zip",
+    "image-site.png",
+    "task2.pdf",
+];
+/// Times below this would keep a timer busy for nothing.
+const SHORTEST: Duration = Duration::from_millis(100);
+/// RFC 2131 section 4.1: a DHCP server's port.
+const DHCP_PORT: u16 = 67;
+
+const fn v4([a, b, c, d]: [u8; 4], port: u16) -> SocketAddr {
+    SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::new(a, b, c, d), port))
+}
+
+/// Compiles `file`, its relative paths counted from `base`. Problems are pairs of key and message.
+pub(super) fn compile(
+    file: file::File,
+    path: PathBuf,
+    base: &Path,
+) -> Result<Config, Vec<(String, String)>> {
+    let mut compiler = Compiler {
+        base,
+        problems: Vec::new(),
+        listeners: Vec::new(),
+    };
+    let config = compiler.config(file, path);
+    match config {
+        Some(config) if compiler.problems.is_empty() => Ok(config),
+        _ => Err(compiler.problems),
+    }
+}
+
+pub(super) struct Compiler<'a> {
+    base: &'a Path,
+    problems: Vec<(String, String)>,
+    /// What the configuration listens on, by key.
+    listeners: Vec<(String, Transport, SocketAddr)>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Transport {
+    Udp,
+    Tcp,
+}
+
+// The methods give `None` only after they have noted a problem. They go on after one, to find the
+// others too.
+impl Compiler<'_> {
+    fn config(&mut self, file: file::File, path: PathBuf) -> Option<Config> {
+        self.unknown::<file::File>("", &file.unknown);
+        let state_dir = self.scalar("state_dir", file.state_dir, TEXT, |text: String| {
+            resolve(self.base, &text)
+        });
+        let supervisor = self.table("supervisor", file.supervisor);
+        let supervisor = self.supervisor(supervisor.unwrap_or_default());
+        let http = self.table("http", file.http);
+        let http = http.map(|table| self.http(table));
+        let dhcp = self.table("dhcp", file.dhcp);
+        let dhcp = dhcp.map(|table| self.dhcp(table));
+        let dns = self.table("dns", file.dns);
+        let dns = dns.map(|table| self.dns(table));
+        let origin = self.table("origin", file.origin);
+        let origin = origin.map(|table| self.origin(table));
+        let page = origin.as_ref().and_then(Option::as_ref);
+        let page = page.and_then(|origin| built_in_page(origin.listen));
+        let scrap = self.table("scrap", file.scrap);
+        let scrap = scrap.map(|table| self.scrap(table, page));
+        let rudp = self.table("rudp", file.rudp);
+        let scraper = scrap.as_ref().and_then(Option::as_ref);
+        let scraper = scraper.map(|scrap| scrap.listen);
+        let rudp = rudp.map(|table| self.rudp(table, scraper));
+        if self.problems.is_empty()
+            && http.is_none()
+            && dhcp.is_none()
+            && dns.is_none()
+            && rudp.is_none()
+            && scrap.is_none()
+            && origin.is_none()
+        {
+            self.problem(
+                "",
+                "nothing would run; a role runs if its table is there: [http], [dhcp], [dns], \
+                 [rudp], [scrap], [origin]",
+            );
+        }
+        self.check_listeners();
+        Some(Config {
+            file: Some(path),
+            state_dir: state_dir?.unwrap_or_else(|| self.base.join("state")),
+            supervisor: supervisor?,
+            http: whole(http)?,
+            dhcp: whole(dhcp)?,
+            dns: whole(dns)?,
+            rudp: whole(rudp)?,
+            scrap: whole(scrap)?,
+            origin: whole(origin)?,
+        })
+    }
+
+    fn supervisor(&mut self, table: file::Supervisor) -> Option<Supervisor> {
+        self.unknown::<file::Supervisor>("supervisor", &table.unknown);
+        let max_restarts = self.scalar(
+            "supervisor.max_restarts",
+            table.max_restarts,
+            NUMBER,
+            |number| value::number(number, 0..=10_000),
+        );
+        let within = self.duration("supervisor.within", table.within, Duration::from_secs(1));
+        Some(Supervisor {
+            max_restarts: max_restarts?.unwrap_or(10),
+            within: within?.unwrap_or(Duration::from_secs(30)),
+        })
+    }
+
+    fn http(&mut self, table: file::Http) -> Option<Http> {
+        self.unknown::<file::Http>("http", &table.unknown);
+        let listen = self.listen("http.listen", table.listen, Transport::Tcp, HTTP_LISTEN);
+        let fault_injection = self.scalar(
+            "http.fault_injection",
+            table.fault_injection,
+            "`true` or `false`",
+            Ok,
+        );
+        Some(Http {
+            listen: listen?,
+            fault_injection: fault_injection?.unwrap_or(false),
+        })
+    }
+
+    fn dhcp(&mut self, table: file::Dhcp) -> Option<Dhcp> {
+        self.unknown::<file::Dhcp>("dhcp", &table.unknown);
+        let listen = self.dhcp_listen(table.listen, table.interfaces);
+        let subnets = self.subnets(table.subnet);
+        Some(Dhcp {
+            listen: listen?,
+            subnets: subnets?,
+        })
+    }
+
+    fn dhcp_listen(
+        &mut self,
+        listen: List<String>,
+        interfaces: List<String>,
+    ) -> Option<DhcpListen> {
+        if listen != Key::Absent && interfaces != Key::Absent {
+            self.problem(
+                "dhcp.interfaces",
+                "`listen` is there too; addresses or interfaces, one of the two",
+            );
+        }
+        let addresses =
+            self.list(
+                "dhcp.listen",
+                listen,
+                ADDRESSES,
+                |text: String| match value::socket_address(&text)? {
+                    SocketAddr::V4(address) => Ok(address),
+                    SocketAddr::V6(_) => Err(format!(
+                        "`{text}` is an IPv6 address; DHCP is spoken over IPv4, as `127.0.0.1:6767`"
+                    )),
+                },
+            );
+        let names = self.list(
+            "dhcp.interfaces",
+            interfaces,
+            "a list of interfaces in brackets, as `[\"eth0\"]`",
+            |text: String| value::interface(&text),
+        );
+        let (addresses, names) = (addresses?, names?);
+        if let Some(names) = names {
+            self.no_repeats(&names, "interface");
+            self.at_least_one("dhcp.interfaces", &names, "interface");
+            let everywhere = v4([0, 0, 0, 0], DHCP_PORT);
+            self.listeners
+                .push(("dhcp.interfaces".into(), Transport::Udp, everywhere));
+            return Some(DhcpListen::Interfaces(values(names)));
+        }
+        let addresses = addresses.unwrap_or_else(|| vec![("dhcp.listen".into(), DHCP_LISTEN)]);
+        self.at_least_one("dhcp.listen", &addresses, "address");
+        for (at, address) in &addresses {
+            self.listeners
+                .push((at.clone(), Transport::Udp, (*address).into()));
+        }
+        Some(DhcpListen::Addresses(values(addresses)))
+    }
+
+    fn subnets(&mut self, list: List<file::Subnet>) -> Option<Vec<super::Subnet>> {
+        let tables = self.tables("dhcp.subnet", list)?;
+        self.at_least_one("dhcp.subnet", &tables, "[[dhcp.subnet]]");
+        let mut subnets: Vec<super::Subnet> = Vec::new();
+        for (at, table) in tables {
+            let Some(subnet) = subnet::compile(self, &at, table) else {
+                continue;
+            };
+            let overlap = subnets.iter().find(|other| {
+                other.network.contains(subnet.network.address)
+                    || subnet.network.contains(other.network.address)
+            });
+            if let Some(other) = overlap {
+                self.problem(
+                    &format!("{at}.subnet"),
+                    format!(
+                        "`{}` overlaps `{}` above; subnets must lie apart",
+                        subnet.network, other.network
+                    ),
+                );
+            }
+            subnets.push(subnet);
+        }
+        Some(subnets)
+    }
+
+    fn dns(&mut self, table: file::Dns) -> Option<Dns> {
+        self.unknown::<file::Dns>("dns", &table.unknown);
+        let listen = self.list("dns.listen", table.listen, ADDRESSES, |text: String| {
+            value::socket_address(&text)
+        });
+        let tables = self.tables("dns.zone", table.zone);
+        let listen = listen?.unwrap_or_else(|| vec![("dns.listen".into(), DNS_LISTEN)]);
+        self.at_least_one("dns.listen", &listen, "address");
+        for (at, address) in &listen {
+            for transport in [Transport::Udp, Transport::Tcp] {
+                self.listeners.push((at.clone(), transport, *address));
+            }
+        }
+        let tables = tables?;
+        self.at_least_one("dns.zone", &tables, "[[dns.zone]]");
+        let mut names = Vec::new();
+        let mut zones = Vec::new();
+        for (at, table) in tables {
+            self.unknown::<file::Zone>(&at, &table.unknown);
+            let base = self.base;
+            let name_at = format!("{at}.name");
+            let name = self.required(&name_at, table.name, "name = \"example.com.\"", |text| {
+                value::zone_name(&text)
+            });
+            let example = "file = \"zones/example.com.zone\"";
+            let file = self.required(&format!("{at}.file"), table.file, example, |text| {
+                let path = resolve(base, &text)?;
+                if path.is_file() {
+                    Ok(path)
+                } else {
+                    Err(format!("there is no file `{}`", path.display()))
+                }
+            });
+            if let Some(name) = &name {
+                names.push((name_at, name.clone()));
+            }
+            zones.extend(name.zip(file).map(|(name, file)| Zone { name, file }));
+        }
+        self.no_repeats(&names, "zone");
+        Some(Dns {
+            listen: values(listen),
+            zones,
+        })
+    }
+
+    fn rudp(&mut self, table: file::Rudp, own_scraper: Option<SocketAddr>) -> Option<Rudp> {
+        self.unknown::<file::Rudp>("rudp", &table.unknown);
+        let listen = self.listen("rudp.listen", table.listen, Transport::Udp, RUDP_LISTEN);
+        let max_window = self.scalar("rudp.max_window", table.max_window, NUMBER, |number| {
+            value::number(number, 2..=1024)
+        });
+        let idle_timeout = self.duration("rudp.idle_timeout", table.idle_timeout, SHORTEST);
+        let max_sessions = self.scalar("rudp.max_sessions", table.max_sessions, NUMBER, |number| {
+            value::number(number, 1..=1_000_000)
+        });
+        let scraper = self.scalar("rudp.scraper", table.scraper, TEXT, |text: String| {
+            let address = value::socket_address(&text)?;
+            if address.port() == 0 || address.ip().is_unspecified() {
+                return Err(format!(
+                    "`{text}` cannot be asked; one host and its port are needed"
+                ));
+            }
+            Ok(address)
+        });
+        let scraper = scraper?.or_else(|| own_scraper.map(reachable));
+        if scraper.is_some_and(|scraper| scraper.port() == 0) {
+            self.problem(
+                "rudp.scraper",
+                "missing, and `scrap.listen` leaves its port open; name a port in one of the two",
+            );
+        }
+        Some(Rudp {
+            listen: listen?,
+            max_window: max_window?.unwrap_or(64),
+            idle_timeout: idle_timeout?.unwrap_or(Duration::from_secs(60)),
+            max_sessions: max_sessions?.unwrap_or(4096),
+            scraper,
+        })
+    }
+
+    fn scrap(&mut self, table: file::Scrap, built_in: Option<Url>) -> Option<Scrap> {
+        self.unknown::<file::Scrap>("scrap", &table.unknown);
+        let listen = self.listen("scrap.listen", table.listen, Transport::Tcp, SCRAP_LISTEN);
+        let origin = match (table.origin, built_in) {
+            (Key::Absent, Some(page)) => Some(page),
+            (key, _) => self.required(
+                "scrap.origin",
+                key,
+                "origin = \"http://127.0.0.1:8080/\"",
+                |text| value::page(&text),
+            ),
+        };
+        let refresh = self.duration("scrap.refresh", table.refresh, SHORTEST);
+        let max_peers = self.scalar("scrap.max_peers", table.max_peers, NUMBER, |number| {
+            value::number(number, 1..=65_536)
+        });
+        Some(Scrap {
+            listen: listen?,
+            origin: origin?,
+            refresh: refresh?.unwrap_or(Duration::from_secs(30)),
+            max_peers: max_peers?.unwrap_or(256),
+        })
+    }
+
+    fn origin(&mut self, table: file::Origin) -> Option<Origin> {
+        self.unknown::<file::Origin>("origin", &table.unknown);
+        let listen = self.listen("origin.listen", table.listen, Transport::Tcp, ORIGIN_LISTEN);
+        if table.files != Key::Absent && table.samples != Key::Absent {
+            self.problem(
+                "origin.samples",
+                "`files` is there too; a folder or samples, one of the two",
+            );
+        }
+        let base = self.base;
+        let folder = self.scalar("origin.files", table.files, TEXT, |text: String| {
+            let path = resolve(base, &text)?;
+            if path.is_dir() {
+                Ok(path)
+            } else {
+                Err(format!("there is no folder `{}`", path.display()))
+            }
+        });
+        let samples = self.list(
+            "origin.samples",
+            table.samples,
+            "a list of names in brackets, as `[\"50MB.zip\", \"task2.pdf\"]`",
+            |text: String| value::sample(&text),
+        );
+        let (folder, samples) = (folder?, samples?);
+        if let Some(samples) = &samples {
+            self.at_least_one("origin.samples", samples, "sample");
+            self.no_repeats(samples, "file");
+        }
+        let files = match (folder, samples) {
+            (Some(folder), _) => OriginFiles::Folder(folder),
+            (None, Some(samples)) => OriginFiles::Samples(values(samples)),
+            (None, None) => OriginFiles::Samples(SAMPLES.map(String::from).into()),
+        };
+        Some(Origin {
+            listen: listen?,
+            files,
+        })
+    }
+
+    fn listen(
+        &mut self,
+        at: &str,
+        key: Key<String>,
+        transport: Transport,
+        default: SocketAddr,
+    ) -> Option<SocketAddr> {
+        let right = "an address in quotes, as `\"127.0.0.1:9167\"`";
+        let address = self
+            .scalar(at, key, right, |text: String| value::socket_address(&text))?
+            .unwrap_or(default);
+        self.listeners.push((at.into(), transport, address));
+        Some(address)
+    }
+
+    /// No two listeners may want one port of one address. An unspecified address is all of its
+    /// family (IPv6 sockets are IPv6 only here); port 0 is another port each time.
+    fn check_listeners(&mut self) {
+        let listeners = std::mem::take(&mut self.listeners);
+        let mut told: Vec<&str> = Vec::new();
+        for (index, (at, transport, address)) in listeners.iter().enumerate() {
+            let taken = listeners[..index].iter().find(|(_, other, earlier)| {
+                other == transport
+                    && earlier.port() == address.port()
+                    && earlier.is_ipv4() == address.is_ipv4()
+                    && (earlier.ip() == address.ip()
+                        || earlier.ip().is_unspecified()
+                        || address.ip().is_unspecified())
+            });
+            if let Some((other, _, earlier)) = taken
+                && address.port() != 0
+                && !told.contains(&at.as_str())
+            {
+                told.push(at);
+                let protocol = match transport {
+                    Transport::Udp => "UDP",
+                    Transport::Tcp => "TCP",
+                };
+                self.problem(
+                    at,
+                    format!(
+                        "`{address}` is taken by `{other}` ({protocol} `{earlier}`); each needs \
+                         an address or a port of its own"
+                    ),
+                );
+            }
+        }
+    }
+
+    pub(super) fn duration(
+        &mut self,
+        at: &str,
+        key: Key<String>,
+        shortest: Duration,
+    ) -> Option<Option<Duration>> {
+        let right = "a duration in quotes, as `\"30s\"` or `\"24h\"`";
+        self.scalar(at, key, right, |text: String| {
+            value::duration(&text, shortest..=value::YEAR)
+        })
+    }
+
+    /// The parsed value of a key: `Some(None)` if it is absent.
+    pub(super) fn scalar<T, V>(
+        &mut self,
+        at: &str,
+        key: Key<T>,
+        right: &str,
+        parse: impl FnOnce(T) -> Result<V, String>,
+    ) -> Option<Option<V>> {
+        let parsed = match key {
+            Key::Absent => return Some(None),
+            Key::Wrong(found) => Err(format!("is {found}; {right} is needed")),
+            Key::Is(raw) => parse(raw),
+        };
+        parsed
+            .map(Some)
+            .map_err(|message| self.problem(at, message))
+            .ok()
+    }
+
+    /// The parsed value of a key that must be there, as in `example`.
+    pub(super) fn required<V>(
+        &mut self,
+        at: &str,
+        key: Key<String>,
+        example: &str,
+        parse: impl FnOnce(String) -> Result<V, String>,
+    ) -> Option<V> {
+        let value = self.scalar(at, key, TEXT, parse)?;
+        if value.is_none() {
+            self.problem(at, format!("missing; write it as `{example}`"));
+        }
+        value
+    }
+
+    /// The elements of a list that are right, each with its key: `Some(None)` if it is absent.
+    pub(super) fn list<T, V>(
+        &mut self,
+        at: &str,
+        key: List<T>,
+        right: &str,
+        parse: impl Fn(T) -> Result<V, String>,
+    ) -> Option<Option<Vec<(String, V)>>> {
+        let Some(elements) = self.scalar(at, key, right, Ok)? else {
+            return Some(None);
+        };
+        let mut found = Vec::new();
+        for (index, element) in elements.into_iter().enumerate() {
+            let at = format!("{at}[{index}]");
+            if let Some(Some(value)) = self.scalar(&at, element, TEXT, &parse) {
+                found.push((at, value));
+            }
+        }
+        Some(Some(found))
+    }
+
+    pub(super) fn tables<T>(&mut self, at: &str, key: List<T>) -> Option<Vec<(String, T)>> {
+        let right = format!("a table under `[[{at}]]`", at = without_indices(at));
+        let mut found = Vec::new();
+        for (index, element) in self
+            .scalar(at, key, &right, Ok)?
+            .unwrap_or_default()
+            .into_iter()
+            .enumerate()
+        {
+            let at = format!("{at}[{index}]");
+            if let Some(Some(table)) = self.scalar(&at, element, &right, Ok) {
+                found.push((at, table));
+            }
+        }
+        Some(found)
+    }
+
+    fn table<T>(&mut self, at: &str, key: Key<T>) -> Option<T> {
+        let right = format!("a table `[{at}]`");
+        self.scalar(at, key, &right, Ok).flatten()
+    }
+
+    fn at_least_one<T>(&mut self, at: &str, list: &[T], noun: &str) {
+        // A list that holds only wrong elements has had its problems told.
+        if list.is_empty() && self.is_clean(at) {
+            self.problem(at, format!("at least one {noun} is needed"));
+        }
+    }
+
+    /// Whether nothing wrong has been noted at the key or below it.
+    pub(super) fn is_clean(&self, at: &str) -> bool {
+        !self.problems.iter().any(|(key, _)| key.starts_with(at))
+    }
+
+    pub(super) fn no_repeats<T: PartialEq + std::fmt::Display>(
+        &mut self,
+        list: &[(String, T)],
+        noun: &str,
+    ) {
+        for (index, (at, value)) in list.iter().enumerate() {
+            if let Some((first, _)) = list[..index].iter().find(|(_, earlier)| earlier == value) {
+                self.problem(
+                    at,
+                    format!("the {noun} `{value}` is at `{first}` already; each may stand once"),
+                );
+            }
+        }
+    }
+
+    /// Refuses the keys that a table does not know, with a guess at what was meant.
+    pub(super) fn unknown<T: Table>(&mut self, at: &str, unknown: &Unknown) {
+        for key in unknown.keys() {
+            let near = T::KEYS
+                .iter()
+                .map(|known| (strsim::damerau_levenshtein(known, key), known))
+                .filter(|(distance, known)| *distance <= 2 && *distance < known.len())
+                .min();
+            let elsewhere = TABLES
+                .iter()
+                .find(|(_, keys)| keys.contains(&key.as_str()))
+                .map(|(table, _)| table);
+            let hint = match (near, elsewhere) {
+                (Some((_, known)), _) => format!("did you mean `{known}`?"),
+                (None, Some(table)) => format!("`{key}` belongs to {table}"),
+                (None, None) => format!("known here are `{}`", T::KEYS.join("`, `")),
+            };
+            let at = if at.is_empty() {
+                key.clone()
+            } else {
+                format!("{at}.{key}")
+            };
+            self.problem(&at, format!("no such key; {hint}"));
+        }
+    }
+
+    pub(super) fn problem(&mut self, at: &str, message: impl Into<String>) {
+        self.problems.push((at.into(), message.into()));
+    }
+}
+
+/// What a key of text needs.
+pub(super) const TEXT: &str = "a text in quotes";
+const NUMBER: &str = "a whole number without quotes";
+const ADDRESSES: &str = "a list of addresses in brackets, as `[\"127.0.0.1:5300\"]`";
+
+/// `Some` of a table that is absent or right.
+fn whole<T>(table: Option<Option<T>>) -> Option<Option<T>> {
+    match table {
+        None => Some(None),
+        Some(compiled) => compiled.map(Some),
+    }
+}
+
+pub(super) fn values<T>(list: Vec<(String, T)>) -> Vec<T> {
+    list.into_iter().map(|(_, value)| value).collect()
+}
+
+fn without_indices(at: &str) -> String {
+    let mut depth = 0;
+    at.chars()
+        .filter(|char| {
+            depth += i32::from(*char == '[');
+            let keep = depth == 0;
+            depth -= i32::from(*char == ']');
+            keep
+        })
+        .collect()
+}
+
+fn resolve(base: &Path, text: &str) -> Result<PathBuf, String> {
+    if text.is_empty() || text.contains('\0') {
+        Err("is no path; a file's or a folder's name is needed".into())
+    } else {
+        Ok(base.join(text))
+    }
+}
+
+/// Where a local client reaches what listens on `listen`.
+fn reachable(listen: SocketAddr) -> SocketAddr {
+    let ip = match listen.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, listen.port())
+}
+
+/// The page of the built-in origin, unless its port is only known once it is bound.
+fn built_in_page(listen: SocketAddr) -> Option<Url> {
+    if listen.port() == 0 {
+        return None;
+    }
+    Url::parse(&format!("http://{}/", reachable(listen))).ok()
+}

@@ -1,0 +1,162 @@
+//! The shapes of the TOML file, as serde reads them.
+//!
+//! Nothing here fails: a key of the wrong type is kept as [`Key::Wrong`], an unknown key in its
+//! table's `unknown`, so that one mistake hides no other.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Deserializer, de::DeserializeOwned};
+use serde_json::Value;
+
+/// The value of one key of the file.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) enum Key<T> {
+    /// The key is not there.
+    #[default]
+    Absent,
+    /// The key holds something of another type: what it is, in words.
+    Wrong(String),
+    /// The key holds this.
+    Is(T),
+}
+
+/// A list, each element of which may be wrong by itself.
+pub(super) type List<T> = Key<Vec<Key<T>>>;
+
+/// Keys that a table does not know.
+pub(super) type Unknown = BTreeMap<String, Value>;
+
+impl<'de, T: DeserializeOwned> Deserialize<'de> for Key<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = Value::deserialize(deserializer)?;
+        Ok(match T::deserialize(&value) {
+            Ok(value) => Self::Is(value),
+            Err(_) => Self::Wrong(describe(&value)),
+        })
+    }
+}
+
+fn describe(value: &Value) -> String {
+    match value {
+        Value::Null => "something that is no number".into(),
+        Value::Bool(value) => format!("`{value}`"),
+        Value::Number(value) => format!("the number `{value}`"),
+        Value::String(value) => format!("the text `{}`", value.escape_debug()),
+        Value::Array(_) => "a list".into(),
+        Value::Object(_) => "a table".into(),
+    }
+}
+
+/// The keys that a table knows, in the order in which `conf/labnet.toml` shows them.
+pub(super) trait Table {
+    /// Names of the keys.
+    const KEYS: &'static [&'static str];
+}
+
+macro_rules! tables {
+    ($($(#[$doc:meta])* $table:ident { $($key:ident: $type:ty,)* })*) => {$(
+        $(#[$doc])*
+        #[derive(Debug, Default, Deserialize)]
+        #[serde(default)]
+        pub(super) struct $table {
+            $(pub(super) $key: $type,)*
+            #[serde(flatten)]
+            pub(super) unknown: Unknown,
+        }
+
+        impl Table for $table {
+            const KEYS: &'static [&'static str] = &[$(stringify!($key)),*];
+        }
+    )*};
+}
+
+tables! {
+    /// The whole file.
+    File {
+        state_dir: Key<String>,
+        supervisor: Key<Supervisor>,
+        http: Key<Http>,
+        dhcp: Key<Dhcp>,
+        dns: Key<Dns>,
+        rudp: Key<Rudp>,
+        scrap: Key<Scrap>,
+        origin: Key<Origin>,
+    }
+    /// `[supervisor]`
+    Supervisor {
+        max_restarts: Key<i64>,
+        within: Key<String>,
+    }
+    /// `[http]`
+    Http {
+        listen: Key<String>,
+        fault_injection: Key<bool>,
+    }
+    /// `[dhcp]`
+    Dhcp {
+        listen: List<String>,
+        interfaces: List<String>,
+        subnet: List<Subnet>,
+    }
+    /// `[[dhcp.subnet]]`
+    Subnet {
+        subnet: Key<String>,
+        pools: List<String>,
+        routers: List<String>,
+        name_servers: List<String>,
+        domain: Key<String>,
+        lease_time: Key<String>,
+        reservation: List<Reservation>,
+    }
+    /// `[[dhcp.subnet.reservation]]`
+    Reservation {
+        mac: Key<String>,
+        address: Key<String>,
+    }
+    /// `[dns]`
+    Dns {
+        listen: List<String>,
+        zone: List<Zone>,
+    }
+    /// `[[dns.zone]]`
+    Zone {
+        name: Key<String>,
+        file: Key<String>,
+    }
+    /// `[rudp]`
+    Rudp {
+        listen: Key<String>,
+        max_window: Key<i64>,
+        idle_timeout: Key<String>,
+        max_sessions: Key<i64>,
+        scraper: Key<String>,
+    }
+    /// `[scrap]`
+    Scrap {
+        listen: Key<String>,
+        origin: Key<String>,
+        refresh: Key<String>,
+        max_peers: Key<i64>,
+    }
+    /// `[origin]`
+    Origin {
+        listen: Key<String>,
+        files: Key<String>,
+        samples: List<String>,
+    }
+}
+
+/// Every table by the name that its header has, for hints about a key in the wrong place.
+pub(super) const TABLES: [(&str, &[&str]); 11] = [
+    ("the top of the file", File::KEYS),
+    ("[supervisor]", Supervisor::KEYS),
+    ("[http]", Http::KEYS),
+    ("[dhcp]", Dhcp::KEYS),
+    ("[[dhcp.subnet]]", Subnet::KEYS),
+    ("[[dhcp.subnet.reservation]]", Reservation::KEYS),
+    ("[dns]", Dns::KEYS),
+    ("[[dns.zone]]", Zone::KEYS),
+    ("[rudp]", Rudp::KEYS),
+    ("[scrap]", Scrap::KEYS),
+    ("[origin]", Origin::KEYS),
+];

@@ -1,0 +1,319 @@
+//! The HTTP endpoints: metrics, health, the state of the lab, and what changes it.
+
+use std::{
+    net::{SocketAddr, TcpListener},
+    sync::Arc,
+    time::Duration,
+};
+
+use actix::{
+    Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message, Recipient,
+    Supervised, WrapFuture,
+};
+use axum::{
+    Extension, Json, Router,
+    extract::{Path, Request, State},
+    http::{StatusCode, header},
+    middleware::{self, Next},
+    response::{Html, IntoResponse, Response},
+    routing::{get, post},
+};
+use serde::Serialize;
+
+use super::{
+    Metrics, Roster,
+    api::{CrashSession, ListLeases, ListSessions, Reload},
+};
+use crate::{
+    config,
+    net::{Ends, HttpLimits, serve_http},
+    role::{Crash, Keep, PrepareError, Resources, Role},
+};
+
+/// How long a role may take to answer what the API asks it.
+const ASK_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Serves the endpoints.
+pub struct HttpActor {
+    keep: Keep<Kept>,
+    kept: Kept,
+}
+
+/// What outlives the actor.
+#[derive(Clone)]
+pub struct Kept {
+    listen: SocketAddr,
+    listener: Arc<TcpListener>,
+    fault_injection: bool,
+    metrics: Arc<Metrics>,
+    roster: Roster,
+}
+
+impl Role for HttpActor {
+    const NAME: &'static str = "http";
+    type Config = config::Http;
+    type Kept = Kept;
+
+    fn prepare(
+        config: &config::Http,
+        previous: Option<&Kept>,
+        resources: &Resources,
+    ) -> Result<Kept, PrepareError> {
+        let listener = match previous {
+            Some(kept) if kept.listen == config.listen => Arc::clone(&kept.listener),
+            _ => resources.sockets.tcp(config.listen).map_err(|error| {
+                PrepareError::new("http.listen", format!("{}: {error}", config.listen))
+            })?,
+        };
+        Ok(Kept {
+            listen: config.listen,
+            listener,
+            fault_injection: config.fault_injection,
+            metrics: Arc::clone(&resources.metrics),
+            roster: resources.roster.clone(),
+        })
+    }
+
+    fn listens(kept: &Kept) -> Vec<String> {
+        let bound = kept.listener.local_addr().unwrap_or(kept.listen);
+        vec![format!("http://{bound}/")]
+    }
+
+    fn new(keep: Keep<Kept>) -> Self {
+        let kept = keep.get();
+        Self { keep, kept }
+    }
+}
+
+impl Actor for HttpActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        let listener = Arc::clone(&self.kept.listener);
+        let router = router(self.kept.clone());
+        let serving = serve_http(listener, router, HttpLimits::default());
+        ctx.spawn(serving.into_actor(self).map(|served, _, ctx| {
+            if let Err(error) = served {
+                tracing::error!(%error, "the HTTP listener failed");
+            }
+            ctx.stop();
+        }));
+    }
+}
+
+impl Supervised for HttpActor {
+    fn restarting(&mut self, _ctx: &mut Self::Context) {
+        *self = Self::new(self.keep.clone());
+    }
+}
+
+impl Handler<Crash> for HttpActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Crash, _ctx: &mut Self::Context) {
+        panic!("fault injection");
+    }
+}
+
+fn router(kept: Kept) -> Router {
+    let changes = Router::new()
+        .route("/-/reload", post(reload).put(reload))
+        .route("/api/v1/components/{name}/crash", post(crash_component))
+        .route("/api/v1/sessions/{client}/crash", post(crash_session))
+        .layer(middleware::from_fn(only_from_here));
+    Router::new()
+        .route("/", get(index))
+        .route("/metrics", get(metrics))
+        .route("/-/healthy", get(|| async { "healthy\n" }))
+        .route("/-/ready", get(ready))
+        .route("/api/v1/status", get(status))
+        .route("/api/v1/leases", get(leases))
+        .route("/api/v1/sessions", get(sessions))
+        .merge(changes)
+        .fallback(|| async { problem(StatusCode::NOT_FOUND, "no such page: GET / lists them") })
+        .layer(middleware::from_fn_with_state(kept.clone(), count))
+        .with_state(kept)
+}
+
+/// Counts every answer by its status code.
+async fn count(State(kept): State<Kept>, request: Request, next: Next) -> Response {
+    let response = next.run(request).await;
+    kept.metrics
+        .http_requests
+        .with_label_values(&[response.status().as_str()])
+        .inc();
+    response
+}
+
+/// What changes the lab is for this machine's own users: a peer on loopback, and no page of
+/// another site in a browser here (which cannot help but say where it comes from).
+async fn only_from_here(
+    Extension(ends): Extension<Ends>,
+    request: Request,
+    next: Next,
+) -> Response {
+    if !ends.peer.ip().to_canonical().is_loopback() {
+        return problem(
+            StatusCode::FORBIDDEN,
+            "this changes the lab and is answered on the loopback interface only",
+        );
+    }
+    let headers = request.headers();
+    let own = headers
+        .get(header::HOST)
+        .and_then(|host| host.to_str().ok());
+    let foreign = headers.get(header::ORIGIN).is_some_and(|origin| {
+        let origin = origin
+            .to_str()
+            .ok()
+            .and_then(|origin| origin.strip_prefix("http://"));
+        origin.is_none() || origin != own
+    });
+    if foreign {
+        return problem(
+            StatusCode::FORBIDDEN,
+            "this changes the lab and is not for other sites",
+        );
+    }
+    next.run(request).await
+}
+
+#[derive(Serialize)]
+struct Problem<'a> {
+    error: &'a str,
+}
+
+fn problem(code: StatusCode, error: &str) -> Response {
+    (code, Json(Problem { error })).into_response()
+}
+
+async fn index() -> Html<&'static str> {
+    Html(include_str!("index.html"))
+}
+
+async fn metrics(State(kept): State<Kept>) -> impl IntoResponse {
+    (
+        [(
+            header::CONTENT_TYPE,
+            "text/plain; version=0.0.4; charset=utf-8",
+        )],
+        kept.metrics.render(),
+    )
+}
+
+async fn ready(State(kept): State<Kept>) -> Response {
+    let missing = kept.roster.not_ready();
+    if missing.is_empty() {
+        "ready\n".into_response()
+    } else {
+        let text = format!("not ready: {}\n", missing.join(", "));
+        (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
+    }
+}
+
+async fn status(State(kept): State<Kept>) -> Response {
+    Json(kept.roster.status()).into_response()
+}
+
+async fn leases(State(kept): State<Kept>) -> Response {
+    let asked = kept.roster.read().leases.clone();
+    ask(asked, ListLeases, "dhcp").await
+}
+
+async fn sessions(State(kept): State<Kept>) -> Response {
+    let asked = kept.roster.read().sessions.clone();
+    ask(asked, ListSessions, "rudp").await
+}
+
+/// Asks a role and answers with what it says.
+async fn ask<M>(whom: Option<Recipient<M>>, message: M, name: &str) -> Response
+where
+    M: Message + Send + 'static,
+    M::Result: Serialize + Send + 'static,
+{
+    let Some(whom) = whom else {
+        return problem(StatusCode::NOT_FOUND, &format!("{name} is not configured"));
+    };
+    match tokio::time::timeout(ASK_TIMEOUT, whom.send(message)).await {
+        Ok(Ok(answer)) => Json(answer).into_response(),
+        Ok(Err(_)) | Err(_) => problem(
+            StatusCode::SERVICE_UNAVAILABLE,
+            &format!("{name} does not answer, it may be restarting: try again"),
+        ),
+    }
+}
+
+async fn reload(State(kept): State<Kept>) -> Response {
+    let supervisor = kept.roster.read().reload.clone();
+    let Some(supervisor) = supervisor else {
+        return problem(
+            StatusCode::NOT_FOUND,
+            "there is no configuration file to reload",
+        );
+    };
+    match supervisor.send(Reload).await {
+        Ok(Ok(reloaded)) => Json(reloaded).into_response(),
+        Ok(Err(refused)) => (StatusCode::BAD_REQUEST, Json(refused)).into_response(),
+        Err(_) => problem(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the supervisor is shutting down",
+        ),
+    }
+}
+
+async fn crash_component(State(kept): State<Kept>, Path(name): Path<String>) -> Response {
+    if !kept.fault_injection {
+        return no_fault_injection();
+    }
+    let member = kept
+        .roster
+        .write()
+        .member_mut(&name)
+        .map(|member| member.crash.clone());
+    match member {
+        Some(component) => {
+            // Not waited for: the answer to a crash is a closed mailbox.
+            component.do_send(Crash);
+            (
+                StatusCode::ACCEPTED,
+                Json(serde_json::json!({ "crashed": name })),
+            )
+                .into_response()
+        }
+        None => problem(
+            StatusCode::NOT_FOUND,
+            "no such component: GET /api/v1/status lists them",
+        ),
+    }
+}
+
+async fn crash_session(State(kept): State<Kept>, Path(client): Path<String>) -> Response {
+    if !kept.fault_injection {
+        return no_fault_injection();
+    }
+    let Ok(client) = client.parse::<SocketAddr>() else {
+        return problem(
+            StatusCode::BAD_REQUEST,
+            "a session is named by its client's ADDRESS:PORT: GET /api/v1/sessions lists them",
+        );
+    };
+    let endpoint = kept.roster.read().crash_session.clone();
+    let Some(endpoint) = endpoint else {
+        return problem(StatusCode::NOT_FOUND, "rudp is not configured");
+    };
+    match tokio::time::timeout(ASK_TIMEOUT, endpoint.send(CrashSession(client))).await {
+        Ok(Ok(true)) => {
+            let crashed = serde_json::json!({ "crashed": client });
+            (StatusCode::ACCEPTED, Json(crashed)).into_response()
+        }
+        Ok(Ok(false)) => problem(StatusCode::NOT_FOUND, "no such session"),
+        Ok(Err(_)) | Err(_) => problem(StatusCode::SERVICE_UNAVAILABLE, "rudp does not answer"),
+    }
+}
+
+fn no_fault_injection() -> Response {
+    problem(
+        StatusCode::FORBIDDEN,
+        "fault injection is off: set fault_injection = true in [http] and reload",
+    )
+}

@@ -1,0 +1,82 @@
+//! The tree from outside: crashes by fault injection, reload, shutdown.
+
+#![allow(clippy::expect_used, clippy::unwrap_used)]
+
+mod support;
+
+use std::fs;
+
+use support::{Lab, loopback, wait_for};
+
+#[test]
+fn a_crashed_component_is_back_and_counted() {
+    let lab = Lab::start("");
+    assert_eq!(lab.post("/api/v1/components/http/crash").0, 202);
+    let restarts = "labnet_component_restarts_total{component=\"http\",reason=\"panic\"}";
+    wait_for("the restart", || {
+        (lab.metric(restarts) == 1.0).then_some(())
+    });
+    wait_for("readiness", || (lab.get("/-/ready").0 == 200).then_some(()));
+    assert_eq!(lab.post("/api/v1/components/nobody/crash").0, 404);
+}
+
+#[test]
+fn fault_injection_is_off_unless_configured() {
+    let ip = loopback();
+    let lab = Lab::start(&format!("[http]\nlisten = \"{ip}:9167\"\n"));
+    assert_eq!(lab.post("/api/v1/components/http/crash").0, 403);
+    assert_eq!(lab.metric("labnet_component_up{component=\"http\"}"), 1.0);
+}
+
+#[test]
+fn a_reload_applies_a_good_file_and_refuses_a_bad_one() {
+    let ip = loopback();
+    let lab = Lab::start(&format!("[http]\nlisten = \"{ip}:9167\"\n"));
+    fs::write(lab.config(), "[http]\nlisten = \"nowhere\"\nspeed = 7\n").expect("write");
+    let (code, body) = lab.post("/-/reload");
+    assert_eq!(code, 400, "{body}");
+    assert!(
+        body.contains("http.listen") && body.contains("http.speed"),
+        "{body}"
+    );
+    assert_eq!(lab.metric("labnet_config_last_reload_successful"), 0.0);
+    assert_eq!(lab.metric("labnet_config_generation"), 1.0);
+    fs::write(
+        lab.config(),
+        format!("[http]\nlisten = \"{ip}:9167\"\nfault_injection = true\n"),
+    )
+    .expect("write");
+    let (code, body) = lab.post("/-/reload");
+    assert_eq!(code, 200, "{body}");
+    assert!(body.contains("\"changed\""), "{body}");
+    assert_eq!(lab.metric("labnet_config_generation"), 2.0);
+    assert_eq!(lab.post("/api/v1/components/http/crash").0, 202);
+}
+
+#[test]
+fn sighup_reloads_and_sigterm_stops_with_success() {
+    let mut lab = Lab::start("");
+    support::signal(lab.pid(), "HUP");
+    wait_for("the reload", || {
+        (lab.metric("labnet_config_generation") == 2.0).then_some(())
+    });
+    assert_eq!(lab.terminate(), Some(0));
+    assert!(lab.log().contains("stopped"));
+}
+
+#[test]
+fn a_component_that_keeps_failing_ends_the_process_with_an_error() {
+    let ip = loopback();
+    let mut lab = Lab::start(&format!(
+        "[supervisor]\nmax_restarts = 1\n[http]\nlisten = \"{ip}:9167\"\nfault_injection = true\n"
+    ));
+    lab.post("/api/v1/components/http/crash");
+    wait_for("the restart", || {
+        (lab.get("/-/ready").0 == 200).then_some(())
+    });
+    wait_for("the end", || {
+        lab.post("/api/v1/components/http/crash");
+        lab.exit_code()
+    });
+    assert_eq!(lab.exit_code(), Some(1));
+}
