@@ -1,9 +1,25 @@
 //! The client: it walks through all roles as a student's program would.
 //!
-//! `dhcp` and `dns` are sans-IO cores of the [`Exchange`] kind.
+//! | step | core (decides) | shell (moves bytes) |
+//! |---|---|---|
+//! | an address | `dhcp` | `lease` |
+//! | the proxy's address | `dns` | `lookup` |
+//! | signals | [`crate::rudp::Requester`] | `session` |
+//! | files | `transfer`, `file_name` | `http`, `part`, `download` |
+//!
+//! `exchange` is what `dhcp` and `dns` have in common, and `udp` runs it.
 
 pub mod dhcp;
 pub mod dns;
+pub mod download;
 mod exchange;
+pub mod file_name;
+pub mod http;
+pub mod lease;
+pub mod lookup;
+pub mod part;
+pub mod transfer;
+pub mod udp;
+pub mod units;
 
 pub use exchange::{Exchange, Transmit};
