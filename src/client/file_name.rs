@@ -2,16 +2,20 @@
 
 use std::fmt;
 
-use percent_encoding::percent_decode_str;
+use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 
 /// Longest name on this side, in bytes: with the suffixes of a partial download it still fits into
 /// `NAME_MAX`, 255.
 const MAX_LOCAL: usize = 240;
 
+/// What the list encodes besides everything that is not ASCII.
+const ENCODED: &AsciiSet = &CONTROLS.add(b';').add(b'%');
+
 /// A file of the list.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct FileName {
     wire: String,
+    name: String,
     shown: String,
     local: String,
 }
@@ -22,6 +26,16 @@ impl FileName {
         let name = percent_decode_str(wire)
             .decode_utf8()
             .map_or_else(|_| wire.to_owned(), |name| name.into_owned());
+        Self::new(wire.to_owned(), name)
+    }
+
+    /// A name as a person types it.
+    pub fn from_name(name: &str) -> Self {
+        let wire = utf8_percent_encode(name, ENCODED).to_string();
+        Self::new(wire, name.to_owned())
+    }
+
+    fn new(wire: String, name: String) -> Self {
         let shown = printable(&name);
         let mut local: String = shown
             .chars()
@@ -36,7 +50,8 @@ impl FileName {
         }
         local.truncate(local.floor_char_boundary(MAX_LOCAL));
         Self {
-            wire: wire.to_owned(),
+            wire,
+            name,
             shown,
             local,
         }
@@ -45,6 +60,11 @@ impl FileName {
     /// As the proxy spells it.
     pub fn wire(&self) -> &str {
         &self.wire
+    }
+
+    /// As the origin spells it.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// The name of the file on this side: one component of a path.
@@ -100,6 +120,13 @@ mod tests {
             assert_eq!((name.to_string().as_str(), name.local()), (shown, local));
             assert_eq!(name.wire(), wire);
         }
+    }
+
+    #[test]
+    fn a_typed_name_is_encoded_for_the_wire() {
+        let name = FileName::from_name("a;b%.zip");
+        assert_eq!((name.wire(), name.name()), ("a%3Bb%25.zip", "a;b%.zip"));
+        assert_eq!(name, FileName::from_wire("a%3Bb%25.zip"));
     }
 
     proptest! {

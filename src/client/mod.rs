@@ -7,7 +7,7 @@
 //! | signals | [`crate::rudp::Requester`] | `session` |
 //! | files | `transfer`, `file_name` | `http`, `part`, `download` |
 //!
-//! `exchange` is what `dhcp` and `dns` have in common, and `udp` runs it.
+//! `walk` takes the steps one after the other; `exchange` is what `dhcp` and `dns` have in common, and `udp` runs it.
 
 pub mod dhcp;
 pub mod dns;
@@ -18,8 +18,10 @@ pub mod http;
 pub mod lease;
 pub mod lookup;
 pub mod part;
+pub mod session;
 pub mod transfer;
 pub mod udp;
 pub mod units;
+pub mod walk;
 
 pub use exchange::{Exchange, Transmit};
