@@ -14,9 +14,9 @@ use toml::{
 use super::problem::Problem;
 
 /// What every environment variable of the configuration begins with.
-const PREFIX: &str = "LABNET_";
+pub(super) const PREFIX: &str = "LABNET_";
 /// Variables with the prefix that are the command line's, not the configuration's.
-const OTHERS: [&str; 2] = ["LABNET_CONFIG", "LABNET_LOG"];
+const OTHERS: [&str; 1] = ["LABNET_URL"];
 /// Keys whose variable is a list, its elements separated by commas.
 const LISTS: [&str; 4] = [
     "dhcp.listen",
@@ -105,9 +105,8 @@ impl Layers {
     /// The problems of the syntax and those of `found` (key and message), in the order of the file.
     pub(super) fn into_problems(mut self, found: Vec<(String, String)>) -> Vec<Problem> {
         for (key, message) in found {
-            let ways_up = || std::iter::successors(Some(key.as_str()), |key| parent(key));
-            if let Some(variable) = ways_up().find_map(|key| self.variables.get(key)) {
-                let file = variable.clone();
+            if let Some(variable) = self.variable(&key) {
+                let file = variable.to_owned();
                 self.problems.push(Problem {
                     file,
                     line: None,
@@ -123,7 +122,7 @@ impl Layers {
                 None => !self.broken.is_empty(),
             };
             if !follows {
-                let line = ways_up().find_map(|key| self.lines.get(key)).copied();
+                let line = ways_up(&key).find_map(|key| self.lines.get(key)).copied();
                 self.problem(line, &key, message);
             }
         }
@@ -131,6 +130,25 @@ impl Layers {
             .sort_by(|a, b| (a.line, &a.key).cmp(&(b.line, &b.key)));
         self.problems.dedup();
         self.problems
+    }
+
+    /// The variable that holds the key, or that alone made the table which lacks it.
+    fn variable(&self, key: &str) -> Option<&str> {
+        let below = |table: &str| {
+            self.variables
+                .iter()
+                .find(|(key, _)| ways_up(key).skip(1).any(|above| above == table))
+                .map(|(_, variable)| variable)
+        };
+        ways_up(key)
+            .find_map(|key| self.variables.get(key))
+            .or_else(|| below(key))
+            .or_else(|| {
+                ways_up(key)
+                    .take_while(|key| !self.lines.contains_key(*key))
+                    .find_map(below)
+            })
+            .map(String::as_str)
     }
 
     /// Whether the layers alone have problems.
@@ -248,9 +266,11 @@ fn key_of(variable: &str) -> String {
     name.to_lowercase().replace("__", ".")
 }
 
-/// `a.b[0]` -> `a.b` -> `a`
-fn parent(key: &str) -> Option<&str> {
-    key.rfind(['.', '[']).map(|end| &key[..end])
+/// `a.b[0]`, `a.b`, `a`
+fn ways_up(key: &str) -> impl Iterator<Item = &str> {
+    std::iter::successors(Some(key), |key| {
+        key.rfind(['.', '[']).map(|end| &key[..end])
+    })
 }
 
 /// The starts of a text's lines.

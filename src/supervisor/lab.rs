@@ -21,12 +21,12 @@ use super::{
 use crate::{
     config::{self, Config},
     // MERGE dhcp::DhcpActor,
-    // MERGE dns::DnsActor,
+    dns::DnsActor,
     net::Sockets,
     // MERGE origin::OriginActor,
     role::{PrepareError, Resources},
     // MERGE rudp::RudpEndpoint,
-    // MERGE scrap::ScrapActor,
+    scrap::ScrapActor,
     telemetry::{
         HttpActor, Metrics, Roster, State,
         api::{Change, Reload, ReloadRefused, Reloaded},
@@ -187,10 +187,11 @@ struct Prepared {
 
 impl Tree {
     fn new() -> Self {
-        Self(vec![RoleSlot::<HttpActor>::boxed(
-            |config| config.http.clone(),
-            |_, _| {},
-        )])
+        Self(vec![
+            RoleSlot::<ScrapActor>::boxed(|config| config.scrap.clone(), |_, _| {}),
+            RoleSlot::<DnsActor>::boxed(|config| config.dns.clone(), |_, _| {}),
+            RoleSlot::<HttpActor>::boxed(|config| config.http.clone(), |_, _| {}),
+        ])
     }
 
     fn prepare(&mut self, config: &Config, resources: &Resources) -> Prepared {

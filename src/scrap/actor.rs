@@ -1,0 +1,289 @@
+//! The scraper's actor: keeps the catalog fresh and answers its TCP peers.
+
+use std::{
+    net::TcpListener,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use actix::{
+    Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Supervised, WrapFuture,
+};
+use tokio::sync::{Notify, watch};
+use url::Url;
+
+use super::{
+    catalog::Catalog,
+    fetch::{FetchError, Fetched, Validators, fetch},
+    freshness::{Lifetime, Schedule},
+    page, tcp,
+};
+use crate::{
+    config,
+    role::{Crash, Keep, PrepareError, Resources, Role},
+    telemetry::Metrics,
+};
+
+/// Reads the download page and gives its list of files to whoever asks over TCP.
+pub struct ScrapActor {
+    keep: Keep<Kept>,
+    kept: Kept,
+}
+
+/// What outlives the actor: the listener and what is known of the page.
+#[derive(Clone)]
+pub struct Kept {
+    config: config::Scrap,
+    listener: Arc<TcpListener>,
+    index: Arc<Index>,
+    metrics: Arc<Metrics>,
+}
+
+/// What is known of the download page.
+pub(super) struct Index {
+    page: Url,
+    /// What the peers look at; each change wakes those who wait.
+    pub(super) view: watch::Sender<View>,
+    /// A peer wants a newer list than there is.
+    pub(super) demand: Notify,
+}
+
+/// The page at one moment.
+pub(super) struct View {
+    /// The newest list; `None` until the page has been read once.
+    pub(super) catalog: Option<Arc<Catalog>>,
+    validators: Option<Validators>,
+    pub(super) schedule: Schedule,
+    /// Fetches that ended, well or badly.
+    pub(super) fetches: u64,
+}
+
+impl Index {
+    fn new(config: &config::Scrap) -> Self {
+        Self {
+            page: config.origin.clone(),
+            view: watch::Sender::new(View {
+                catalog: None,
+                validators: None,
+                schedule: Schedule::new(config.refresh, Instant::now()),
+                fetches: 0,
+            }),
+            demand: Notify::new(),
+        }
+    }
+
+    /// A copy, so that the running actor is not disturbed by a reload that may be refused.
+    fn refreshed_every(&self, refresh: Duration) -> Self {
+        let view = self.view.borrow();
+        Self {
+            page: self.page.clone(),
+            view: watch::Sender::new(View {
+                catalog: view.catalog.clone(),
+                validators: view.validators.clone(),
+                schedule: view.schedule.refreshed_every(refresh, Instant::now()),
+                fetches: view.fetches,
+            }),
+            demand: Notify::new(),
+        }
+    }
+}
+
+impl Role for ScrapActor {
+    const NAME: &'static str = "scrap";
+    type Config = config::Scrap;
+    type Kept = Kept;
+
+    fn prepare(
+        config: &config::Scrap,
+        previous: Option<&Kept>,
+        resources: &Resources,
+    ) -> Result<Kept, PrepareError> {
+        if config.origin.scheme() != "http" {
+            let problem = format!(
+                "`{}` is not spoken here; only `http` is",
+                config.origin.scheme()
+            );
+            return Err(PrepareError::new("scrap.origin", problem));
+        }
+        let listener = match previous {
+            Some(kept) if kept.config.listen == config.listen => Arc::clone(&kept.listener),
+            _ => resources.sockets.tcp(config.listen).map_err(|error| {
+                PrepareError::new("scrap.listen", format!("{}: {error}", config.listen))
+            })?,
+        };
+        let index = match previous {
+            Some(kept) if kept.config.origin != config.origin => Arc::new(Index::new(config)),
+            Some(kept) if kept.config.refresh != config.refresh => {
+                Arc::new(kept.index.refreshed_every(config.refresh))
+            }
+            Some(kept) => Arc::clone(&kept.index),
+            None => Arc::new(Index::new(config)),
+        };
+        Ok(Kept {
+            config: config.clone(),
+            listener,
+            index,
+            metrics: Arc::clone(&resources.metrics),
+        })
+    }
+
+    fn listens(kept: &Kept) -> Vec<String> {
+        let bound = kept.listener.local_addr().unwrap_or(kept.config.listen);
+        vec![format!("tcp {bound}")]
+    }
+
+    fn new(keep: Keep<Kept>) -> Self {
+        let kept = keep.get();
+        Self { keep, kept }
+    }
+}
+
+impl Actor for ScrapActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        let Kept {
+            config,
+            listener,
+            index,
+            metrics,
+        } = self.kept.clone();
+        ctx.spawn(keep_fresh(Arc::clone(&index), Arc::clone(&metrics)).into_actor(self));
+        let serving = tcp::serve(listener, config.max_peers, index, metrics);
+        ctx.spawn(serving.into_actor(self).map(|served, _, ctx| {
+            if let Err(error) = served {
+                tracing::error!(%error, "the scraper's listener failed");
+            }
+            ctx.stop();
+        }));
+    }
+}
+
+impl Supervised for ScrapActor {
+    fn restarting(&mut self, _ctx: &mut Self::Context) {
+        *self = Self::new(self.keep.clone());
+    }
+}
+
+impl Handler<Crash> for ScrapActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Crash, _ctx: &mut Self::Context) {
+        panic!("fault injection");
+    }
+}
+
+/// Fetches the page whenever it is due, or when a peer wants it and may.
+async fn keep_fresh(index: Arc<Index>, metrics: Arc<Metrics>) {
+    index.view.send_modify(|view| view.schedule.abandon());
+    let files = index
+        .view
+        .borrow()
+        .catalog
+        .as_ref()
+        .map_or(0, |catalog| catalog.files().len());
+    metrics
+        .scrap_files
+        .set(i64::try_from(files).unwrap_or(i64::MAX));
+    loop {
+        wait(&index).await;
+        index.view.send_modify(|view| view.schedule.begin());
+        let known = index.view.borrow().validators.clone();
+        let fetched = match fetch(&index.page, known.as_ref()).await {
+            Ok(fetched) => read(fetched).await,
+            Err(error) => Err(error),
+        };
+        learn(&index, &metrics, fetched);
+    }
+}
+
+async fn wait(index: &Index) {
+    loop {
+        let due = index.view.borrow().schedule.due();
+        tokio::select! {
+            () = tokio::time::sleep_until(due.into()) => return,
+            () = index.demand.notified() => {
+                if index.view.borrow().schedule.may_hurry(Instant::now()) {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// A fetch's outcome, the page's links taken out.
+struct Read {
+    lifetime: Option<Lifetime>,
+    page: Option<(Catalog, Validators)>,
+}
+
+async fn read(fetched: Fetched) -> Result<Read, FetchError> {
+    match fetched {
+        Fetched::NotModified { lifetime } => Ok(Read {
+            lifetime,
+            page: None,
+        }),
+        Fetched::Page {
+            url,
+            html,
+            validators,
+            lifetime,
+        } => {
+            // A page of megabytes takes its time: the peers should not wait for it.
+            let catalog = tokio::task::spawn_blocking(move || page::files(&html, &url));
+            match catalog.await {
+                Ok(catalog) => Ok(Read {
+                    lifetime,
+                    page: Some((catalog, validators)),
+                }),
+                Err(_) => Err(FetchError::Unreadable),
+            }
+        }
+    }
+}
+
+fn learn(index: &Index, metrics: &Metrics, fetched: Result<Read, FetchError>) {
+    let page = &index.page;
+    let now = Instant::now();
+    index.view.send_modify(|view| {
+        view.fetches += 1;
+        let result = match fetched {
+            Ok(read) => {
+                if view.schedule.failures() > 0 {
+                    tracing::info!(%page, "the download page can be read again");
+                }
+                view.schedule
+                    .succeeded(now, read.lifetime, read.page.is_some());
+                let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH);
+                metrics
+                    .scrap_last_success_timestamp
+                    .set(since_epoch.unwrap_or_default().as_secs_f64());
+                match read.page {
+                    None => "not_modified",
+                    Some((catalog, validators)) => {
+                        let files = catalog.files().len();
+                        if view.catalog.as_deref() != Some(&catalog) {
+                            tracing::info!(%page, files, "the download page has a new list");
+                        }
+                        metrics
+                            .scrap_files
+                            .set(i64::try_from(files).unwrap_or(i64::MAX));
+                        view.catalog = Some(Arc::new(catalog));
+                        view.validators = Some(validators);
+                        "ok"
+                    }
+                }
+            }
+            Err(error) => {
+                if view.schedule.failures() == 0 {
+                    tracing::warn!(%page, %error, "the download page cannot be read; trying again");
+                } else {
+                    tracing::debug!(%page, %error, "the download page still cannot be read");
+                }
+                view.schedule.failed(now);
+                "error"
+            }
+        };
+        metrics.scrap_fetches.with_label_values(&[result]).inc();
+    });
+}

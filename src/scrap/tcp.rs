@@ -1,0 +1,184 @@
+//! Answers the scraper's peers.
+
+use std::{
+    collections::VecDeque,
+    io,
+    net::TcpListener,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use prometheus::IntCounterVec;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    task::{AbortHandle, JoinSet},
+    time::timeout,
+};
+
+use super::{
+    actor::Index,
+    catalog::Catalog,
+    request::{MAX_REQUEST, Parsed, Request, parse},
+};
+use crate::telemetry::{
+    Metrics,
+    packets::{self, Fate},
+};
+
+/// A request must be whole within so long of its connection's start.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+/// An answer must be taken within so long.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a peer that has its answer may take to close.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Serves the peers of `listener` until the future is dropped; they end with it.
+///
+/// With `max_peers` connections open, the oldest makes room for the next: whoever holds connections
+/// without asking cannot keep out who asks.
+pub(super) async fn serve(
+    listener: Arc<TcpListener>,
+    max_peers: usize,
+    index: Arc<Index>,
+    metrics: Arc<Metrics>,
+) -> io::Result<()> {
+    let listener = listener.try_clone()?;
+    listener.set_nonblocking(true)?;
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    let mut peers = JoinSet::new();
+    let mut oldest: VecDeque<AbortHandle> = VecDeque::new();
+    loop {
+        let stream = tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    // Out of descriptors, or a peer that was gone before it was accepted.
+                    tracing::debug!(%error, "accept failed");
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                    continue;
+                }
+            },
+            Some(_) = peers.join_next() => continue,
+        };
+        oldest.retain(|peer| !peer.is_finished());
+        if oldest.len() >= max_peers
+            && let Some(peer) = oldest.pop_front()
+        {
+            peer.abort();
+            metrics.scrap_requests.with_label_values(&["refused"]).inc();
+        }
+        let peer = Peer {
+            stream,
+            index: Arc::clone(&index),
+            requests: metrics.scrap_requests.clone(),
+        };
+        oldest.push_back(peers.spawn(peer.serve()));
+    }
+}
+
+struct Peer {
+    stream: TcpStream,
+    index: Arc<Index>,
+    requests: IntCounterVec,
+}
+
+impl Peer {
+    async fn serve(mut self) {
+        let request = match timeout(REQUEST_TIMEOUT, self.request()).await {
+            Ok(Ok(Some(request))) => request,
+            Ok(_) => return self.count("invalid"),
+            Err(_) => return self.count("timeout"),
+        };
+        self.count(match request {
+            Request::List => "signget",
+            Request::Url(_) => "signurl",
+        });
+        let catalog = self.catalog().await;
+        let answered = timeout(ANSWER_TIMEOUT, self.answer(&request, catalog.as_deref())).await;
+        if !matches!(answered, Ok(Ok(()))) {
+            tracing::debug!("a peer did not take its answer");
+            return;
+        }
+        let _ = timeout(CLOSE_TIMEOUT, self.drain()).await;
+    }
+
+    fn count(&self, kind: &str) {
+        self.requests.with_label_values(&[kind]).inc();
+    }
+
+    async fn request(&mut self) -> io::Result<Option<Request>> {
+        let mut buffer = [0; MAX_REQUEST];
+        let mut length = 0;
+        loop {
+            let read = self.stream.read(&mut buffer[length..]).await?;
+            length += read;
+            match parse(&buffer[..length], read == 0) {
+                Parsed::Request(request) => return Ok(Some(request)),
+                Parsed::Invalid => return Ok(None),
+                Parsed::Incomplete => {}
+            }
+        }
+    }
+
+    /// The newest list, after the wait that it is worth.
+    async fn catalog(&self) -> Option<Arc<Catalog>> {
+        let mut view = self.index.view.subscribe();
+        let (patience, hurry, fetches) = {
+            let view = view.borrow();
+            let now = Instant::now();
+            let schedule = &view.schedule;
+            (
+                schedule.patience(now),
+                schedule.may_hurry(now),
+                view.fetches,
+            )
+        };
+        if hurry {
+            self.index.demand.notify_one();
+        }
+        if let Some(patience) = patience {
+            let newer = view.wait_for(|view| view.fetches != fetches);
+            let _ = timeout(patience, newer).await.map(|_| ());
+        }
+        let catalog = self.index.view.borrow().catalog.clone();
+        catalog
+    }
+
+    async fn answer(&mut self, request: &Request, catalog: Option<&Catalog>) -> io::Result<()> {
+        let answer = match (request, catalog) {
+            (_, None) => "",
+            (Request::List, Some(catalog)) => catalog.list(),
+            (Request::Url(name), Some(catalog)) => catalog.url(name).map_or("", |url| url.as_str()),
+        };
+        if packets::watched() {
+            let meaning = match (request, catalog) {
+                (_, None) => "I could not read the page yet".into(),
+                (Request::List, Some(catalog)) => match catalog.files().len() {
+                    1 => "list: the page links to 1 file".into(),
+                    files => format!("list: the page links to {files} files"),
+                },
+                (Request::Url(_), Some(_)) if answer.is_empty() => {
+                    "the page links to no file of this name".into()
+                }
+                (Request::Url(name), Some(_)) => {
+                    let name: String = name.escape_debug().take(32).collect();
+                    format!("this is where {name} is")
+                }
+            };
+            let (local, peer) = (self.stream.local_addr()?, self.stream.peer_addr()?);
+            let bytes = answer.len();
+            packets::sent("scrap", "TCP", local, peer, bytes, Fate::Sent, meaning);
+        }
+        self.stream.write_all(answer.as_bytes()).await?;
+        self.stream.shutdown().await
+    }
+
+    /// Reads on until the peer closes: closing over unread bytes would reset the connection, and
+    /// the peer could lose its answer.
+    async fn drain(&mut self) -> io::Result<()> {
+        let mut buffer = [0; 1024];
+        while self.stream.read(&mut buffer).await? > 0 {}
+        Ok(())
+    }
+}
