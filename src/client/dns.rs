@@ -96,6 +96,24 @@ pub struct DnsClient {
     outcome: Option<Result<Lookup, DnsError>>,
 }
 
+/// Whether `host` can be asked for at all.
+pub fn check_name(host: &str) -> Result<(), DnsError> {
+    parse_name(host).map(drop)
+}
+
+fn parse_name(host: &str) -> Result<Name, DnsError> {
+    let bad = |problem: String| DnsError::BadName {
+        name: host.to_owned(),
+        problem,
+    };
+    let mut name = Name::from_ascii(host).map_err(|error| bad(error.to_string()))?;
+    if name.num_labels() == 0 {
+        return Err(bad("it is empty".to_owned()));
+    }
+    name.set_fqdn(true);
+    Ok(name)
+}
+
 /// What fits into a datagram everywhere without fragments (the DNS flag day's figure).
 const UDP_PAYLOAD: u16 = 1232;
 
@@ -105,15 +123,7 @@ const MAX_ALIASES: usize = 8;
 impl DnsClient {
     /// A question whose first packet is ready to be sent. `seed` decides its id and the jitter.
     pub fn new(host: &str, patience: Patience, seed: u64, now: Instant) -> Result<Self, DnsError> {
-        let bad = |problem: String| DnsError::BadName {
-            name: host.to_owned(),
-            problem,
-        };
-        let mut name = Name::from_ascii(host).map_err(|error| bad(error.to_string()))?;
-        if name.num_labels() == 0 {
-            return Err(bad("it is empty".to_owned()));
-        }
-        name.set_fqdn(true);
+        let name = parse_name(host)?;
         let mut rng = Pcg64Mcg::seed_from_u64(seed);
         let mut client = Self {
             name,

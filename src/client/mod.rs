@@ -8,7 +8,9 @@
 //! | files | `transfer`, `file_name` | `http`, `part`, `download` |
 //!
 //! `walk` takes the steps one after the other; `exchange` is what `dhcp` and `dns` have in common, and `udp` runs it.
+//! `terminal` and `report` tell what happens, `prompt` reads what a person wants (`command`).
 
+pub mod command;
 pub mod dhcp;
 pub mod dns;
 pub mod download;
@@ -18,7 +20,10 @@ pub mod http;
 pub mod lease;
 pub mod lookup;
 pub mod part;
+pub mod prompt;
+pub mod report;
 pub mod session;
+pub mod terminal;
 pub mod transfer;
 pub mod udp;
 pub mod units;

@@ -371,6 +371,21 @@ impl Walk {
         }
     }
 
+    /// Opens a new session in the place of the old one, which is ended first.
+    pub async fn renew(&mut self, observer: &mut dyn Observer) -> Result<(), WalkError> {
+        if let Some(session) = &mut self.session {
+            // A server that has forgotten it has ended it, too.
+            let _ = session
+                .ask(vec![Request::End], &mut |notice| observer.notice(notice))
+                .await;
+        }
+        self.forget_session();
+        match self.server {
+            Some(server) => self.open(server, observer).await,
+            None => self.connect(observer).await,
+        }
+    }
+
     fn forget_session(&mut self) {
         if let Some(session) = self.session.take() {
             self.before = self.before.and(session.counts());
