@@ -18,6 +18,8 @@ pub(super) struct Flight {
     pub(super) timeouts: u32,
     pub(super) first_sent: Instant,
     pub(super) last_sent: Instant,
+    /// A signal before this one was sent again meanwhile: the answer may have waited for it.
+    pub(super) held_up: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -40,6 +42,7 @@ impl Flight {
             timeouts: 0,
             first_sent: now,
             last_sent: now,
+            held_up: false,
         }
     }
 
@@ -78,6 +81,11 @@ impl Flight {
             self.state = State::Due(Why::Timeout);
         }
         out
+    }
+
+    /// The round trip, if this is it: of a signal sent twice nobody knows which copy was answered.
+    pub(super) fn rtt(&self, now: Instant) -> Option<Duration> {
+        (self.attempts == 1 && !self.held_up).then(|| self.took(now))
     }
 
     pub(super) fn took(&self, now: Instant) -> Duration {

@@ -12,25 +12,28 @@ use std::{
 
 use rand_pcg::{Pcg32, rand_core::Rng};
 
-pub use super::{
-    flight::Why,
-    request::{Reply, Request, Ticket},
-};
 use super::{
+    REMEMBERED,
     flight::{Flight, State},
     rtt::Rtt,
     signal::{Answer, Malformed, Name, Signal},
 };
+pub use super::{
+    flight::Why,
+    request::{Reply, Request, Ticket},
+};
 
-/// A signal without an answer is given up after so many timeouts, some 10 s on a fast path.
-const MAX_TIMEOUTS: u32 = 12;
+/// A signal without an answer is given up after so many timeouts, some 14 s on a fast path.
+const MAX_TIMEOUTS: u32 = 16;
 /// A refused signal (SIGNFULL) waits at least so long, twice as long each time in a row.
 const FULL_WAIT: Duration = Duration::from_millis(50);
 /// The longest such wait.
 const MAX_FULL_WAIT: Duration = Duration::from_secs(1);
 /// SIGNLOST sends a signal again at once, but not twice within a round trip, or, as long as that is
 /// not known, within this.
-const LOST_SPACING: Duration = Duration::from_millis(50);
+const LOST_SPACING: Duration = Duration::from_millis(100);
+/// SIGNEND is sent again no earlier than this.
+const END_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// Why a request was not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -75,7 +78,7 @@ pub enum Event {
         id: u64,
         /// The answer.
         reply: Reply,
-        /// The round trip; `None` if the signal was sent more than once.
+        /// The round trip; `None` if the signal or one before it was sent more than once.
         rtt: Option<Duration>,
         /// Since the signal was first sent.
         took: Duration,
@@ -109,6 +112,10 @@ pub enum Failure {
     /// because it heard nothing for too long.
     #[error("no answer to signal {0}: the server is gone or has ended the session")]
     NoAnswer(u64),
+    /// SIGNEND, and only that, was not answered: the server's answers were lost until it had
+    /// forgotten the session, or it is gone. Nothing is missing.
+    #[error("no answer to SIGNEND: the session is over all the same")]
+    NoGoodbye,
 }
 
 /// What a session counted.
@@ -165,9 +172,6 @@ pub struct Requester {
     /// SIGNFULLs since the last answer, those to one burst counted once.
     full_in_a_row: u32,
     rtt: Rtt,
-    /// Signals sent before the last resend may have waited for it at the server: their answers'
-    /// times are not the path's.
-    last_resend: Option<Instant>,
     jitter: Pcg32,
     events: VecDeque<Event>,
     stats: Stats,
@@ -191,10 +195,10 @@ struct Pending {
 }
 
 impl Requester {
-    /// A session of `name` with at most `max_window` signals under way (at least 1). `seed` spreads
-    /// the resends of many clients.
+    /// A session of `name` with at most `max_window` signals under way, 1 to 64: of more the server
+    /// may forget the answers. `seed` spreads the resends of many clients.
     pub fn new(name: Name, max_window: u32, seed: u64, now: Instant) -> Self {
-        let max_window = max_window.max(1) as usize;
+        let max_window = (max_window as usize).clamp(1, REMEMBERED);
         Self {
             next_id: name.first_id(),
             name,
@@ -206,7 +210,6 @@ impl Requester {
             gate: Gate::Open,
             full_in_a_row: 0,
             rtt: Rtt::default(),
-            last_resend: None,
             jitter: Pcg32::new(seed, 0),
             events: VecDeque::new(),
             stats: Stats::default(),
@@ -285,7 +288,9 @@ impl Requester {
         let next = self.pending.iter().position(|p| !p.flight.under_way())?;
         // The server repeats the answers of so many ids: none under way may be further back.
         let reach = self.pending[next].id - self.pending[0].id;
-        if self.under_way() >= self.window || reach >= self.max_window as u64 {
+        // Nor after SIGNEND: it says goodbye when everything else is answered.
+        let too_soon = next > 0 && self.pending[next].request == Request::End;
+        if self.under_way() >= self.window || reach >= self.max_window as u64 || too_soon {
             return None;
         }
         if matches!(self.gate, Gate::Ajar) {
@@ -327,7 +332,10 @@ impl Requester {
         if timed_out {
             self.rtt.back_off();
         }
-        if let Some(failure) = failure {
+        if let Some(mut failure) = failure {
+            if self.pending.len() == 1 && self.pending[0].request == Request::End {
+                failure = Failure::NoGoodbye;
+            }
             self.closed = true;
             self.greeting = None;
             self.pending.clear();
@@ -365,12 +373,11 @@ impl Requester {
         let Some(greeting) = self.greeting.take_if(|greeting| greeting.attempts > 0) else {
             return false;
         };
-        let took = greeting.took(now);
-        let rtt = (greeting.attempts == 1).then_some(took);
+        let rtt = greeting.rtt(now);
         self.measure(rtt);
         self.events.push_back(Event::Connected {
             rtt,
-            took,
+            took: greeting.took(now),
             attempts: greeting.attempts,
         });
         true
@@ -389,9 +396,7 @@ impl Requester {
         else {
             return false;
         };
-        let took = flight.took(now);
-        let alone = self.last_resend.is_none_or(|at| flight.first_sent > at);
-        let rtt = (flight.attempts == 1 && alone).then_some(took);
+        let rtt = flight.rtt(now);
         if request.measures_the_path() {
             self.measure(rtt);
         }
@@ -406,7 +411,7 @@ impl Requester {
             id,
             reply,
             rtt,
-            took,
+            took: flight.took(now),
             attempts: flight.attempts,
         });
         true
@@ -423,11 +428,14 @@ impl Requester {
             State::Refused => true,
             State::New | State::Due(_) => false,
         };
-        flight.timeouts = 0;
-        self.stats.lost += 1;
         if again {
             flight.state = State::Due(Why::Lost);
             self.events.push_back(Event::Lost(id));
+        }
+        self.stats.lost += 1;
+        // The server lives: it can't answer what comes after the gap yet.
+        for waiting in self.pending.range_mut(at..) {
+            waiting.flight.timeouts = 0;
         }
         true
     }
@@ -482,7 +490,11 @@ impl Requester {
     }
 
     fn send(&mut self, at: usize, now: Instant) -> Outgoing {
-        let resend_at = resend_at(now, &self.rtt, &mut self.jitter);
+        let resend_at = match self.pending[at].request {
+            // No doubling: the server repeats its answer to this one only for a while.
+            Request::End => now + self.rtt.base().max(END_TIMEOUT),
+            _ => resend_at(now, &self.rtt, &mut self.jitter),
+        };
         let Pending {
             id,
             request,
@@ -495,7 +507,9 @@ impl Requester {
         Signal::Numbered { id: *id, ask }.encode(&mut bytes);
         let id = Some(*id);
         if why.is_some() {
-            self.last_resend = Some(now);
+            for later in self.pending.range_mut(at + 1..) {
+                later.flight.held_up = later.flight.state != State::New;
+            }
         }
         self.note_sent(id, why);
         Outgoing { bytes, id, attempt }

@@ -6,10 +6,8 @@ use std::time::Duration;
 const INITIAL: Duration = Duration::from_millis(300);
 /// The shortest timeout: above the delays that schedulers of busy machines add.
 const MIN: Duration = Duration::from_millis(100);
-/// How far doubling goes once there is a measurement (unless the path itself is slower).
+/// How far doubling goes, unless the path itself is slower.
 const MAX: Duration = Duration::from_secs(1);
-/// How far doubling goes without one: the path may be slow.
-const MAX_UNKNOWN: Duration = Duration::from_secs(2);
 
 /// The estimate of one path.
 #[derive(Debug, Clone, Default)]
@@ -49,14 +47,17 @@ impl Rtt {
 
     /// How long to wait for an answer before sending again.
     pub(super) fn timeout(&self) -> Duration {
-        let (base, max) = match self.smoothed {
-            None => (INITIAL, MAX_UNKNOWN),
-            Some(Smoothed { mean, variation }) => {
-                let base = (mean + variation * 4).max(MIN);
-                (base, MAX.max(base * 2))
-            }
-        };
-        base.saturating_mul(1 << self.doublings).min(max)
+        let base = self.base();
+        let longest = MAX.max(base * 2);
+        base.saturating_mul(1 << self.doublings).min(longest)
+    }
+
+    /// The same without the doubling.
+    pub(super) fn base(&self) -> Duration {
+        self.smoothed
+            .map_or(INITIAL, |Smoothed { mean, variation }| {
+                (mean + variation * 4).max(MIN)
+            })
     }
 
     /// The smoothed round trip, `None` before the first measurement.

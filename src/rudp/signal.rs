@@ -25,8 +25,10 @@ use std::{fmt, io::Write as _, str, time::Duration};
 pub const MAX_TEXT: usize = 64;
 /// The longest file name, in bytes: 255 bytes, each percent-encoded.
 pub const MAX_FILE: usize = 765;
-/// The longest answer, in bytes: what one datagram surely carries.
-pub const MAX_ANSWER: usize = 60_000;
+/// The longest signal, in bytes: a SIGNGET with the longest file name and id.
+pub const MAX_SIGNAL: usize = "SIGNGET:;".len() + "18446744073709551615".len() + MAX_FILE;
+/// The longest list of files, in bytes: an ACKGET with it fits one UDP datagram.
+pub const MAX_LIST: usize = 60_000;
 
 /// A text that is no signal, no answer, or no part of one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -396,6 +398,17 @@ impl fmt::Display for Statistics {
 /// The file names of an ACKGET's body.
 pub fn files(body: &str) -> impl Iterator<Item = &str> {
     body.split(';').filter(|file| !file.is_empty())
+}
+
+/// As much of a list of files as [`MAX_LIST`] holds, cut after a whole name.
+pub fn fitting(list: &str) -> &str {
+    if list.len() <= MAX_LIST {
+        return list;
+    }
+    let whole = list.as_bytes()[..MAX_LIST]
+        .iter()
+        .rposition(|byte| *byte == b';');
+    list.get(..whole.map_or(0, |at| at + 1)).unwrap_or("")
 }
 
 /// Whether the datagram is of the binary transport: no signal's first byte has its high bit set.

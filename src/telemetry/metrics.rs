@@ -239,7 +239,13 @@ impl Metrics {
                 "labnet_rudp_dropped_total",
                 "RUDP datagrams that got no answer, by reason",
                 "reason",
-                &["malformed", "binary", "no_session", "sessions_full"],
+                &[
+                    "malformed",
+                    "binary",
+                    "no_session",
+                    "sessions_full",
+                    "too_old",
+                ],
             ),
             rudp_window: metrics.histogram(
                 "labnet_rudp_window_signals",
