@@ -3,6 +3,7 @@
 mod driver;
 mod http;
 mod impairment;
+pub mod interface;
 mod sockets;
 mod udp;
 

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     config::{self, Config},
-    // MERGE dhcp::DhcpActor,
+    dhcp::DhcpActor,
     dns::DnsActor,
     net::Sockets,
     // MERGE origin::OriginActor,
@@ -190,6 +190,12 @@ impl Tree {
         Self(vec![
             RoleSlot::<ScrapActor>::boxed(|config| config.scrap.clone(), |_, _| {}),
             RoleSlot::<DnsActor>::boxed(|config| config.dns.clone(), |_, _| {}),
+            RoleSlot::<DhcpActor>::boxed(
+                |config| config.dhcp.clone(),
+                |roster, address| {
+                    roster.write().leases = address.map(|address| address.clone().recipient());
+                },
+            ),
             RoleSlot::<HttpActor>::boxed(|config| config.http.clone(), |_, _| {}),
         ])
     }
