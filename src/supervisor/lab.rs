@@ -25,7 +25,7 @@ use crate::{
     net::Sockets,
     // MERGE origin::OriginActor,
     role::{PrepareError, Resources},
-    // MERGE rudp::RudpEndpoint,
+    rudp::RudpEndpoint,
     scrap::ScrapActor,
     telemetry::{
         HttpActor, Metrics, Roster, State,
@@ -189,6 +189,14 @@ impl Tree {
     fn new() -> Self {
         Self(vec![
             RoleSlot::<ScrapActor>::boxed(|config| config.scrap.clone(), |_, _| {}),
+            RoleSlot::<RudpEndpoint>::boxed(
+                |config| config.rudp.clone(),
+                |roster, address| {
+                    let mut roster = roster.write();
+                    roster.sessions = address.map(|address| address.clone().recipient());
+                    roster.crash_session = address.map(|address| address.clone().recipient());
+                },
+            ),
             RoleSlot::<DnsActor>::boxed(|config| config.dns.clone(), |_, _| {}),
             RoleSlot::<HttpActor>::boxed(|config| config.http.clone(), |_, _| {}),
         ])
