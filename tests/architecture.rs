@@ -145,7 +145,7 @@ fn arrows_point_one_way() {
             ]
             .concat(),
             // The client walks through the roles: it speaks their codecs.
-            "client" => vec!["client", "net", "telemetry", "rudp", "scrap"],
+            "client" => vec!["client", "config", "net", "telemetry", "rudp", "scrap"],
             "config" => vec!["config"],
             "net" => vec!["net"],
             // HttpActor is an actor like the roles' and has its configuration.

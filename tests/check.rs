@@ -73,6 +73,27 @@ fn a_bad_file_gives_every_problem_and_2() {
 }
 
 #[test]
+fn a_bad_zone_file_is_a_problem_too() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("labnet.toml");
+    fs::write(
+        &path,
+        "[dns]\n[[dns.zone]]\nname = \"a.\"\nfile = \"a.zone\"\n",
+    )
+    .expect("a file");
+    let zone = folder.path().join("a.zone");
+    fs::write(
+        &zone,
+        "$TTL 60\n@ SOA ns1 admin 1 1 1 1 1\n@ NS ns1\nns1 A 1.2.3\n",
+    )
+    .expect("a file");
+    let output = labnet(&["check", path.to_str().expect("plain")]);
+    assert_eq!(output.status.code(), Some(2));
+    let start = format!("{}:4: dns.zone[0].file: ", zone.display());
+    assert!(stdout(&output).starts_with(&start), "{}", stdout(&output));
+}
+
+#[test]
 fn shells_and_man_know_every_verb() {
     let help = stdout(&labnet(&["--help"]));
     assert!(help.contains("completions"), "{help}");

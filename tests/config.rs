@@ -378,6 +378,12 @@ fn a_broken_line_hides_no_other_mistake() {
     let found = problems("[http]\n[http]\n");
     assert_eq!(found[0].line, Some(2), "{}", found[0]);
     assert_eq!(problems("[http\n")[0].line, Some(1));
+    // An open list swallows the rest: told once, and nothing else made up.
+    let found = problems(
+        "state_dir = \"a\n[dns]\nlisten = [\"127.0.0.1:53\"\n[[dns.zone]]\nname = \"a\"\n[rudp]\n",
+    );
+    let seen: Vec<_> = found.iter().map(|problem| problem.line).collect();
+    assert_eq!(seen, [Some(1), Some(4)], "{}", Problems(found));
 }
 
 #[test]

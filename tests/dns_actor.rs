@@ -6,7 +6,7 @@ use std::{fs, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use labnet::{
     config,
-    dns::{DnsActor, Kept},
+    dns::{DnsActor, Kept, Zone},
     role::{Keep, PrepareError, Resources, Role},
 };
 use tokio::{
@@ -182,4 +182,19 @@ async fn a_new_configuration_takes_the_sockets_over_and_sees_changed_files() {
     assert!(DnsActor::up_to_date(&kept));
     fs::write(dir.path().join("more"), "new A 192.0.2.8\n").expect("a file");
     assert!(!DnsActor::up_to_date(&kept), "an included file counts");
+}
+
+#[test]
+fn the_zones_that_come_with_labnet_load() {
+    let conf = Path::new(env!("CARGO_MANIFEST_DIR")).join("conf");
+    for file in ["labnet.toml", "lan.toml"] {
+        let config = config::load(&conf.join(file)).expect("a valid configuration");
+        let zones = config.dns.expect("a [dns] table").zones;
+        assert!(!zones.is_empty());
+        for zone in zones {
+            let name = zone.name.parse().expect("a name");
+            let loaded = Zone::load(&name, &zone.file, &|path| fs::read(path));
+            assert!(loaded.expect("a zone").records() > 2, "{}", zone.name);
+        }
+    }
 }

@@ -10,7 +10,10 @@ use std::{
 use serde::Serialize;
 
 use super::{WRONG_USE, api::table, output};
-use crate::config::{self, Config, DhcpListen, OriginFiles, Problem};
+use crate::{
+    config::{self, Config, DhcpListen, OriginFiles, Problem, Problems},
+    dns,
+};
 
 /// Arguments of `labnet check`.
 #[derive(Debug, clap::Args)]
@@ -40,7 +43,15 @@ struct Component {
 
 /// Prints the summary or the problems.
 pub(super) fn run(args: Args) -> ExitCode {
-    let (code, report, heading) = match config::load(&args.file) {
+    let config = config::load(&args.file).and_then(|config| {
+        let broken = broken_zones(&config);
+        if broken.is_empty() {
+            Ok(config)
+        } else {
+            Err(Problems(broken))
+        }
+    });
+    let (code, report, heading) = match config {
         Ok(config) => {
             let heading = format!(
                 "{} is valid; state is kept in {}\n\n",
@@ -99,6 +110,31 @@ impl Report {
         });
         table(["COMPONENT", "LISTENS", "WHAT IT DOES"], rows)
     }
+}
+
+/// What is wrong with the zone files that the configuration names.
+fn broken_zones(config: &Config) -> Vec<Problem> {
+    let zones = config.dns.iter().flat_map(|dns| &dns.zones);
+    zones
+        .enumerate()
+        .filter_map(|(index, zone)| {
+            let name = zone.name.parse::<dns::Name>();
+            let (file, line, message) = match name {
+                Err(error) => (config.file.as_deref()?.into(), None, error.to_string()),
+                Ok(name) => {
+                    let error =
+                        dns::Zone::load(&name, &zone.file, &|path| std::fs::read(path)).err()?;
+                    (error.file, error.line, error.reason)
+                }
+            };
+            Some(Problem {
+                file: file.display().to_string(),
+                line,
+                key: format!("dns.zone[{index}].file"),
+                message,
+            })
+        })
+        .collect()
 }
 
 fn components(config: &Config) -> Vec<Component> {

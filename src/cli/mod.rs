@@ -3,6 +3,7 @@
 
 mod api;
 mod check;
+mod client;
 mod completions;
 mod leases;
 mod man;
@@ -36,6 +37,8 @@ struct Cli {
 enum Verb {
     /// Run the lab's servers until SIGINT or SIGTERM
     Serve(serve::Args),
+    /// Walk through the lab as a student's program would
+    Client(Box<client::Args>),
     /// Check a configuration: what it would run, or all that is wrong with it
     Check(check::Args),
     /// Make a running lab read its configuration again
@@ -56,6 +59,7 @@ enum Verb {
 pub fn run() -> ExitCode {
     match Cli::parse().verb {
         Verb::Serve(args) => serve::run(args),
+        Verb::Client(args) => client::run(*args),
         Verb::Check(args) => check::run(args),
         Verb::Reload(args) => reload::run(args),
         Verb::Status(args) => status::run(args),

@@ -18,7 +18,6 @@ const QR: u8 = 0x80;
 const AA: u8 = 0x04;
 const TC: u8 = 0x02;
 const RD: u8 = 0x01;
-const CD: u8 = 0x10;
 const DO: u8 = 0x80;
 const CLASS_IN: u16 = 1;
 
@@ -244,10 +243,11 @@ impl<'o> Response<'o> {
             (Transport::Udp, Some(edns)) => edns.payload.clamp(PLAIN_UDP, MAX_UDP),
         };
         let start = out.len();
-        let [id @ .., flags, more] = *query.first_chunk::<4>().unwrap_or(&[0; 4]);
+        let [id @ .., flags] = *query.first_chunk::<3>().unwrap_or(&[0; 3]);
         out.extend(id);
-        // The opcode is copied too: 0, or the one of which we say NOTIMP.
-        out.extend([QR | flags & (0x78 | RD), more & CD]);
+        // The opcode is copied too: 0, or the one of which we say NOTIMP. AD and CD are clear in
+        // answers of an authority (RFC 4035 section 3.1.6).
+        out.extend([QR | flags & (0x78 | RD), 0]);
         out.extend([0, u8::from(!question.is_empty()), 0, 0, 0, 0, 0, 0]);
         out.extend_from_slice(question);
         let mut this = Self {

@@ -10,7 +10,7 @@
 //!
 //! The hot path is one call without a heap allocation: the question stays in the receive buffer,
 //! names are compared on the stack, the answer is written in place. hickory-proto decodes what we
-//! show to people ([`meaning`]) and checks our bytes in the tests.
+//! show to people (`meaning`) and checks our bytes in the tests.
 
 mod actor;
 mod answer;

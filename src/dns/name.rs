@@ -22,6 +22,9 @@ impl Name {
 
     /// Reads a name in the notation of zone files (RFC 1035 section 5.1): `\.` and `\DDD` escapes,
     /// `@` for the origin, relative to `origin` unless it ends with a dot.
+    ///
+    /// # Errors
+    /// Why it is no name.
     pub fn parse(text: &[u8], origin: &Self) -> Result<Self, NameError> {
         match text {
             b"@" => return Ok(origin.clone()),

@@ -68,7 +68,8 @@ impl Node {
 impl Zone {
     /// Loads the zone `name` from the zone file at `path`.
     ///
-    /// Errors: what `read_file` cannot read, what is no zone file, and what makes no zone (records
+    /// # Errors
+    /// The first of: what `read_file` cannot read, what is no zone file, what makes no zone (records
     /// outside of it, no or two SOA, no name server, a CNAME beside other records).
     pub fn load(name: &Name, path: &Path, read_file: ReadFile<'_>) -> Result<Self, ZoneError> {
         let mut zone = Self {

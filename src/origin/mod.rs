@@ -1,1 +1,21 @@
-//! To come.
+//! The built-in HTTP download page: the files of a folder, or samples made up as they are read.
+//!
+//! ```text
+//! request --> page_server --> answer (range, precondition) --> body
+//!                  |                                            ^
+//!                  +--> store: folder | sample -----------------+
+//! ```
+
+mod actor;
+mod answer;
+mod folder;
+mod number;
+mod page;
+mod page_server;
+mod precondition;
+mod range;
+mod sample;
+mod store;
+
+pub use actor::{Kept, OriginActor};
+pub use sample::{Sample, sample};

@@ -20,10 +20,10 @@ use super::{
 };
 use crate::{
     config::{self, Config},
-    // MERGE dhcp::DhcpActor,
+    dhcp::DhcpActor,
     dns::DnsActor,
     net::Sockets,
-    // MERGE origin::OriginActor,
+    origin::OriginActor,
     role::{PrepareError, Resources},
     rudp::RudpEndpoint,
     scrap::ScrapActor,
@@ -188,6 +188,7 @@ struct Prepared {
 impl Tree {
     fn new() -> Self {
         Self(vec![
+            RoleSlot::<OriginActor>::boxed(|config| config.origin.clone(), |_, _| {}),
             RoleSlot::<ScrapActor>::boxed(|config| config.scrap.clone(), |_, _| {}),
             RoleSlot::<RudpEndpoint>::boxed(
                 |config| config.rudp.clone(),
@@ -198,6 +199,20 @@ impl Tree {
                 },
             ),
             RoleSlot::<DnsActor>::boxed(|config| config.dns.clone(), |_, _| {}),
+            RoleSlot::<DhcpActor>::boxed(
+                |config| config.dhcp.clone(),
+                |roster, address| {
+                    roster.write().leases = address.map(|address| address.clone().recipient());
+                },
+            ),
+            RoleSlot::<RudpEndpoint>::boxed(
+                |config| config.rudp.clone(),
+                |roster, address| {
+                    let mut entries = roster.write();
+                    entries.sessions = address.map(|address| address.clone().recipient());
+                    entries.crash_session = address.map(|address| address.clone().recipient());
+                },
+            ),
             RoleSlot::<HttpActor>::boxed(|config| config.http.clone(), |_, _| {}),
         ])
     }

@@ -1,0 +1,203 @@
+//! Serves the page and the files over HTTP.
+
+use std::{
+    io,
+    ops::Range,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::SystemTime,
+};
+
+use axum::{
+    Router,
+    body::Body as AxumBody,
+    extract::{Request, State},
+    response::Response,
+};
+use bytes::Bytes;
+use http::request::Parts;
+use hyper::body::{Body as HttpBody, Frame, SizeHint};
+use prometheus::IntCounter;
+use tokio::task::{JoinHandle, spawn_blocking};
+
+use super::{
+    answer::{self, Answer, Body, Target},
+    store::{Content, Store},
+};
+use crate::{
+    net::Ends,
+    telemetry::{
+        Metrics,
+        packets::{self, Fate},
+    },
+};
+
+/// How much of a file is read at a time.
+const CHUNK: usize = 64 * 1024;
+
+#[derive(Clone)]
+struct Site {
+    store: Arc<Store>,
+    metrics: Arc<Metrics>,
+}
+
+/// The routes: everything goes to one handler, which needs the path as it came.
+pub(super) fn router(store: Arc<Store>, metrics: Arc<Metrics>) -> Router {
+    Router::new()
+        .fallback(handle)
+        .with_state(Site { store, metrics })
+}
+
+async fn handle(State(site): State<Site>, request: Request) -> Response {
+    let (request, _) = request.into_parts();
+    let (answer, content) = site.answer(&request).await;
+    let code = answer.status.as_str();
+    site.metrics
+        .origin_requests
+        .with_label_values(&[code])
+        .inc();
+    if packets::watched()
+        && let Some(ends) = request.extensions.get::<Ends>()
+    {
+        tell(ends, &answer);
+    }
+    let body = match (answer.body, content) {
+        (Body::Part(range), Some(content)) => AxumBody::new(FileBody {
+            content,
+            range,
+            reading: None,
+            sent: site.metrics.origin_sent_bytes.clone(),
+        }),
+        (Body::Text(text), _) => AxumBody::from(text),
+        (Body::Part(_) | Body::Empty, _) => AxumBody::empty(),
+    };
+    let mut response = Response::new(body);
+    *response.status_mut() = answer.status;
+    *response.headers_mut() = answer.headers;
+    response
+}
+
+impl Site {
+    async fn answer(&self, request: &Parts) -> (Answer, Option<Arc<Content>>) {
+        if !answer::is_read(&request.method) {
+            return (answer::not_allowed(&request.method), None);
+        }
+        let target = answer::target(request.uri.path());
+        let name = match &target {
+            Target::Page => None,
+            Target::File(name) => Some(name.clone()),
+        };
+        let mut found = match self.store.find(target).await {
+            Ok(Some(found)) => found,
+            Ok(None) => {
+                let shown = answer::shown(&name.unwrap_or_default());
+                return (answer::not_found(&shown), None);
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the files cannot be read");
+                return (answer::failed(), None);
+            }
+        };
+        if let Some(name) = name
+            && found.meta.digest.is_none()
+            && answer::wants_digest(&request.headers)
+        {
+            found.meta.digest = self.store.sum(&name, &found).await;
+        }
+        let now = SystemTime::now();
+        let answer = answer::answer(&request.method, &request.headers, &found.meta, now);
+        (answer, Some(found.content))
+    }
+}
+
+fn tell(ends: &Ends, answer: &Answer) {
+    // The status line and the date, which hyper writes, and the empty line.
+    let reason = answer.status.canonical_reason().unwrap_or_default();
+    let line = "HTTP/1.1 200 \r\n\r\n".len() + reason.len();
+    let date = "date: Sun, 06 Nov 1994 08:49:37 GMT\r\n".len();
+    let fields = answer.headers.iter();
+    let fields: usize = fields
+        .map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len())
+        .sum();
+    packets::sent(
+        "origin",
+        "HTTP",
+        ends.local,
+        ends.peer,
+        line + date + fields,
+        Fate::Sent,
+        &answer.meaning,
+    );
+}
+
+/// A part of a file on its way: while one chunk is being sent the next one is read, so that a
+/// download holds two chunks, whatever the file's size and the client's speed.
+struct FileBody {
+    content: Arc<Content>,
+    /// What has not been asked of the reader yet.
+    range: Range<u64>,
+    reading: Option<JoinHandle<io::Result<Bytes>>>,
+    sent: IntCounter,
+}
+
+impl FileBody {
+    fn read_ahead(&mut self) {
+        let left = usize::try_from(self.range.end - self.range.start).unwrap_or(usize::MAX);
+        let length = CHUNK.min(left);
+        if length == 0 {
+            return;
+        }
+        let content = Arc::clone(&self.content);
+        let offset = self.range.start;
+        self.range.start += length as u64;
+        self.reading = Some(spawn_blocking(move || {
+            let mut chunk = vec![0; length];
+            content.read(offset, &mut chunk)?;
+            Ok(chunk.into())
+        }));
+    }
+}
+
+impl HttpBody for FileBody {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        task: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        if self.reading.is_none() {
+            self.read_ahead();
+        }
+        let Some(reading) = &mut self.reading else {
+            return Poll::Ready(None);
+        };
+        let read = ready!(Pin::new(reading).poll(task));
+        self.reading = None;
+        match read.map_err(io::Error::other).flatten() {
+            Ok(chunk) => {
+                self.sent.inc_by(chunk.len() as u64);
+                self.read_ahead();
+                Poll::Ready(Some(Ok(Frame::data(chunk))))
+            }
+            Err(error) => {
+                tracing::debug!(%error, "a download broke off");
+                self.range.start = self.range.end;
+                Poll::Ready(Some(Err(error)))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.reading.is_none() && self.range.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        // Asked before the first frame; the answer's Content-Length says the same.
+        match self.reading {
+            None => SizeHint::with_exact(self.range.end - self.range.start),
+            Some(_) => SizeHint::default(),
+        }
+    }
+}
