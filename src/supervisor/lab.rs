@@ -190,14 +190,6 @@ impl Tree {
         Self(vec![
             RoleSlot::<OriginActor>::boxed(|config| config.origin.clone(), |_, _| {}),
             RoleSlot::<ScrapActor>::boxed(|config| config.scrap.clone(), |_, _| {}),
-            RoleSlot::<RudpEndpoint>::boxed(
-                |config| config.rudp.clone(),
-                |roster, address| {
-                    let mut roster = roster.write();
-                    roster.sessions = address.map(|address| address.clone().recipient());
-                    roster.crash_session = address.map(|address| address.clone().recipient());
-                },
-            ),
             RoleSlot::<DnsActor>::boxed(|config| config.dns.clone(), |_, _| {}),
             RoleSlot::<DhcpActor>::boxed(
                 |config| config.dhcp.clone(),
