@@ -18,27 +18,27 @@
 //! Arrows of the code: `main -> cli -> supervisor -> actors -> {config, net, telemetry}`, and every
 //! actor -> its own core. A core never names an actor, a socket, a clock or another role.
 
-/// The program's verbs: one file each.
+// The program's verbs: one file each.
 pub mod cli;
-/// The client's walk through all roles: one file a step.
+// The client's walk through all roles: one file a step.
 pub mod client;
-/// The configuration: file shapes, compilation into valid values, differences.
+// The configuration: file shapes, compilation into valid values, differences.
 pub mod config;
-/// The DHCP server (RFC 2131).
+// The DHCP server (RFC 2131).
 pub mod dhcp;
-/// The authoritative DNS server (RFC 1035).
+// The authoritative DNS server (RFC 1035).
 pub mod dns;
-/// System calls only: sockets, batches, timers, impairment.
+// System calls only: sockets, batches, timers, impairment.
 pub mod net;
-/// The built-in HTTP download page.
+// The built-in HTTP download page.
 pub mod origin;
-/// What a supervisor and an actor promise each other.
+// What a supervisor and an actor promise each other.
 pub mod role;
-/// The reliable-UDP proxy and its signals.
+// The reliable-UDP proxy and its signals.
 pub mod rudp;
-/// The scraper of a download page.
+// The scraper of a download page.
 pub mod scrap;
-/// The tree of actors: restarts, reload, shutdown.
+// The tree of actors: restarts, reload, shutdown.
 pub mod supervisor;
-/// What can be seen: metrics, logs, packets, the HTTP endpoints.
+// What can be seen: metrics, logs, packets, the HTTP endpoints.
 pub mod telemetry;

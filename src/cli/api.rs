@@ -1,12 +1,14 @@
 //! Asks a running lab over its HTTP endpoints.
 
-use std::{fmt, time::Duration};
+use std::{fmt, io::stdout, process::ExitCode, time::Duration};
 
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::{Method, Request, StatusCode, body::Bytes, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use tokio::{net::TcpStream, time::timeout};
 use url::Url;
+
+use super::output;
 
 /// How to reach a running lab.
 #[derive(Debug, clap::Args)]
@@ -100,34 +102,30 @@ impl Target {
         &self,
         path: &str,
         show: impl FnOnce(T) -> String,
-    ) -> std::process::ExitCode {
+    ) -> ExitCode {
         let answer = self.ask(Method::GET, path);
         let (status, body) = match answer {
             Ok(answer) => answer,
             Err(error) => {
                 eprintln!("{error}");
-                return std::process::ExitCode::FAILURE;
+                return ExitCode::FAILURE;
             }
         };
         if !status.is_success() {
             eprintln!("{}", complaint(status, &body));
-            return std::process::ExitCode::FAILURE;
+            return ExitCode::FAILURE;
         }
         if self.json {
-            println!("{}", String::from_utf8_lossy(&body));
-            return std::process::ExitCode::SUCCESS;
+            return output(&mut stdout(), &[&body[..], b"\n"].concat());
         }
         match serde_json::from_slice(&body) {
-            Ok(value) => {
-                println!("{}", show(value));
-                std::process::ExitCode::SUCCESS
-            }
+            Ok(value) => output(&mut stdout(), format!("{}\n", show(value)).as_bytes()),
             Err(error) => {
                 eprintln!(
                     "{} answers something else than labnet would: {error}",
                     self.url
                 );
-                std::process::ExitCode::FAILURE
+                ExitCode::FAILURE
             }
         }
     }

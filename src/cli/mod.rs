@@ -2,15 +2,22 @@
 //! is done, 1 failed, 2 wrong use.
 
 mod api;
+mod check;
+mod client;
+mod completions;
 mod leases;
+mod man;
 mod reload;
 mod serve;
 mod sessions;
 mod status;
 
-use std::process::ExitCode;
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 /// A teaching network in one program: DHCP, DNS, a reliable-UDP proxy, a download page's scraper,
 /// and a client that walks through all of them.
@@ -30,6 +37,10 @@ struct Cli {
 enum Verb {
     /// Run the lab's servers until SIGINT or SIGTERM
     Serve(serve::Args),
+    /// Walk through the lab as a student's program would
+    Client(Box<client::Args>),
+    /// Check a configuration: what it would run, or all that is wrong with it
+    Check(check::Args),
     /// Make a running lab read its configuration again
     Reload(reload::Args),
     /// Show the components of a running lab
@@ -38,18 +49,66 @@ enum Verb {
     Leases(leases::Args),
     /// Show the RUDP sessions
     Sessions(sessions::Args),
+    /// Print a shell's completion script
+    Completions(completions::Args),
+    /// Print the manual page
+    Man(man::Args),
 }
 
 /// Runs the verb that the command line names.
 pub fn run() -> ExitCode {
     match Cli::parse().verb {
         Verb::Serve(args) => serve::run(args),
+        Verb::Client(args) => client::run(*args),
+        Verb::Check(args) => check::run(args),
         Verb::Reload(args) => reload::run(args),
         Verb::Status(args) => status::run(args),
         Verb::Leases(args) => leases::run(args),
         Verb::Sessions(args) => sessions::run(args),
+        Verb::Completions(args) => completions::run(args, Cli::command()),
+        Verb::Man(args) => man::run(args, Cli::command()),
     }
 }
 
 /// Exit code for wrong use: a bad command line or configuration.
 const WRONG_USE: u8 = 2;
+
+/// Writes data. A reader that has seen enough (`labnet man | head`) is no failure.
+fn output(to: &mut impl Write, data: &[u8]) -> ExitCode {
+    match to.write_all(data).and_then(|()| to.flush()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("cannot write: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn variables_of_the_command_line_are_no_keys_of_the_configuration() {
+        for verb in Cli::command().get_subcommands() {
+            for variable in verb.get_arguments().filter_map(clap::Arg::get_env) {
+                let variable = variable.to_str().expect("plain").to_owned();
+                let parsed = config::parse(
+                    "[http]\n",
+                    Path::new("labnet.toml"),
+                    [(variable.clone(), "http://127.0.0.1:9/".to_owned())],
+                );
+                assert!(parsed.is_ok(), "{variable}: {parsed:?}");
+            }
+        }
+    }
+}

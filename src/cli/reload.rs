@@ -1,11 +1,14 @@
 //! `labnet reload`: a running lab reads its configuration again.
 
-use std::process::ExitCode;
+use std::{io::stdout, process::ExitCode};
 
 use hyper::Method;
 
-use super::api::{Target, complaint};
-use crate::telemetry::api::{ReloadRefused, Reloaded};
+use super::{
+    api::{Target, complaint},
+    output,
+};
+use crate::telemetry::api::{Change, ReloadRefused, Reloaded};
 
 /// Arguments of `labnet reload`.
 #[derive(Debug, clap::Args)]
@@ -24,12 +27,13 @@ pub(super) fn run(args: Args) -> ExitCode {
         }
     };
     if args.target.json {
-        println!("{}", String::from_utf8_lossy(&body));
+        output(&mut stdout(), &[&body[..], b"\n"].concat());
     } else if let Ok(reloaded) = serde_json::from_slice::<Reloaded>(&body) {
-        println!("configuration {} runs", reloaded.generation);
-        for change in reloaded.changes {
-            println!("  {:<7} {}", change.component, change.action);
+        let mut text = format!("configuration {} runs\n", reloaded.generation);
+        for Change { component, action } in reloaded.changes {
+            text += &format!("  {component:<7} {action}\n");
         }
+        output(&mut stdout(), text.as_bytes());
     } else if let Ok(refused) = serde_json::from_slice::<ReloadRefused>(&body) {
         eprintln!("refused, configuration {} runs on:", refused.generation);
         for problem in refused.problems {

@@ -1,1 +1,32 @@
-//! To come.
+//! The client: it walks through all roles as a student's program would.
+//!
+//! | step | core (decides) | shell (moves bytes) |
+//! |---|---|---|
+//! | an address | `dhcp` | `lease` |
+//! | the proxy's address | `dns` | `lookup` |
+//! | signals | [`crate::rudp::Requester`] | `session` |
+//! | files | `transfer`, `file_name` | `http`, `part`, `download` |
+//!
+//! `walk` takes the steps one after the other; `exchange` is what `dhcp` and `dns` have in common, and `udp` runs it.
+//! `terminal` and `report` tell what happens, `prompt` reads what a person wants (`command`).
+
+pub mod command;
+pub mod dhcp;
+pub mod dns;
+pub mod download;
+mod exchange;
+pub mod file_name;
+pub mod http;
+pub mod lease;
+pub mod lookup;
+pub mod part;
+pub mod prompt;
+pub mod report;
+pub mod session;
+pub mod terminal;
+pub mod transfer;
+pub mod udp;
+pub mod units;
+pub mod walk;
+
+pub use exchange::{Exchange, Transmit};

@@ -10,7 +10,8 @@ use url::Url;
 
 use super::{
     Config, Dhcp, DhcpListen, Dns, Http, Origin, OriginFiles, Rudp, Scrap, Supervisor, Zone,
-    file::{self, Key, List, TABLES, Table, Unknown},
+    compiler::{ADDRESSES, Compiler, NUMBER, TEXT, Transport},
+    file::{self, Key, List},
     subnet, value,
 };
 
@@ -43,29 +44,12 @@ pub(super) fn compile(
     path: PathBuf,
     base: &Path,
 ) -> Result<Config, Vec<(String, String)>> {
-    let mut compiler = Compiler {
-        base,
-        problems: Vec::new(),
-        listeners: Vec::new(),
-    };
+    let mut compiler = Compiler::new(base);
     let config = compiler.config(file, path);
     match config {
         Some(config) if compiler.problems.is_empty() => Ok(config),
         _ => Err(compiler.problems),
     }
-}
-
-pub(super) struct Compiler<'a> {
-    base: &'a Path,
-    problems: Vec<(String, String)>,
-    /// What the configuration listens on, by key.
-    listeners: Vec<(String, Transport, SocketAddr)>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Transport {
-    Udp,
-    Tcp,
 }
 
 // The methods give `None` only after they have noted a problem. They go on after one, to find the
@@ -393,192 +377,7 @@ impl Compiler<'_> {
         self.listeners.push((at.into(), transport, address));
         Some(address)
     }
-
-    /// No two listeners may want one port of one address. An unspecified address is all of its
-    /// family (IPv6 sockets are IPv6 only here); port 0 is another port each time.
-    fn check_listeners(&mut self) {
-        let listeners = std::mem::take(&mut self.listeners);
-        let mut told: Vec<&str> = Vec::new();
-        for (index, (at, transport, address)) in listeners.iter().enumerate() {
-            let taken = listeners[..index].iter().find(|(_, other, earlier)| {
-                other == transport
-                    && earlier.port() == address.port()
-                    && earlier.is_ipv4() == address.is_ipv4()
-                    && (earlier.ip() == address.ip()
-                        || earlier.ip().is_unspecified()
-                        || address.ip().is_unspecified())
-            });
-            if let Some((other, _, earlier)) = taken
-                && address.port() != 0
-                && !told.contains(&at.as_str())
-            {
-                told.push(at);
-                let protocol = match transport {
-                    Transport::Udp => "UDP",
-                    Transport::Tcp => "TCP",
-                };
-                self.problem(
-                    at,
-                    format!(
-                        "`{address}` is taken by `{other}` ({protocol} `{earlier}`); each needs \
-                         an address or a port of its own"
-                    ),
-                );
-            }
-        }
-    }
-
-    pub(super) fn duration(
-        &mut self,
-        at: &str,
-        key: Key<String>,
-        shortest: Duration,
-    ) -> Option<Option<Duration>> {
-        let right = "a duration in quotes, as `\"30s\"` or `\"24h\"`";
-        self.scalar(at, key, right, |text: String| {
-            value::duration(&text, shortest..=value::YEAR)
-        })
-    }
-
-    /// The parsed value of a key: `Some(None)` if it is absent.
-    pub(super) fn scalar<T, V>(
-        &mut self,
-        at: &str,
-        key: Key<T>,
-        right: &str,
-        parse: impl FnOnce(T) -> Result<V, String>,
-    ) -> Option<Option<V>> {
-        let parsed = match key {
-            Key::Absent => return Some(None),
-            Key::Wrong(found) => Err(format!("is {found}; {right} is needed")),
-            Key::Is(raw) => parse(raw),
-        };
-        parsed
-            .map(Some)
-            .map_err(|message| self.problem(at, message))
-            .ok()
-    }
-
-    /// The parsed value of a key that must be there, as in `example`.
-    pub(super) fn required<V>(
-        &mut self,
-        at: &str,
-        key: Key<String>,
-        example: &str,
-        parse: impl FnOnce(String) -> Result<V, String>,
-    ) -> Option<V> {
-        let value = self.scalar(at, key, TEXT, parse)?;
-        if value.is_none() {
-            self.problem(at, format!("missing; write it as `{example}`"));
-        }
-        value
-    }
-
-    /// The elements of a list that are right, each with its key: `Some(None)` if it is absent.
-    pub(super) fn list<T, V>(
-        &mut self,
-        at: &str,
-        key: List<T>,
-        right: &str,
-        parse: impl Fn(T) -> Result<V, String>,
-    ) -> Option<Option<Vec<(String, V)>>> {
-        let Some(elements) = self.scalar(at, key, right, Ok)? else {
-            return Some(None);
-        };
-        let mut found = Vec::new();
-        for (index, element) in elements.into_iter().enumerate() {
-            let at = format!("{at}[{index}]");
-            if let Some(Some(value)) = self.scalar(&at, element, TEXT, &parse) {
-                found.push((at, value));
-            }
-        }
-        Some(Some(found))
-    }
-
-    pub(super) fn tables<T>(&mut self, at: &str, key: List<T>) -> Option<Vec<(String, T)>> {
-        let right = format!("a table under `[[{at}]]`", at = without_indices(at));
-        let mut found = Vec::new();
-        for (index, element) in self
-            .scalar(at, key, &right, Ok)?
-            .unwrap_or_default()
-            .into_iter()
-            .enumerate()
-        {
-            let at = format!("{at}[{index}]");
-            if let Some(Some(table)) = self.scalar(&at, element, &right, Ok) {
-                found.push((at, table));
-            }
-        }
-        Some(found)
-    }
-
-    fn table<T>(&mut self, at: &str, key: Key<T>) -> Option<T> {
-        let right = format!("a table `[{at}]`");
-        self.scalar(at, key, &right, Ok).flatten()
-    }
-
-    fn at_least_one<T>(&mut self, at: &str, list: &[T], noun: &str) {
-        // A list that holds only wrong elements has had its problems told.
-        if list.is_empty() && self.is_clean(at) {
-            self.problem(at, format!("at least one {noun} is needed"));
-        }
-    }
-
-    /// Whether nothing wrong has been noted at the key or below it.
-    pub(super) fn is_clean(&self, at: &str) -> bool {
-        !self.problems.iter().any(|(key, _)| key.starts_with(at))
-    }
-
-    pub(super) fn no_repeats<T: PartialEq + std::fmt::Display>(
-        &mut self,
-        list: &[(String, T)],
-        noun: &str,
-    ) {
-        for (index, (at, value)) in list.iter().enumerate() {
-            if let Some((first, _)) = list[..index].iter().find(|(_, earlier)| earlier == value) {
-                self.problem(
-                    at,
-                    format!("the {noun} `{value}` is at `{first}` already; each may stand once"),
-                );
-            }
-        }
-    }
-
-    /// Refuses the keys that a table does not know, with a guess at what was meant.
-    pub(super) fn unknown<T: Table>(&mut self, at: &str, unknown: &Unknown) {
-        for key in unknown.keys() {
-            let near = T::KEYS
-                .iter()
-                .map(|known| (strsim::damerau_levenshtein(known, key), known))
-                .filter(|(distance, known)| *distance <= 2 && *distance < known.len())
-                .min();
-            let elsewhere = TABLES
-                .iter()
-                .find(|(_, keys)| keys.contains(&key.as_str()))
-                .map(|(table, _)| table);
-            let hint = match (near, elsewhere) {
-                (Some((_, known)), _) => format!("did you mean `{known}`?"),
-                (None, Some(table)) => format!("`{key}` belongs to {table}"),
-                (None, None) => format!("known here are `{}`", T::KEYS.join("`, `")),
-            };
-            let at = if at.is_empty() {
-                key.clone()
-            } else {
-                format!("{at}.{key}")
-            };
-            self.problem(&at, format!("no such key; {hint}"));
-        }
-    }
-
-    pub(super) fn problem(&mut self, at: &str, message: impl Into<String>) {
-        self.problems.push((at.into(), message.into()));
-    }
 }
-
-/// What a key of text needs.
-pub(super) const TEXT: &str = "a text in quotes";
-const NUMBER: &str = "a whole number without quotes";
-const ADDRESSES: &str = "a list of addresses in brackets, as `[\"127.0.0.1:5300\"]`";
 
 /// `Some` of a table that is absent or right.
 fn whole<T>(table: Option<Option<T>>) -> Option<Option<T>> {
@@ -590,18 +389,6 @@ fn whole<T>(table: Option<Option<T>>) -> Option<Option<T>> {
 
 pub(super) fn values<T>(list: Vec<(String, T)>) -> Vec<T> {
     list.into_iter().map(|(_, value)| value).collect()
-}
-
-fn without_indices(at: &str) -> String {
-    let mut depth = 0;
-    at.chars()
-        .filter(|char| {
-            depth += i32::from(*char == '[');
-            let keep = depth == 0;
-            depth -= i32::from(*char == ']');
-            keep
-        })
-        .collect()
 }
 
 fn resolve(base: &Path, text: &str) -> Result<PathBuf, String> {

@@ -14,9 +14,9 @@ use toml::{
 use super::problem::Problem;
 
 /// What every environment variable of the configuration begins with.
-const PREFIX: &str = "LABNET_";
+pub(super) const PREFIX: &str = "LABNET_";
 /// Variables with the prefix that are the command line's, not the configuration's.
-const OTHERS: [&str; 2] = ["LABNET_CONFIG", "LABNET_LOG"];
+const OTHERS: [&str; 1] = ["LABNET_URL"];
 /// Keys whose variable is a list, its elements separated by commas.
 const LISTS: [&str; 4] = [
     "dhcp.listen",
@@ -65,13 +65,10 @@ impl Layers {
             broken: BTreeSet::new(),
         };
         let index = LineIndex::new(text);
-        let (document, errors) = DeTable::parse_recoverable(text);
-        for error in errors {
-            let line = error.span().map(|span| index.line(span.start));
-            this.broken.extend(line);
-            this.problem(line, "", format!("TOML syntax: {}", error.message()));
-        }
+        let (document, mut errors) = DeTable::parse_recoverable(text);
+        errors.sort_by_key(|error| error.span().map(|span| span.start));
         let table = this.table("", document.get_ref(), &index);
+        this.syntax(text, &index, &errors);
         let merged = table
             .into_iter()
             .try_fold(config::Config::builder(), |builder, (key, value)| {
@@ -105,9 +102,8 @@ impl Layers {
     /// The problems of the syntax and those of `found` (key and message), in the order of the file.
     pub(super) fn into_problems(mut self, found: Vec<(String, String)>) -> Vec<Problem> {
         for (key, message) in found {
-            let ways_up = || std::iter::successors(Some(key.as_str()), |key| parent(key));
-            if let Some(variable) = ways_up().find_map(|key| self.variables.get(key)) {
-                let file = variable.clone();
+            if let Some(variable) = self.variable(&key) {
+                let file = variable.to_owned();
                 self.problems.push(Problem {
                     file,
                     line: None,
@@ -123,7 +119,7 @@ impl Layers {
                 None => !self.broken.is_empty(),
             };
             if !follows {
-                let line = ways_up().find_map(|key| self.lines.get(key)).copied();
+                let line = ways_up(&key).find_map(|key| self.lines.get(key)).copied();
                 self.problem(line, &key, message);
             }
         }
@@ -133,9 +129,73 @@ impl Layers {
         self.problems
     }
 
+    /// The variable that holds the key, or that alone made the table which lacks it.
+    fn variable(&self, key: &str) -> Option<&str> {
+        let below = |table: &str| {
+            self.variables
+                .iter()
+                .find(|(key, _)| ways_up(key).skip(1).any(|above| above == table))
+                .map(|(_, variable)| variable)
+        };
+        ways_up(key)
+            .find_map(|key| self.variables.get(key))
+            .or_else(|| below(key))
+            .or_else(|| {
+                ways_up(key)
+                    .take_while(|key| !self.lines.contains_key(*key))
+                    .find_map(below)
+            })
+            .map(String::as_str)
+    }
+
     /// Whether the layers alone have problems.
     pub(super) fn is_sound(&self) -> bool {
         self.problems.is_empty()
+    }
+
+    /// Tells the errors of the syntax: one a line, and of a list that is left open only the first.
+    fn syntax(&mut self, text: &str, index: &LineIndex, errors: &[toml::de::Error]) {
+        let mut open_list = None;
+        for error in errors {
+            let Some(line) = error.span().map(|span| index.line(span.start)) else {
+                self.problem(None, "", format!("TOML syntax: {}", error.message()));
+                continue;
+            };
+            let follows = open_list.is_some_and(|last| line <= last + 1);
+            let again = !self.broken.insert(line);
+            if follows {
+                open_list = Some(line);
+            }
+            if follows || again {
+                continue;
+            }
+            let mut message = format!("TOML syntax: {}", error.message());
+            if error.message().starts_with("missing comma between array") {
+                open_list = Some(line);
+                message = "TOML syntax: a `,` or the `]` of the list before it is missing".into();
+            } else if error.message().starts_with("invalid") {
+                message += "; text needs a quote before and after it";
+            }
+            let key = self.key_on(line, text);
+            self.problem(Some(line), &key, message);
+        }
+    }
+
+    /// The key that stands on a line, as well as it can be told where the syntax is broken.
+    fn key_on(&self, line: usize, text: &str) -> String {
+        let known = self.lines.iter().filter(|(_, at)| **at == line);
+        // Of a list and its elements on one line, the list.
+        if let Some((key, _)) = known.min_by_key(|(key, _)| key.len()) {
+            return key.clone();
+        }
+        let line = text.lines().nth(line - 1).unwrap_or_default();
+        let key = line.split('=').next().unwrap_or_default().trim();
+        let key = key.trim_matches(['[', ']']);
+        if is_plain(key) {
+            key.to_owned()
+        } else {
+            String::new()
+        }
     }
 
     fn problem(&mut self, line: Option<usize>, key: &str, message: String) {
@@ -153,11 +213,7 @@ impl Layers {
             let name = key.get_ref();
             let line = index.line(key.span().start);
             // The config crate would take such a name for a path, `[9]` for an index.
-            if !name
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
-                || name.is_empty()
-            {
+            if name.contains('.') || !is_plain(name) {
                 let message = "no such key; keys are plain words".to_owned();
                 self.problem(Some(line), &name.escape_debug().to_string(), message);
                 continue;
@@ -214,13 +270,7 @@ impl Layers {
                 continue;
             }
             let key = key_of(&name);
-            let plain = key.split('.').all(|word| {
-                !word.is_empty()
-                    && word.bytes().all(|byte| {
-                        byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_'
-                    })
-            });
-            if plain {
+            if is_plain(&key) {
                 self.variables.insert(key, name.clone());
                 accepted.insert(name, value);
             } else {
@@ -238,6 +288,16 @@ impl Layers {
     }
 }
 
+/// Whether a key is of plain words, with dots between them.
+fn is_plain(key: &str) -> bool {
+    key.split('.').all(|word| {
+        !word.is_empty()
+            && word
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
+    })
+}
+
 fn is_typed(key: &str) -> bool {
     TYPED.contains(&key) || LISTS.contains(&key)
 }
@@ -248,9 +308,11 @@ fn key_of(variable: &str) -> String {
     name.to_lowercase().replace("__", ".")
 }
 
-/// `a.b[0]` -> `a.b` -> `a`
-fn parent(key: &str) -> Option<&str> {
-    key.rfind(['.', '[']).map(|end| &key[..end])
+/// `a.b[0]`, `a.b`, `a`
+fn ways_up(key: &str) -> impl Iterator<Item = &str> {
+    std::iter::successors(Some(key), |key| {
+        key.rfind(['.', '[']).map(|end| &key[..end])
+    })
 }
 
 /// The starts of a text's lines.

@@ -4,6 +4,7 @@
 //! problems at once. What a new configuration means for a running role, its supervisor tells.
 
 mod compile;
+mod compiler;
 mod file;
 mod layers;
 mod problem;
@@ -32,26 +33,33 @@ pub use problem::{Problem, Problems};
 ///
 /// All that is wrong with the file and the variables, or that the file cannot be read.
 pub fn load(path: &Path) -> Result<Config, Problems> {
+    let whole = |file: String, message: String| {
+        Problems(vec![Problem {
+            file,
+            line: None,
+            key: String::new(),
+            message,
+        }])
+    };
     let text = std::fs::read(path)
         .map_err(|error| error.to_string())
         .and_then(|bytes| {
             String::from_utf8(bytes).map_err(|_| "is no text: not encoded in UTF-8".into())
         })
-        .map_err(|message| {
-            Problems(vec![Problem {
-                file: path.display().to_string(),
-                line: None,
-                key: String::new(),
-                message,
-            }])
-        })?;
-    // A variable that is no text reaches its key as one that no key accepts.
-    let environment = std::env::vars_os().filter_map(|(name, value)| {
-        Some((
-            name.into_string().ok()?,
-            value.to_string_lossy().into_owned(),
-        ))
-    });
+        .map_err(|message| whole(path.display().to_string(), message))?;
+    let mut environment = Vec::new();
+    for (name, value) in std::env::vars_os() {
+        let Some(name) = name
+            .to_str()
+            .filter(|name| name.starts_with(layers::PREFIX))
+        else {
+            continue;
+        };
+        let value = value
+            .into_string()
+            .map_err(|_| whole(name.into(), "is no text: not encoded in UTF-8".into()))?;
+        environment.push((name.to_owned(), value));
+    }
     parse(&text, path, environment)
 }
 

@@ -4,7 +4,8 @@ use std::{net::Ipv4Addr, time::Duration};
 
 use super::{
     AddressRange, Ipv4Network, Reservation, Subnet,
-    compile::{Compiler, TEXT, values},
+    compile::values,
+    compiler::{Compiler, TEXT},
     file::{self, List},
     value,
 };

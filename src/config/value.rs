@@ -133,9 +133,19 @@ pub(super) fn duration(text: &str, allowed: RangeInclusive<Duration>) -> Result<
     } else {
         Err(format!(
             "`{text}` is out of bounds; {} to {} are allowed",
-            humantime::format_duration(*allowed.start()),
-            humantime::format_duration(*allowed.end()),
+            bound(*allowed.start()),
+            bound(*allowed.end()),
         ))
+    }
+}
+
+/// A bound in one unit; humantime's years and months are fractions of a day off.
+fn bound(duration: Duration) -> String {
+    const DAY: u64 = 24 * 3600;
+    match (duration.subsec_millis(), duration.as_secs()) {
+        (0, seconds) if seconds % DAY == 0 => format!("{}days", seconds / DAY),
+        (0, seconds) => format!("{seconds}s"),
+        _ => format!("{}ms", duration.as_millis()),
     }
 }
 

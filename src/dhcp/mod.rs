@@ -1,1 +1,30 @@
-//! To come.
+//! The DHCP server (RFC 2131, options of RFC 2132).
+//!
+//! ```text
+//! datagram -> Message -> Server: choose, decide -> reply bytes  -> socket
+//!                          |                                        ^
+//!                          +-> Records -> Store (one transaction) --+  leases on disk first
+//! ```
+//!
+//! [`Server`] decides without IO: packets, wall time and stored leases come in, replies and records
+//! go out. [`Store`] keeps the leases, [`DhcpActor`] owns the sockets and holds every reply of a
+//! batch back until the batch's leases are on disk (RFC 2131 section 3.1, step 4).
+
+mod actor;
+mod lease;
+mod message;
+mod pool;
+mod reply;
+mod server;
+mod store;
+mod subnet;
+mod table;
+
+pub use actor::{DhcpActor, DhcpKept};
+pub use lease::{ClientKey, Counts, Hardware, Record, StoredLease, StoredState};
+pub use reply::{Nak, Reply, ReplyKind};
+pub use server::{
+    Decision, DropReason, LeaseView, Link, Outcome, QUARANTINE, Received, Replies, Server,
+};
+pub use store::{Store, StoreError};
+pub use subnet::OFFER_HOLD;

@@ -2,10 +2,13 @@
 
 mod driver;
 mod http;
+mod impairment;
+pub mod interface;
 mod sockets;
 mod udp;
 
 pub use driver::{Driver, drive};
 pub use http::{Ends, HttpLimits, serve_http};
+pub use impairment::Loss;
 pub use sockets::Sockets;
 pub use udp::{Datagram, ReceiveBatch, UdpSocket};

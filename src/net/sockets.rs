@@ -1,7 +1,7 @@
 use std::{
     collections::HashMap,
     io,
-    net::{SocketAddr, TcpListener, UdpSocket},
+    net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -55,6 +55,20 @@ impl Sockets {
             Some(listener) => Ok(listener),
             None => bind_tcp(address).map(Arc::new),
         }
+    }
+
+    /// A nonblocking UDP socket that hears and sends `port` of one network interface, broadcasts
+    /// included. Needs CAP_NET_RAW, and CAP_NET_BIND_SERVICE for a port below 1024.
+    pub fn udp_on_interface(&self, interface: &str, port: u16) -> io::Result<Arc<UdpSocket>> {
+        let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
+        // The same port on each of several interfaces.
+        socket.set_reuse_address(true)?;
+        socket.set_broadcast(true)?;
+        socket.bind_device(Some(interface.as_bytes()))?;
+        socket.set_nonblocking(true)?;
+        socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
+        socket.bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)).into())?;
+        Ok(Arc::new(socket.into()))
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Bound> {

@@ -20,13 +20,13 @@ use super::{
 };
 use crate::{
     config::{self, Config},
-    // MERGE dhcp::DhcpActor,
-    // MERGE dns::DnsActor,
+    dhcp::DhcpActor,
+    dns::DnsActor,
     net::Sockets,
-    // MERGE origin::OriginActor,
+    origin::OriginActor,
     role::{PrepareError, Resources},
-    // MERGE rudp::RudpEndpoint,
-    // MERGE scrap::ScrapActor,
+    rudp::RudpEndpoint,
+    scrap::ScrapActor,
     telemetry::{
         HttpActor, Metrics, Roster, State,
         api::{Change, Reload, ReloadRefused, Reloaded},
@@ -187,10 +187,26 @@ struct Prepared {
 
 impl Tree {
     fn new() -> Self {
-        Self(vec![RoleSlot::<HttpActor>::boxed(
-            |config| config.http.clone(),
-            |_, _| {},
-        )])
+        Self(vec![
+            RoleSlot::<OriginActor>::boxed(|config| config.origin.clone(), |_, _| {}),
+            RoleSlot::<ScrapActor>::boxed(|config| config.scrap.clone(), |_, _| {}),
+            RoleSlot::<DnsActor>::boxed(|config| config.dns.clone(), |_, _| {}),
+            RoleSlot::<DhcpActor>::boxed(
+                |config| config.dhcp.clone(),
+                |roster, address| {
+                    roster.write().leases = address.map(|address| address.clone().recipient());
+                },
+            ),
+            RoleSlot::<RudpEndpoint>::boxed(
+                |config| config.rudp.clone(),
+                |roster, address| {
+                    let mut entries = roster.write();
+                    entries.sessions = address.map(|address| address.clone().recipient());
+                    entries.crash_session = address.map(|address| address.clone().recipient());
+                },
+            ),
+            RoleSlot::<HttpActor>::boxed(|config| config.http.clone(), |_, _| {}),
+        ])
     }
 
     fn prepare(&mut self, config: &Config, resources: &Resources) -> Prepared {

@@ -88,8 +88,8 @@ const DHCP_SENT: [&str; 3] = ["offer", "ack", "nak"];
 const DNS_TYPES: [&str; 9] = [
     "a", "aaaa", "cname", "mx", "ns", "ptr", "soa", "txt", "other",
 ];
-const DNS_RCODES: [&str; 6] = [
-    "noerror", "formerr", "servfail", "nxdomain", "notimp", "refused",
+const DNS_RCODES: [&str; 7] = [
+    "noerror", "formerr", "servfail", "nxdomain", "notimp", "refused", "badvers",
 ];
 const SIGNALS_RECEIVED: [&str; 5] = ["signew", "signecho", "signstat", "signget", "signend"];
 const SIGNALS_SENT: [&str; 7] = [
@@ -189,7 +189,14 @@ impl Metrics {
                 "labnet_dns_dropped_total",
                 "DNS messages that got no answer, by reason",
                 "reason",
-                &["short", "response", "port_zero", "tcp_full", "tcp_timeout"],
+                &[
+                    "short",
+                    "response",
+                    "port_zero",
+                    "send",
+                    "tcp_full",
+                    "tcp_timeout",
+                ],
             ),
             dns_truncated: metrics.counter(
                 "labnet_dns_truncated_total",
@@ -232,7 +239,13 @@ impl Metrics {
                 "labnet_rudp_dropped_total",
                 "RUDP datagrams that got no answer, by reason",
                 "reason",
-                &["malformed", "binary", "no_session", "sessions_full"],
+                &[
+                    "malformed",
+                    "binary",
+                    "no_session",
+                    "sessions_full",
+                    "too_old",
+                ],
             ),
             rudp_window: metrics.histogram(
                 "labnet_rudp_window_signals",

@@ -1,0 +1,277 @@
+//! `labnet check`: what a configuration would run, or all that is wrong with it.
+
+use std::{
+    fmt::Display,
+    io,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use serde::Serialize;
+
+use super::{WRONG_USE, api::table, output};
+use crate::{
+    config::{self, Config, DhcpListen, OriginFiles, Problem, Problems},
+    dns,
+};
+
+/// Arguments of `labnet check`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The configuration file
+    file: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What `--json` prints.
+#[derive(Debug, Serialize)]
+struct Report {
+    valid: bool,
+    problems: Vec<Problem>,
+    components: Vec<Component>,
+}
+
+/// One component that would run.
+#[derive(Debug, Serialize)]
+struct Component {
+    name: &'static str,
+    listens: Vec<String>,
+    facts: Vec<String>,
+}
+
+/// Prints the summary or the problems.
+pub(super) fn run(args: Args) -> ExitCode {
+    let config = config::load(&args.file).and_then(|config| {
+        let broken = broken_zones(&config);
+        if broken.is_empty() {
+            Ok(config)
+        } else {
+            Err(Problems(broken))
+        }
+    });
+    let (code, report, heading) = match config {
+        Ok(config) => {
+            let heading = format!(
+                "{} is valid; state is kept in {}\n\n",
+                args.file.display(),
+                config.state_dir.display()
+            );
+            let report = Report {
+                valid: true,
+                problems: Vec::new(),
+                components: components(&config),
+            };
+            (ExitCode::SUCCESS, report, heading)
+        }
+        Err(problems) => {
+            let report = Report {
+                valid: false,
+                problems: problems.0,
+                components: Vec::new(),
+            };
+            (ExitCode::from(WRONG_USE), report, String::new())
+        }
+    };
+    let text = if args.json {
+        match serde_json::to_string_pretty(&report) {
+            Ok(text) => text,
+            Err(error) => {
+                eprintln!("no JSON: {error}");
+                return ExitCode::FAILURE;
+            }
+        }
+    } else {
+        heading + &report.describe()
+    };
+    let printed = output(&mut io::stdout().lock(), (text + "\n").as_bytes());
+    if printed == ExitCode::SUCCESS {
+        code
+    } else {
+        printed
+    }
+}
+
+impl Report {
+    fn describe(&self) -> String {
+        if !self.valid {
+            return joined(&self.problems, "\n");
+        }
+        let rows = self.components.iter().flat_map(|component| {
+            let lines = component.listens.len().max(component.facts.len());
+            (0..lines).map(|line| {
+                [
+                    if line == 0 { component.name } else { "" }.to_owned(),
+                    component.listens.get(line).cloned().unwrap_or_default(),
+                    component.facts.get(line).cloned().unwrap_or_default(),
+                ]
+            })
+        });
+        table(["COMPONENT", "LISTENS", "WHAT IT DOES"], rows)
+    }
+}
+
+/// What is wrong with the zone files that the configuration names.
+fn broken_zones(config: &Config) -> Vec<Problem> {
+    let zones = config.dns.iter().flat_map(|dns| &dns.zones);
+    zones
+        .enumerate()
+        .filter_map(|(index, zone)| {
+            let name = zone.name.parse::<dns::Name>();
+            let (file, line, message) = match name {
+                Err(error) => (config.file.as_deref()?.into(), None, error.to_string()),
+                Ok(name) => {
+                    let error =
+                        dns::Zone::load(&name, &zone.file, &|path| std::fs::read(path)).err()?;
+                    (error.file, error.line, error.reason)
+                }
+            };
+            Some(Problem {
+                file: file.display().to_string(),
+                line,
+                key: format!("dns.zone[{index}].file"),
+                message,
+            })
+        })
+        .collect()
+}
+
+fn components(config: &Config) -> Vec<Component> {
+    let mut found = Vec::new();
+    if let Some(dhcp) = &config.dhcp {
+        found.push(self::dhcp(dhcp));
+    }
+    if let Some(dns) = &config.dns {
+        let zones = dns.zones.iter();
+        found.push(Component {
+            name: "dns",
+            listens: dns
+                .listen
+                .iter()
+                .flat_map(|address| [format!("udp {address}"), format!("tcp {address}")])
+                .collect(),
+            facts: zones
+                .map(|zone| format!("zone {} of {}", zone.name, short(config, &zone.file)))
+                .collect(),
+        });
+    }
+    if let Some(rudp) = &config.rudp {
+        found.push(Component {
+            name: "rudp",
+            listens: vec![format!("udp {}", rudp.listen)],
+            facts: vec![
+                format!(
+                    "window of {} signals, {} sessions at most, idle after {}",
+                    rudp.max_window,
+                    rudp.max_sessions,
+                    humantime::format_duration(rudp.idle_timeout)
+                ),
+                match rudp.scraper {
+                    Some(scraper) => format!("asks the scraper at {scraper} for the files"),
+                    None => "knows no scraper: SIGNGET gets no files".to_owned(),
+                },
+            ],
+        });
+    }
+    if let Some(scrap) = &config.scrap {
+        found.push(Component {
+            name: "scrap",
+            listens: vec![format!("tcp {}", scrap.listen)],
+            facts: vec![format!(
+                "reads {}, afresh after {}",
+                scrap.origin,
+                humantime::format_duration(scrap.refresh)
+            )],
+        });
+    }
+    if let Some(origin) = &config.origin {
+        found.push(Component {
+            name: "origin",
+            listens: vec![format!("tcp {}", origin.listen)],
+            facts: match &origin.files {
+                OriginFiles::Folder(folder) => {
+                    vec![format!("the files of {}", short(config, folder))]
+                }
+                // A line of a terminal holds about four names.
+                OriginFiles::Samples(names) => names
+                    .chunks(4)
+                    .map(|names| format!("samples {}", names.join(" ")))
+                    .collect(),
+            },
+        });
+    }
+    if let Some(http) = &config.http {
+        found.push(Component {
+            name: "http",
+            listens: vec![format!("tcp {}", http.listen)],
+            facts: vec![format!(
+                "http://{}/metrics; fault injection {}",
+                http.listen,
+                if http.fault_injection { "on" } else { "off" }
+            )],
+        });
+    }
+    found
+}
+
+fn dhcp(dhcp: &config::Dhcp) -> Component {
+    let listens = match &dhcp.listen {
+        DhcpListen::Addresses(addresses) => addresses
+            .iter()
+            .map(|address| format!("udp {address}"))
+            .collect(),
+        DhcpListen::Interfaces(names) => names
+            .iter()
+            .map(|name| format!("udp port 67 of {name}"))
+            .collect(),
+    };
+    let facts = dhcp.subnets.iter().flat_map(|subnet| {
+        let addresses: u64 = subnet.pools.iter().map(config::AddressRange::len).sum();
+        let pools = if subnet.pools.is_empty() {
+            "no pool".to_owned()
+        } else {
+            format!("{addresses} addresses: {}", joined(&subnet.pools, ", "))
+        };
+        [
+            format!("{}: {pools}", subnet.network),
+            format!(
+                "leases of {}, {} reserved; router {}, names {}",
+                humantime::format_duration(subnet.lease_time),
+                subnet.reservations.len(),
+                or_none(&subnet.routers),
+                or_none(&subnet.name_servers),
+            ),
+        ]
+    });
+    Component {
+        name: "dhcp",
+        facts: facts.collect(),
+        listens,
+    }
+}
+
+/// A path as the configuration file would say it.
+fn short(config: &Config, path: &Path) -> String {
+    let folder = config.file.as_deref().and_then(Path::parent);
+    folder
+        .and_then(|folder| path.strip_prefix(folder).ok())
+        .unwrap_or(path)
+        .display()
+        .to_string()
+}
+
+fn or_none<T: Display>(list: &[T]) -> String {
+    if list.is_empty() {
+        "none".to_owned()
+    } else {
+        joined(list, ", ")
+    }
+}
+
+fn joined<T: Display>(list: &[T], separator: &str) -> String {
+    list.iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(separator)
+}

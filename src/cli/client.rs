@@ -1,0 +1,370 @@
+//! `labnet client`: walks through the lab as a student's program would.
+
+use std::{
+    fmt::Display,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    process::ExitCode,
+    str::FromStr,
+    time::Duration,
+};
+
+use tokio::time::timeout;
+use url::Url;
+
+use super::WRONG_USE;
+use crate::{
+    client::{
+        command::MAX_LOSS,
+        dhcp::Identity,
+        dns,
+        file_name::FileName,
+        prompt,
+        report::{Output, Report},
+        terminal::Teller,
+        walk::{Plan, Walk, WalkError, Way},
+    },
+    config::MacAddress,
+    net::Loss,
+    rudp::signal::Name,
+    telemetry::logging::{self, Format},
+};
+
+/// Arguments of `labnet client`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    verb: Option<Verb>,
+    /// The DHCP server
+    #[arg(
+        long,
+        global = true,
+        value_name = "ADDRESS:PORT",
+        default_value = "127.0.0.1:6767"
+    )]
+    dhcp: SocketAddr,
+    /// The DNS server; without it the one that DHCP names
+    #[arg(long, global = true, value_name = "ADDRESS[:PORT]", value_parser = dns_server)]
+    dns: Option<DnsServer>,
+    /// The DNS server's port, where no other is given
+    #[arg(long, global = true, value_name = "PORT", default_value_t = 5300)]
+    dns_port: u16,
+    /// The proxy's name
+    #[arg(
+        long,
+        global = true,
+        value_name = "NAME",
+        default_value = "example.com"
+    )]
+    host: String,
+    /// The proxy's port
+    #[arg(long, global = true, value_name = "PORT", default_value_t = 49152)]
+    port: u16,
+    /// The proxy itself: no DHCP, no DNS
+    #[arg(long, global = true, value_name = "ADDRESS:PORT")]
+    server: Option<SocketAddr>,
+    /// The name that SIGNEW gives; the sum of its letters' codes is the first signal's number less 1
+    #[arg(long, global = true, value_name = "NAME", default_value = "Tal", value_parser = name)]
+    name: Name,
+    /// The hardware address that DHCP sees; without it one made up for this run
+    #[arg(long, global = true, value_name = "MAC", value_parser = mac)]
+    mac: Option<MacAddress>,
+    /// Keep the leased address at the end instead of giving it back
+    #[arg(long, global = true)]
+    keep_lease: bool,
+    /// Lose so many percent of the client's own signals on purpose
+    #[arg(long, global = true, value_name = "PERCENT", default_value_t = 0.0, value_parser = percent)]
+    loss: f64,
+    /// Decides which signals are lost: the same seed loses the same ones
+    #[arg(long, global = true, value_name = "NUMBER", default_value_t = 1)]
+    seed: u64,
+    /// The page to download from where the proxy knows no URL
+    #[arg(long, global = true, value_name = "URL", value_parser = page)]
+    origin: Option<Url>,
+    /// Where files are put
+    #[arg(
+        long,
+        global = true,
+        value_name = "FOLDER",
+        default_value = "downloads"
+    )]
+    out: PathBuf,
+    /// Download what is there already, too
+    #[arg(long, global = true)]
+    force: bool,
+    /// Print one JSON object a line
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+/// What to do; without a verb the interactive prompt starts.
+#[derive(Debug, Clone, clap::Subcommand)]
+enum Verb {
+    /// Print the list of files
+    List,
+    /// Download files and verify them
+    Get {
+        /// Names, or numbers of the list
+        #[arg(value_name = "FILE", required_unless_present = "all")]
+        files: Vec<String>,
+        /// Download everything on the list
+        #[arg(long, conflicts_with = "files")]
+        all: bool,
+    },
+    /// Measure the round trip
+    Echo {
+        /// How often, all at once
+        #[arg(short = 'n', long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=1000))]
+        count: u16,
+    },
+    /// Print the session's statistics
+    Stat,
+}
+
+/// Walks; 1 if a step or a file failed.
+pub(super) fn run(args: Args) -> ExitCode {
+    logging::init(Format::Text, "warn");
+    let output = match (args.json, &args.verb) {
+        (true, _) => Output::Json,
+        (false, Some(_)) => Output::Plain,
+        (false, None) => Output::People,
+    };
+    if let Err(error) = dns::check_name(&args.host) {
+        output.complain(format_args!("--host: {error}"));
+        return ExitCode::from(WRONG_USE);
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            output.complain(format_args!("no runtime: {error}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    let succeeded = runtime.block_on(walk(&args, output));
+    // The prompt's reader may still wait for a line that nobody will type.
+    runtime.shutdown_background();
+    if succeeded {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+async fn walk(args: &Args, output: Output) -> bool {
+    /// An interrupted walk still says goodbye, if that doesn't take long.
+    const GOODBYE: Duration = Duration::from_secs(3);
+    let mut walk = Walk::new(plan(args));
+    let outcome = tokio::select! {
+        outcome = steps(args, &mut walk, output) => Some(outcome),
+        _ = interrupted(args.verb.is_some()) => None,
+    };
+    let mut succeeded = match outcome {
+        Some(Ok(succeeded)) => succeeded,
+        Some(Err(error)) => {
+            output.complain(error);
+            false
+        }
+        None => {
+            output.complain("interrupted");
+            let _ = timeout(GOODBYE, walk.end(&mut ())).await;
+            return false;
+        }
+    };
+    if let Err(error) = walk.end(&mut Teller::default()).await {
+        output.complain(error);
+        succeeded = false;
+    }
+    succeeded
+}
+
+/// Ctrl-C or SIGTERM. The prompt deals with Ctrl-C by itself.
+async fn interrupted(by_ctrl_c: bool) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
+        return std::future::pending().await;
+    };
+    if by_ctrl_c {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = tokio::signal::ctrl_c() => {}
+        }
+    } else {
+        terminate.recv().await;
+    }
+}
+
+async fn steps(args: &Args, walk: &mut Walk, output: Output) -> Result<bool, WalkError> {
+    let mut teller = Teller::default();
+    let Some(verb) = &args.verb else {
+        return prompt::run(walk, &output, args.seed).await;
+    };
+    walk.connect(&mut teller).await?;
+    match verb {
+        Verb::List => {
+            let files = walk.list(&mut teller).await?;
+            output.report(&Report::Files(files));
+        }
+        Verb::Echo { count } => {
+            let answers = walk.echo(usize::from(*count), &mut teller).await?;
+            output.report(&Report::Echoes(&answers));
+        }
+        Verb::Stat => {
+            let (statistics, answered) = walk.stat(&mut teller).await?;
+            let counts = walk.counts();
+            output.report(&Report::Statistics {
+                id: answered.id,
+                statistics,
+                counts,
+            });
+        }
+        Verb::Get { files, .. } => {
+            let listed = walk.list(&mut teller).await?.to_vec();
+            let chosen: Vec<FileName> = if files.is_empty() {
+                listed
+            } else {
+                files.iter().map(|text| walk.choose(text)).collect()
+            };
+            if chosen.is_empty() {
+                output.complain("the proxy's list is empty: does its scraper reach the page?");
+                return Ok(false);
+            }
+            let results = walk.get(&chosen, &mut teller).await?;
+            for (file, result) in chosen.iter().zip(&results) {
+                output.report(&Report::Fetched(file, result));
+            }
+            return Ok(results.iter().all(Result::is_ok));
+        }
+    }
+    Ok(true)
+}
+
+fn plan(args: &Args) -> Plan {
+    // Transaction ids and the hardware address are this run's own: two clients with the seed of a
+    // lesson must not be taken for one.
+    let seed = rand::random();
+    let way = match args.server {
+        Some(server) => Way::Direct(server),
+        None => {
+            let made_up = Identity::from_seed(seed, args.name.as_str());
+            Way::Network {
+                dhcp: args.dhcp,
+                identity: Identity {
+                    mac: args.mac.unwrap_or(made_up.mac),
+                    ..made_up
+                },
+                keep_lease: args.keep_lease,
+                dns: args.dns.map(|server| match server {
+                    DnsServer::Port(address) => address,
+                    DnsServer::Address(address) => (address, args.dns_port).into(),
+                }),
+                dns_port: args.dns_port,
+                host: args.host.clone(),
+                port: args.port,
+            }
+        }
+    };
+    Plan {
+        way,
+        name: args.name.clone(),
+        loss: Loss::new(args.loss, args.seed),
+        seed,
+        origin: args.origin.clone(),
+        out: args.out.clone(),
+        force: args.force,
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum DnsServer {
+    Port(SocketAddr),
+    Address(IpAddr),
+}
+
+fn dns_server(text: &str) -> Result<DnsServer, String> {
+    let with_port = SocketAddr::from_str(text).map(DnsServer::Port);
+    with_port
+        .or_else(|_| IpAddr::from_str(text).map(DnsServer::Address))
+        .map_err(|_| "not an address, nor an address and a port".to_owned())
+}
+
+fn name(text: &str) -> Result<Name, String> {
+    Name::new(text).map_err(said)
+}
+
+fn mac(text: &str) -> Result<MacAddress, String> {
+    let bytes: Option<Vec<u8>> = text
+        .split([':', '-'])
+        .map(|byte| {
+            u8::from_str_radix(byte, 16)
+                .ok()
+                .filter(|_| byte.len() == 2)
+        })
+        .collect();
+    bytes
+        .and_then(|bytes| bytes.try_into().ok())
+        .map(MacAddress)
+        .ok_or_else(|| "not six bytes like 02:00:00:00:00:07".to_owned())
+}
+
+/// A percentage that leaves signals a chance.
+pub(super) fn percent(text: &str) -> Result<f64, String> {
+    text.parse()
+        .ok()
+        .filter(|percent| (0.0..=MAX_LOSS).contains(percent))
+        .ok_or_else(|| format!("not a percentage from 0 to {MAX_LOSS}"))
+}
+
+/// The URL of a folder: it ends with a slash, so that names can be joined to it.
+fn page(text: &str) -> Result<Url, String> {
+    let mut url = Url::parse(text).map_err(said)?;
+    if url.scheme() != "http" || url.host().is_none() {
+        return Err("not an http:// URL".to_owned());
+    }
+    let last = url.path().rsplit('/').next().unwrap_or_default();
+    if !last.is_empty() && !last.contains('.') {
+        url.set_path(&format!("{}/", url.path()));
+    }
+    Ok(url)
+}
+
+fn said(error: impl Display) -> String {
+    error.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_s_url_ends_with_a_slash() {
+        for (text, url) in [
+            ("http://h", "http://h/"),
+            ("http://h/files", "http://h/files/"),
+            ("http://h/files/", "http://h/files/"),
+            ("http://h/files/index.html", "http://h/files/index.html"),
+        ] {
+            assert_eq!(page(text).expect(text).as_str(), url);
+        }
+        assert!(page("https://h/").is_err());
+        assert!(page("h").is_err());
+    }
+
+    #[test]
+    fn values_are_checked() {
+        assert_eq!(mac("02:00:00:00:00:07"), Ok(MacAddress([2, 0, 0, 0, 0, 7])));
+        for bad in ["", "02:00:00:00:00", "2:0:0:0:0:7", "02:00:00:00:00:zz"] {
+            assert!(mac(bad).is_err(), "{bad:?}");
+        }
+        assert_eq!(percent("20"), Ok(20.0));
+        for bad in ["-1", "91", "NaN", "x"] {
+            assert!(percent(bad).is_err(), "{bad:?}");
+        }
+        assert!(name("Tal;x").is_err());
+        assert!(dns_server("127.0.0.1").is_ok());
+        assert!(dns_server("[::1]:53").is_ok());
+        assert!(dns_server("dns.test").is_err());
+    }
+}

@@ -1,0 +1,71 @@
+//! Gets an address from a DHCP server, and gives it back.
+
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use super::{
+    dhcp::{DhcpClient, DhcpError, Identity, Lease, Patience},
+    udp::{self, SocketError},
+};
+use crate::telemetry::packets;
+
+/// Why there is no address.
+#[derive(Debug, thiserror::Error)]
+pub enum LeaseError {
+    /// The server's answer, or its silence.
+    #[error(transparent)]
+    Dhcp(#[from] DhcpError),
+    /// The socket.
+    #[error(transparent)]
+    Socket(#[from] SocketError),
+}
+
+/// An address, leased.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leased {
+    /// The lease.
+    pub lease: Lease,
+    /// From DISCOVER to ACK.
+    pub took: Duration,
+}
+
+/// Gets an address for `identity` from the server at `server`, which answers to the sender.
+pub async fn obtain(
+    server: SocketAddr,
+    identity: Identity,
+    patience: Patience,
+    seed: u64,
+) -> Result<Leased, LeaseError> {
+    let started = Instant::now();
+    let socket = udp::connect(None, server).await?;
+    let mut client = DhcpClient::new(identity, patience, seed, started);
+    let lease = udp::run(&socket, "DHCP", &mut client).await??;
+    Ok(Leased {
+        lease,
+        took: started.elapsed(),
+    })
+}
+
+/// Gives the address back: one RELEASE from it, which nobody answers.
+pub async fn release(
+    server: SocketAddr,
+    identity: &Identity,
+    lease: &Lease,
+    seed: u64,
+) -> Result<(), SocketError> {
+    let socket = udp::connect(Some(lease.address.into()), server).await?;
+    let release = DhcpClient::release(identity, lease, seed);
+    packets::sent(
+        "client",
+        "DHCP",
+        socket.local_addr()?,
+        server,
+        release.payload.len(),
+        release.fate,
+        &release.meaning,
+    );
+    socket.send(&release.payload).await?;
+    Ok(())
+}

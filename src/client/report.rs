@@ -1,0 +1,242 @@
+//! What a walk found out, as data: lines for people, or one JSON object a line.
+
+use std::{
+    fmt,
+    io::{self, Write},
+    time::Duration,
+};
+
+use serde_json::json;
+
+use super::{
+    download::Downloaded,
+    file_name::FileName,
+    session::{Answered, Counts},
+    transfer::hex,
+    units::{Latency, count},
+    walk::FetchError,
+};
+use crate::rudp::signal::Statistics;
+
+/// A piece of data.
+pub enum Report<'a> {
+    /// Answers to SIGNECHO.
+    Echoes(&'a [Answered]),
+    /// The answer to SIGNSTAT, and what was counted on this side.
+    Statistics {
+        /// The signal's id.
+        id: u64,
+        /// By the proxy.
+        statistics: Statistics,
+        /// By the client.
+        counts: Counts,
+    },
+    /// The list of files.
+    Files(&'a [FileName]),
+    /// A download.
+    Fetched(&'a FileName, &'a Result<Downloaded, FetchError>),
+}
+
+/// Where data goes, and in which form.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Output {
+    /// Lines for a person at the prompt.
+    People,
+    /// Bare lines, for a shell.
+    Plain,
+    /// JSON.
+    Json,
+}
+
+impl Output {
+    /// Prints a piece of data on standard output. A reader that has gone away is no failure.
+    pub fn report(&self, report: &Report<'_>) {
+        let text = match self {
+            Self::People => people(report),
+            Self::Plain => plain(report),
+            Self::Json => json_lines(report),
+        };
+        if let Err(error) = io::stdout().lock().write_all(text.as_bytes())
+            && error.kind() != io::ErrorKind::BrokenPipe
+        {
+            tracing::error!(%error, "standard output");
+        }
+    }
+
+    /// Prints what only a person at the prompt wants to know.
+    pub fn hint(&self, text: &str) {
+        if *self == Self::People {
+            println!("{text}");
+        }
+    }
+
+    /// Prints what went wrong.
+    pub fn complain(&self, problem: impl fmt::Display) {
+        let label = console::style("labnet:").for_stderr().red();
+        eprintln!("{label} {problem}");
+    }
+}
+
+fn people(report: &Report<'_>) -> String {
+    match report {
+        Report::Echoes(answers) => echoes(answers),
+        Report::Statistics {
+            id,
+            statistics,
+            counts,
+        } => format!(
+            "{id}  the proxy received {}, missed {}, connected for {:.2} s\n     {}\n",
+            count(statistics.sent, "signal"),
+            statistics.lost,
+            statistics.connected.as_secs_f64(),
+            totals(counts)
+        ),
+        Report::Files([]) => "no files: the proxy's list is empty\n".to_owned(),
+        Report::Files(files) => {
+            let lines = files.iter().enumerate();
+            lines
+                .map(|(n, file)| format!("{:>4}  {file}\n", n + 1))
+                .collect()
+        }
+        // The teller has told.
+        Report::Fetched(..) => String::new(),
+    }
+}
+
+/// What the client has counted.
+pub fn totals(counts: &Counts) -> String {
+    let rtt = match (counts.rtt_min, counts.rtt_avg) {
+        (Some(min), Some(avg)) => {
+            format!(
+                "; round trip {} at least, {} on average",
+                Latency(min),
+                Latency(avg)
+            )
+        }
+        _ => String::new(),
+    };
+    format!(
+        "sent here {}, {} of them resent, {} lost on purpose; {} SIGNLOST, {} SIGNFULL heard{rtt}",
+        counts.sent, counts.resent, counts.dropped, counts.lost, counts.full
+    )
+}
+
+fn echoes(answers: &[Answered]) -> String {
+    let mut text = String::new();
+    for answered in answers {
+        let how = match answered.rtt {
+            Some(rtt) => format!("back after {}", Latency(rtt)),
+            None if answered.attempts > 1 => format!(
+                "back {} after the first of {} copies",
+                Latency(answered.took),
+                answered.attempts
+            ),
+            None => format!(
+                "back after {}, behind a resent signal",
+                Latency(answered.took)
+            ),
+        };
+        text += &format!("{}  {how}\n", answered.id);
+    }
+    let measured: Vec<Duration> = answers.iter().filter_map(|answered| answered.rtt).collect();
+    if let (Some(min), Some(max), 2..) =
+        (measured.iter().min(), measured.iter().max(), measured.len())
+    {
+        let sum: Duration = measured.iter().sum();
+        let avg = sum.checked_div(u32::try_from(measured.len()).unwrap_or(1));
+        text += &format!(
+            "     {} min, {} avg, {} max\n",
+            Latency(*min),
+            Latency(avg.unwrap_or_default()),
+            Latency(*max)
+        );
+    }
+    text
+}
+
+fn plain(report: &Report<'_>) -> String {
+    match report {
+        Report::Echoes(_) | Report::Statistics { .. } => people(report),
+        Report::Files(files) => files.iter().map(|file| format!("{file}\n")).collect(),
+        // As `sha256sum` prints it, so that `sha256sum --check` reads it.
+        Report::Fetched(_, Ok(file)) => {
+            format!("{}  {}\n", hex(&file.sha256), file.path.display())
+        }
+        Report::Fetched(_, Err(_)) => String::new(),
+    }
+}
+
+fn json_lines(report: &Report<'_>) -> String {
+    let milliseconds = |time: Duration| time.as_secs_f64() * 1e3;
+    let lines: Vec<serde_json::Value> = match report {
+        Report::Echoes(answers) => answers
+            .iter()
+            .map(|answered| {
+                json!({
+                    "type": "echo",
+                    "id": answered.id,
+                    "rtt_ms": answered.rtt.map(milliseconds),
+                    "took_ms": milliseconds(answered.took),
+                    "attempts": answered.attempts,
+                })
+            })
+            .collect(),
+        Report::Statistics {
+            id,
+            statistics,
+            counts,
+        } => vec![json!({
+            "type": "stat",
+            "id": id,
+            "packets_sent": statistics.sent,
+            "packets_lost": statistics.lost,
+            "connected_seconds": statistics.connected.as_secs_f64(),
+            "client": json_counts(counts),
+        })],
+        Report::Files(files) => files
+            .iter()
+            .enumerate()
+            .map(|(n, file)| json!({"type": "file", "number": n + 1, "name": file.name()}))
+            .collect(),
+        Report::Fetched(name, result) => vec![json_file(name, result)],
+    };
+    lines.iter().map(|line| format!("{line}\n")).collect()
+}
+
+/// What the client has counted, for a script.
+pub fn json_counts(counts: &Counts) -> serde_json::Value {
+    let milliseconds = |time: Option<Duration>| time.map(|time| time.as_secs_f64() * 1e3);
+    json!({
+        "sent": counts.sent,
+        "answered": counts.answered,
+        "lost_on_purpose": counts.dropped,
+        "resent": counts.resent,
+        "signlost": counts.lost,
+        "signfull": counts.full,
+        "rtt_min_ms": milliseconds(counts.rtt_min),
+        "rtt_avg_ms": milliseconds(counts.rtt_avg),
+        "rtt_max_ms": milliseconds(counts.rtt_max),
+    })
+}
+
+fn json_file(name: &FileName, result: &Result<Downloaded, FetchError>) -> serde_json::Value {
+    match result {
+        Ok(file) => json!({
+            "type": "download",
+            "name": name.name(),
+            "path": file.path,
+            "bytes": file.bytes,
+            "sha256": hex(&file.sha256),
+            "verified": file.verified,
+            "received": file.received,
+            "seconds": file.took.as_secs_f64(),
+            "bytes_per_second": file.rate().bytes_per_second(),
+            "retries": file.retries,
+        }),
+        Err(error) => json!({
+            "type": "download",
+            "name": name.name(),
+            "error": error.to_string(),
+        }),
+    }
+}

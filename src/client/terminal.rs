@@ -1,0 +1,173 @@
+//! Tells a walk to a person: one line for everything that happens, on standard error, and a
+//! progress bar where that is a terminal.
+
+use std::{net::SocketAddr, time::Duration};
+
+use console::style;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::{
+    download::{Downloaded, Progress},
+    file_name::FileName,
+    lease::Leased,
+    lookup::Found,
+    session::Notice,
+    units::{Latency, Size},
+    walk::{FetchError, Observer},
+};
+use crate::rudp::requester::{Event, Why};
+
+/// An [`Observer`] that tells everything.
+#[derive(Default)]
+pub struct Teller {
+    bar: Option<ProgressBar>,
+}
+
+fn tell(label: &str, text: impl std::fmt::Display) {
+    eprintln!(
+        "{}  {text}",
+        style(format!("{label:<8}")).for_stderr().cyan()
+    );
+}
+
+fn warn(label: &str, text: impl std::fmt::Display) {
+    let label = style(format!("{label:<8}")).for_stderr().yellow();
+    eprintln!("{label}  {text}");
+}
+
+/// A signal as a student knows it.
+fn signal(id: Option<u64>) -> String {
+    id.map_or_else(|| "SIGNEW".to_owned(), |id| format!("signal {id}"))
+}
+
+impl Observer for Teller {
+    fn leased(&mut self, leased: &Leased) {
+        let Leased { lease, took } = leased;
+        let server = lease.server;
+        tell(
+            "address",
+            format_args!("{lease}, from {server} by DHCP in {}", Latency(*took)),
+        );
+    }
+
+    fn found(&mut self, found: &Found) {
+        let way = if found.over_tcp {
+            "DNS over TCP"
+        } else {
+            "DNS"
+        };
+        let took = Latency(found.took);
+        tell(
+            "proxy",
+            format_args!("{}, by {way} in {took}", found.resolved),
+        );
+    }
+
+    fn opened(&mut self, local: SocketAddr, server: SocketAddr, rtt: Option<Duration>) {
+        let rtt = rtt.map_or_else(
+            || "SIGNEW had to be sent again".to_owned(),
+            |rtt| format!("round trip {}", Latency(rtt)),
+        );
+        tell("session", format_args!("from {local} to {server}, {rtt}"));
+    }
+
+    fn notice(&mut self, notice: &Notice) {
+        match notice {
+            Notice::Dropped(id) => {
+                warn("lost", format_args!("{}, on purpose", signal(*id)));
+            }
+            Notice::Event(Event::Lost(id)) => {
+                warn("SIGNLOST", format_args!("the proxy misses signal {id}"));
+            }
+            Notice::Event(Event::Resent { id, why }) => {
+                let why = match why {
+                    Why::Timeout => "no answer in time",
+                    Why::Lost => "the proxy asked for it",
+                    Why::Full => "there is room for it now",
+                };
+                warn("resent", format_args!("{}: {why}", signal(*id)));
+            }
+            Notice::Event(Event::Full(id)) => {
+                warn(
+                    "SIGNFULL",
+                    format_args!("the proxy's window is full, signal {id} waits"),
+                );
+            }
+            Notice::Event(Event::GoingOn) => warn("going on", "the window has room again"),
+            Notice::Event(Event::Connected { .. } | Event::Answered { .. } | Event::Failed(_)) => {}
+        }
+    }
+
+    fn progress(&mut self, file: &FileName, progress: &Progress<'_>) {
+        match progress {
+            Progress::Going { received, length } => {
+                let bar = self.bar.get_or_insert_with(|| bar(file, *length));
+                if let Some(length) = length {
+                    bar.set_length(*length);
+                }
+                bar.set_position(*received);
+            }
+            Progress::Again { because, pause } => {
+                let line = format!("{file}: {because}; again in {}", Latency(*pause));
+                match &self.bar {
+                    Some(bar) => bar.suspend(|| warn("broken", line)),
+                    None => warn("broken", line),
+                }
+            }
+        }
+    }
+
+    fn fetched(&mut self, file: &FileName, result: &Result<Downloaded, FetchError>) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+        match result {
+            Ok(downloaded) => tell("file", format_args!("{file}: {}", describe(downloaded))),
+            Err(error) => {
+                let label = style(format!("{:<8}", "failed")).for_stderr().red();
+                eprintln!("{label}  {file}: {error}");
+            }
+        }
+    }
+}
+
+/// `52 MB in 0.41 s, 127 MB/s, SHA-256 verified`
+pub fn describe(file: &Downloaded) -> String {
+    let check = if file.verified {
+        "SHA-256 verified"
+    } else {
+        "length verified (the origin gives no digest)"
+    };
+    if file.received == 0 && file.bytes > 0 {
+        return format!("{} there already, {check}", Size(file.bytes));
+    }
+    let resumed = match file.bytes.saturating_sub(file.received) {
+        0 => String::new(),
+        kept => format!(" ({} of it earlier)", Size(kept)),
+    };
+    format!(
+        "{}{resumed} in {}, {}, {check}",
+        Size(file.bytes),
+        Latency(file.took),
+        file.rate()
+    )
+}
+
+/// Draws on standard error, and nothing at all if that is no terminal.
+fn bar(file: &FileName, length: Option<u64>) -> ProgressBar {
+    let (bar, template) = match length {
+        Some(length) => (
+            ProgressBar::new(length),
+            "{msg:16!} {wide_bar:.cyan/dim} {percent:>3} % of {decimal_total_bytes}  {decimal_bytes_per_sec}  {eta} left",
+        ),
+        None => (
+            ProgressBar::no_length(),
+            "{msg:16!} {spinner} {decimal_bytes}  {decimal_bytes_per_sec}",
+        ),
+    };
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style.progress_chars("━╸━"));
+    }
+    bar.set_message(file.to_string());
+    bar
+}

@@ -1,0 +1,308 @@
+//! What a download asks of an HTTP server and what it makes of the answer (RFC 9110 sections 8.8
+//! and 14, RFC 9530): decisions only.
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use hyper::{
+    HeaderMap, StatusCode,
+    header::{CONTENT_LENGTH, CONTENT_RANGE, ETAG, HeaderName, LAST_MODIFIED},
+};
+use serde::{Deserialize, Serialize};
+
+/// The answer's field with the digest of the whole file (RFC 9530 section 3).
+pub const REPR_DIGEST: HeaderName = HeaderName::from_static("repr-digest");
+/// The request's field that asks for it (section 4).
+pub const WANT_REPR_DIGEST: HeaderName = HeaderName::from_static("want-repr-digest");
+
+/// A SHA-256 digest.
+pub type Sha256 = [u8; 32];
+
+/// What has to be known of a partial file to go on with it: kept beside it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// Where it comes from.
+    pub url: String,
+    /// A strong validator of the version that the part is of: the value for `If-Range`.
+    pub validator: String,
+    /// The whole file's length in bytes.
+    pub length: u64,
+}
+
+impl Origin {
+    /// From which byte to go on with a part of `length` bytes. At least one byte is asked for, so
+    /// that a whole part needs no case of its own.
+    pub fn resume_at(&self, length: u64) -> u64 {
+        length.min(self.length.saturating_sub(1))
+    }
+}
+
+/// What to do with the body of an answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Body {
+    /// Where in the file its first byte belongs.
+    pub starts_at: u64,
+    /// The whole file's length, if the server tells.
+    pub length: Option<u64>,
+    /// What to keep beside the part, if it can be resumed at all.
+    pub validator: Option<String>,
+    /// The whole file's digest, if the server tells.
+    pub digest: Option<Sha256>,
+}
+
+/// What an answer means for the download.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// Take the body.
+    Take(Body),
+    /// The part is of no use: ask for the whole file.
+    StartOver,
+    /// Ask there instead.
+    Redirect(String),
+    /// The server has trouble that may pass.
+    Later(StatusCode),
+    /// There is no such file, or another final no.
+    Refused(StatusCode),
+}
+
+/// Judges the head of an answer to a request for the bytes from `asked_from` on (0: for the whole
+/// file), `origin` being what is known of the part.
+pub fn judge(
+    status: StatusCode,
+    headers: &HeaderMap,
+    asked_from: u64,
+    origin: Option<&Origin>,
+) -> Verdict {
+    match status {
+        StatusCode::OK => Verdict::Take(Body {
+            starts_at: 0,
+            length: number(headers.get(CONTENT_LENGTH)),
+            validator: validator(headers),
+            digest: digest(headers),
+        }),
+        StatusCode::PARTIAL_CONTENT => {
+            let fits = content_range(headers).filter(|range| {
+                range.first == asked_from
+                    && range.length.is_none_or(|length| range.last + 1 == length)
+            });
+            let (Some(range), Some(origin)) = (fits, origin) else {
+                return Verdict::StartOver;
+            };
+            let validator = validator(headers);
+            let same = validator.as_ref().is_none_or(|it| *it == origin.validator)
+                && range.length.is_none_or(|length| length == origin.length);
+            if !same {
+                return Verdict::StartOver;
+            }
+            Verdict::Take(Body {
+                starts_at: asked_from,
+                length: Some(origin.length),
+                validator: Some(origin.validator.clone()),
+                digest: digest(headers),
+            })
+        }
+        StatusCode::RANGE_NOT_SATISFIABLE if asked_from > 0 => Verdict::StartOver,
+        StatusCode::MOVED_PERMANENTLY
+        | StatusCode::FOUND
+        | StatusCode::SEE_OTHER
+        | StatusCode::TEMPORARY_REDIRECT
+        | StatusCode::PERMANENT_REDIRECT => {
+            let location = headers.get(hyper::header::LOCATION);
+            match location.and_then(|location| location.to_str().ok()) {
+                Some(location) => Verdict::Redirect(location.to_owned()),
+                None => Verdict::Refused(status),
+            }
+        }
+        StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => Verdict::Later(status),
+        status if status.is_server_error() => Verdict::Later(status),
+        status => Verdict::Refused(status),
+    }
+}
+
+/// A validator that `If-Range` may carry: a strong entity tag, or else the date.
+fn validator(headers: &HeaderMap) -> Option<String> {
+    let text = |name| headers.get(name)?.to_str().ok().map(str::to_owned);
+    text(ETAG)
+        .filter(|tag| tag.starts_with('"'))
+        .or_else(|| text(LAST_MODIFIED))
+}
+
+/// The SHA-256 among the members of `Repr-Digest`.
+pub fn digest(headers: &HeaderMap) -> Option<Sha256> {
+    headers
+        .get_all(REPR_DIGEST)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .find_map(|member| {
+            let value = member.trim().strip_prefix("sha-256=:")?;
+            let encoded = value.split(':').next()?;
+            BASE64_STANDARD.decode(encoded).ok()?.try_into().ok()
+        })
+}
+
+#[derive(Clone, Copy)]
+struct Range {
+    first: u64,
+    last: u64,
+    length: Option<u64>,
+}
+
+/// `Content-Range: bytes 200-1000/67589`, the length possibly `*`.
+fn content_range(headers: &HeaderMap) -> Option<Range> {
+    let value = headers.get(CONTENT_RANGE)?.to_str().ok()?;
+    let (range, length) = value.strip_prefix("bytes ")?.split_once('/')?;
+    let (first, last) = range.split_once('-')?;
+    let range = Range {
+        first: first.parse().ok()?,
+        last: last.parse().ok().filter(|last| *last < u64::MAX)?,
+        length: match length {
+            "*" => None,
+            length => Some(length.parse().ok()?),
+        },
+    };
+    (range.first <= range.last).then_some(range)
+}
+
+fn number(value: Option<&hyper::header::HeaderValue>) -> Option<u64> {
+    value?.to_str().ok()?.parse().ok()
+}
+
+/// A digest as `sha256sum` prints it.
+pub fn hex(digest: &Sha256) -> String {
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(fields: &[(&str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(
+                HeaderName::from_bytes(name.as_bytes()).expect("a name"),
+                value.parse().expect("a value"),
+            );
+        }
+        headers
+    }
+
+    fn origin() -> Origin {
+        Origin {
+            url: "http://h/f".to_owned(),
+            validator: "\"v1\"".to_owned(),
+            length: 1000,
+        }
+    }
+
+    fn take(verdict: Verdict) -> Body {
+        match verdict {
+            Verdict::Take(body) => body,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_whole_answer_is_taken_from_the_start() {
+        let fields = headers(&[
+            ("content-length", "1000"),
+            ("etag", "\"v2\""),
+            ("last-modified", "Sun, 22 Nov 2026 08:00:00 GMT"),
+        ]);
+        let body = take(judge(StatusCode::OK, &fields, 400, Some(&origin())));
+        assert_eq!((body.starts_at, body.length), (0, Some(1000)));
+        assert_eq!(body.validator.as_deref(), Some("\"v2\""));
+    }
+
+    #[test]
+    fn a_weak_tag_is_no_validator_but_the_date_is() {
+        let weak = [("etag", "W/\"v2\"")];
+        assert_eq!(
+            take(judge(StatusCode::OK, &headers(&weak), 0, None)).validator,
+            None
+        );
+        let date = [weak[0], ("last-modified", "Sun, 22 Nov 2026 08:00:00 GMT")];
+        let validator = take(judge(StatusCode::OK, &headers(&date), 0, None)).validator;
+        assert_eq!(validator.as_deref(), Some("Sun, 22 Nov 2026 08:00:00 GMT"));
+    }
+
+    #[test]
+    fn a_partial_answer_is_taken_only_if_it_continues_the_part() {
+        let judge = |fields: &[(&str, &str)]| {
+            judge(
+                StatusCode::PARTIAL_CONTENT,
+                &headers(fields),
+                400,
+                Some(&origin()),
+            )
+        };
+        for good in ["bytes 400-999/1000", "bytes 400-999/*"] {
+            let body = take(judge(&[("content-range", good), ("etag", "\"v1\"")]));
+            assert_eq!((body.starts_at, body.length), (400, Some(1000)));
+        }
+        for bad in [
+            "bytes 0-999/1000",
+            "bytes 401-999/1000",
+            "bytes 400-998/1000",
+            "bytes 400-1999/2000",
+            "bytes 400-399/1000",
+            "bytes 400-18446744073709551615/*",
+            "bytes */1000",
+            "octets 400-999/1000",
+            "",
+        ] {
+            assert_eq!(
+                judge(&[("content-range", bad)]),
+                Verdict::StartOver,
+                "{bad:?}"
+            );
+        }
+        let changed = [("content-range", "bytes 400-999/1000"), ("etag", "\"v2\"")];
+        assert_eq!(judge(&changed), Verdict::StartOver);
+        assert_eq!(judge(&[]), Verdict::StartOver);
+    }
+
+    #[test]
+    fn refusals_are_final_and_troubles_are_not() {
+        let judge = |status, from| judge(status, &HeaderMap::new(), from, None);
+        let none = StatusCode::NOT_FOUND;
+        assert_eq!(judge(none, 0), Verdict::Refused(none));
+        let busy = StatusCode::SERVICE_UNAVAILABLE;
+        assert_eq!(judge(busy, 0), Verdict::Later(busy));
+        let range = StatusCode::RANGE_NOT_SATISFIABLE;
+        assert_eq!(judge(range, 9), Verdict::StartOver);
+        assert_eq!(judge(range, 0), Verdict::Refused(range));
+        let moved = StatusCode::FOUND;
+        assert_eq!(judge(moved, 0), Verdict::Refused(moved));
+    }
+
+    #[test]
+    fn the_digest_is_found_among_others() {
+        let zeros = format!("sha-256=:{}:", BASE64_STANDARD.encode([0_u8; 32]));
+        for value in [
+            zeros.clone(),
+            format!("sha-512=:AAAA:, {zeros}"),
+            format!("{zeros};a=1,unixsum=30637"),
+        ] {
+            let found = digest(&headers(&[("repr-digest", &value)]));
+            assert_eq!(found, Some([0; 32]), "{value}");
+        }
+        let two = headers(&[("repr-digest", "sha-512=:AAAA:"), ("repr-digest", &zeros)]);
+        assert_eq!(digest(&two), Some([0; 32]));
+        for bad in ["sha-256=:AAAA:", "sha-256=AAAA", "sha-256=:!:", ""] {
+            assert_eq!(digest(&headers(&[("repr-digest", bad)])), None, "{bad}");
+        }
+        assert!(hex(&[0xab; 32]).starts_with("abab"));
+    }
+
+    #[test]
+    fn a_whole_part_is_resumed_at_its_last_byte() {
+        assert_eq!(origin().resume_at(400), 400);
+        assert_eq!(origin().resume_at(1000), 999);
+        assert_eq!(origin().resume_at(5000), 999);
+        let empty = Origin {
+            length: 0,
+            ..origin()
+        };
+        assert_eq!(empty.resume_at(7), 0);
+    }
+}

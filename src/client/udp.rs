@@ -1,0 +1,116 @@
+//! Runs an [`Exchange`] over a UDP socket.
+
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    time::Instant,
+};
+
+use tokio::{net::UdpSocket, time::timeout_at};
+
+use super::exchange::Exchange;
+use crate::telemetry::packets;
+
+/// Why there is no socket to speak from.
+#[derive(Debug, thiserror::Error)]
+pub enum SocketError {
+    /// The client can't send from its own address.
+    #[error("can't send from {address}: {error}{}", if *.foreign { " (no interface of this machine has that address)" } else { "" })]
+    Bind {
+        /// The client's address.
+        address: IpAddr,
+        /// What the system says.
+        error: io::Error,
+        /// Whether the address is nobody's here.
+        foreign: bool,
+    },
+    /// No way to the server.
+    #[error("no way to {server}: {error}")]
+    Connect {
+        /// The server.
+        server: SocketAddr,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// The socket broke.
+    #[error("the socket failed: {0}")]
+    Io(#[from] io::Error),
+}
+
+/// A socket that hears `server` alone, and sends from `local` where the family is the same.
+pub async fn connect(local: Option<IpAddr>, server: SocketAddr) -> Result<UdpSocket, SocketError> {
+    let any: IpAddr = if server.is_ipv4() {
+        Ipv4Addr::UNSPECIFIED.into()
+    } else {
+        Ipv6Addr::UNSPECIFIED.into()
+    };
+    let address = local
+        .filter(|local| local.is_ipv4() == server.is_ipv4())
+        .unwrap_or(any);
+    let socket = UdpSocket::bind((address, 0)).await;
+    let socket = socket.map_err(|error| SocketError::Bind {
+        address,
+        foreign: error.kind() == io::ErrorKind::AddrNotAvailable,
+        error,
+    })?;
+    socket
+        .connect(server)
+        .await
+        .map_err(|error| SocketError::Connect { server, error })?;
+    Ok(socket)
+}
+
+/// Longest datagram there is.
+const MAX_DATAGRAM: usize = 65_535;
+
+/// Whether an error tells of the other end or the way there, not of the socket. UDP repeats.
+pub fn is_the_network(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::HostUnreachable
+            | io::ErrorKind::NetworkUnreachable
+            | io::ErrorKind::WouldBlock
+    )
+}
+
+/// Runs `exchange` to its end. `protocol` is its name for whoever watches packets.
+pub async fn run<E: Exchange>(
+    socket: &UdpSocket,
+    protocol: &'static str,
+    exchange: &mut E,
+) -> Result<Result<E::Answer, E::Error>, SocketError> {
+    let (local, server) = (socket.local_addr()?, socket.peer_addr()?);
+    let mut buffer = vec![0; MAX_DATAGRAM];
+    loop {
+        while let Some(transmit) = exchange.poll_transmit() {
+            let bytes = transmit.payload.len();
+            packets::sent(
+                "client",
+                protocol,
+                local,
+                server,
+                bytes,
+                transmit.fate,
+                &transmit.meaning,
+            );
+            match socket.send(&transmit.payload).await {
+                Ok(_) => {}
+                Err(error) if is_the_network(&error) => exchange.handle_refused(),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if let Some(outcome) = exchange.outcome() {
+            return Ok(outcome);
+        }
+        // An exchange without an outcome has a deadline.
+        let deadline = exchange.deadline().unwrap_or_else(Instant::now);
+        match timeout_at(deadline.into(), socket.recv(&mut buffer)).await {
+            Ok(Ok(length)) => exchange.handle_datagram(&buffer[..length], Instant::now()),
+            Ok(Err(error)) if is_the_network(&error) => exchange.handle_refused(),
+            Ok(Err(error)) => return Err(error.into()),
+            Err(_) => exchange.handle_timeout(Instant::now()),
+        }
+    }
+}

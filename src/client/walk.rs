@@ -1,0 +1,619 @@
+//! The whole walk: an address, the proxy's address, a session, the list, the files, the end.
+
+use std::{
+    collections::HashSet,
+    convert::Infallible,
+    fmt,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
+
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+use url::Url;
+
+use super::{
+    dhcp::{DhcpError, Identity, Patience},
+    dns::DnsError,
+    download::{DownloadError, Downloaded, Downloader, Progress, part_path},
+    file_name::FileName,
+    http::Http,
+    lease::{self, LeaseError, Leased},
+    lookup::{self, Found, LookupError},
+    session::{Answered, Counts, Notice, Session, SessionError, Settings, echo_now},
+    udp,
+};
+use crate::{
+    net::Loss,
+    rudp::{
+        requester::{Failure, Reply, Request},
+        signal::{Name, Statistics},
+    },
+};
+
+/// Where a client goes, and how.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// How it finds the proxy.
+    pub way: Way,
+    /// Its name.
+    pub name: Name,
+    /// What it loses on purpose of its own signals.
+    pub loss: Loss,
+    /// Decides transaction ids and spreads resends.
+    pub seed: u64,
+    /// Where files are for which the proxy knows no URL.
+    pub origin: Option<Url>,
+    /// Where files are put.
+    pub out: PathBuf,
+    /// Download what is there already, too.
+    pub force: bool,
+}
+
+/// How a client finds the proxy.
+#[derive(Debug, Clone)]
+pub enum Way {
+    /// By DHCP and DNS.
+    Network {
+        /// The DHCP server.
+        dhcp: SocketAddr,
+        /// Who the client says it is.
+        identity: Identity,
+        /// Keep the address at the end.
+        keep_lease: bool,
+        /// The DNS server, if it isn't the one that DHCP names.
+        dns: Option<SocketAddr>,
+        /// Its port otherwise.
+        dns_port: u16,
+        /// The proxy's name.
+        host: String,
+        /// The proxy's port.
+        port: u16,
+    },
+    /// It knows the proxy's address, and uses whatever address its machine has.
+    Direct(SocketAddr),
+}
+
+/// The steps of the walk, as the story counts them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Step {
+    /// An address by DHCP.
+    Address,
+    /// The proxy's address by DNS.
+    Name,
+    /// Signals to the proxy.
+    Signals,
+    /// The list of files.
+    List,
+    /// The files.
+    Files,
+    /// The end of the session and of the lease.
+    End,
+}
+
+/// Watches a walk. Every method has a do-nothing default.
+pub trait Observer {
+    /// A step begins.
+    fn step(&mut self, _step: Step) {}
+    /// The client has an address.
+    fn leased(&mut self, _leased: &Leased) {}
+    /// The client knows where the proxy is.
+    fn found(&mut self, _found: &Found) {}
+    /// The session is open, from the client's end to the proxy's; the round trip, if it is known.
+    fn opened(&mut self, _local: SocketAddr, _server: SocketAddr, _rtt: Option<Duration>) {}
+    /// Something happens while the client waits for answers.
+    fn notice(&mut self, _notice: &Notice) {}
+    /// A download goes on.
+    fn progress(&mut self, _file: &FileName, _progress: &Progress<'_>) {}
+    /// A download has ended.
+    fn fetched(&mut self, _file: &FileName, _result: &Result<Downloaded, FetchError>) {}
+}
+
+/// Watches nothing.
+impl Observer for () {}
+
+/// Why the walk ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum WalkError {
+    /// Step 1.
+    #[error("no address from the DHCP server at {server}: {error}{}", lease_hint(.error))]
+    Lease {
+        /// The DHCP server.
+        server: SocketAddr,
+        /// Why.
+        error: LeaseError,
+    },
+    /// Step 1: the address is of no use here.
+    #[error("the DHCP server at {server} leases {address}, but this machine {error}")]
+    Unusable {
+        /// The DHCP server.
+        server: SocketAddr,
+        /// The leased address.
+        address: IpAddr,
+        /// Why.
+        error: udp::SocketError,
+    },
+    /// Step 2.
+    #[error("no address for {host} from the DNS server at {server}: {error}{}", lookup_hint(.error))]
+    Lookup {
+        /// The proxy's name.
+        host: String,
+        /// The DNS server.
+        server: SocketAddr,
+        /// Why.
+        error: LookupError,
+    },
+    /// Step 2: nobody to ask.
+    #[error("the DHCP server names no DNS server: name one with --dns")]
+    NoNameServer,
+    /// Step 3 and 4.
+    #[error("the RUDP proxy at {server}: {error}{}", session_hint(.error))]
+    Session {
+        /// The proxy.
+        server: SocketAddr,
+        /// Why.
+        error: SessionError,
+    },
+}
+
+const SERVE: &str = "; is `labnet serve` running?";
+
+fn lease_hint(error: &LeaseError) -> &'static str {
+    match error {
+        LeaseError::Dhcp(DhcpError::Silence { .. }) => SERVE,
+        _ => "",
+    }
+}
+
+fn lookup_hint(error: &LookupError) -> &'static str {
+    match error {
+        LookupError::Dns(DnsError::Silence { .. }) => {
+            "; is `labnet serve` running, and does its [dns] listen there? (--dns ADDRESS:PORT names another)"
+        }
+        _ => "",
+    }
+}
+
+fn session_hint(error: &SessionError) -> &'static str {
+    match error {
+        SessionError::Failed(Failure::NotThere) => SERVE,
+        _ => "",
+    }
+}
+
+/// Why one file did not come.
+#[derive(Debug, thiserror::Error)]
+pub enum FetchError {
+    /// Nobody knows where it is.
+    #[error(
+        "the proxy knows no file {0} (`list` shows what there is; --origin URL asks a server directly)"
+    )]
+    Unknown(String),
+    /// Two files of the list would be the same file here.
+    #[error("another file of the list has the same name here, {0}")]
+    Twice(String),
+    /// The download.
+    #[error("{error}{}", kept(.part))]
+    Download {
+        /// Why.
+        error: DownloadError,
+        /// What has arrived of it.
+        part: Option<PathBuf>,
+    },
+}
+
+fn kept(part: &Option<PathBuf>) -> String {
+    part.as_ref().map_or_else(String::new, |part| {
+        format!(
+            "; what arrived is in {}, the next try goes on from there",
+            part.display()
+        )
+    })
+}
+
+/// A walk under way.
+pub struct Walk {
+    plan: Plan,
+    leased: Option<Leased>,
+    dns: Option<SocketAddr>,
+    server: Option<SocketAddr>,
+    session: Option<Session>,
+    /// Of sessions before this one.
+    before: Counts,
+    files: Vec<FileName>,
+}
+
+/// Everything that a file's path in a URL may not hold as it is.
+const PATH: &AsciiSet = &CONTROLS
+    .add(b' ')
+    .add(b'"')
+    .add(b'#')
+    .add(b'%')
+    .add(b'<')
+    .add(b'>')
+    .add(b'?')
+    .add(b'\\')
+    .add(b'/')
+    .add(b'`')
+    .add(b'{')
+    .add(b'}');
+
+impl Walk {
+    /// A walk at its start.
+    pub fn new(plan: Plan) -> Self {
+        Self {
+            plan,
+            leased: None,
+            dns: None,
+            server: None,
+            session: None,
+            before: Counts::default(),
+            files: Vec::new(),
+        }
+    }
+
+    /// Steps 1 to 3: an address, the proxy's address, an open session.
+    pub async fn connect(&mut self, observer: &mut dyn Observer) -> Result<(), WalkError> {
+        let server = match self.plan.way.clone() {
+            Way::Direct(server) => server,
+            Way::Network {
+                dhcp,
+                identity,
+                dns,
+                dns_port,
+                host,
+                port,
+                ..
+            } => {
+                observer.step(Step::Address);
+                let leased = self.lease(dhcp, identity).await?;
+                observer.leased(&leased);
+                observer.step(Step::Name);
+                let dns = match dns {
+                    Some(dns) => dns,
+                    None => {
+                        let named = leased.lease.name_servers.first();
+                        let address = named.ok_or(WalkError::NoNameServer)?;
+                        SocketAddr::new((*address).into(), dns_port)
+                    }
+                };
+                self.dns = Some(dns);
+                let local = Some(leased.lease.address.into());
+                let found = lookup::resolve(dns, &host, local, patience(dns), self.plan.seed)
+                    .await
+                    .map_err(|error| WalkError::Lookup {
+                        host,
+                        server: dns,
+                        error,
+                    })?;
+                observer.found(&found);
+                (found.resolved.address(), port).into()
+            }
+        };
+        self.server = Some(server);
+        observer.step(Step::Signals);
+        self.open(server, observer).await
+    }
+
+    async fn lease(&mut self, server: SocketAddr, identity: Identity) -> Result<Leased, WalkError> {
+        let leased = lease::obtain(server, identity, patience(server), self.plan.seed)
+            .await
+            .map_err(|error| WalkError::Lease { server, error })?;
+        // Known before anything else is sent: whether it can be sent from here at all.
+        let address = leased.lease.address.into();
+        if let Err(error) = udp::connect(Some(address), server).await
+            && matches!(error, udp::SocketError::Bind { .. })
+        {
+            return Err(WalkError::Unusable {
+                server,
+                address,
+                error,
+            });
+        }
+        self.leased = Some(leased.clone());
+        Ok(leased)
+    }
+
+    async fn open(
+        &mut self,
+        server: SocketAddr,
+        observer: &mut dyn Observer,
+    ) -> Result<(), WalkError> {
+        let settings = Settings {
+            local: self.local(),
+            server,
+            name: self.plan.name.clone(),
+            loss: self.plan.loss,
+            seed: self.plan.seed,
+        };
+        let (session, rtt) = Session::open(&settings, &mut |notice| observer.notice(notice))
+            .await
+            .map_err(|error| WalkError::Session { server, error })?;
+        observer.opened(session.local(), server, rtt);
+        self.session = Some(session);
+        Ok(())
+    }
+
+    /// The leased address.
+    fn local(&self) -> Option<IpAddr> {
+        let leased = self.leased.as_ref()?;
+        Some(leased.lease.address.into())
+    }
+
+    /// Asks questions, several at once. A session that the server has forgotten is opened anew,
+    /// once.
+    async fn ask(
+        &mut self,
+        requests: Vec<Request>,
+        observer: &mut dyn Observer,
+    ) -> Result<Vec<Answered>, WalkError> {
+        let mut anew = false;
+        loop {
+            let Some(server) = self.server else {
+                self.connect(observer).await?;
+                continue;
+            };
+            let Some(session) = &mut self.session else {
+                self.open(server, observer).await?;
+                continue;
+            };
+            let asked = session
+                .ask(requests.clone(), &mut |notice| observer.notice(notice))
+                .await;
+            match asked {
+                Ok(answers) => return Ok(answers),
+                Err(SessionError::Failed(Failure::NoAnswer(_))) if !anew => {
+                    anew = true;
+                    self.forget_session();
+                }
+                Err(error) => return Err(WalkError::Session { server, error }),
+            }
+        }
+    }
+
+    /// Opens a new session in the place of the old one, which is ended first.
+    pub async fn renew(&mut self, observer: &mut dyn Observer) -> Result<(), WalkError> {
+        if let Some(session) = &mut self.session {
+            // A server that has forgotten it has ended it, too.
+            let _ = session
+                .ask(vec![Request::End], &mut |notice| observer.notice(notice))
+                .await;
+        }
+        self.forget_session();
+        match self.server {
+            Some(server) => self.open(server, observer).await,
+            None => self.connect(observer).await,
+        }
+    }
+
+    fn forget_session(&mut self) {
+        if let Some(session) = self.session.take() {
+            self.before = self.before.and(session.counts());
+        }
+    }
+
+    /// Measures the round trip `times` times, all signals at once.
+    pub async fn echo(
+        &mut self,
+        times: usize,
+        observer: &mut dyn Observer,
+    ) -> Result<Vec<Answered>, WalkError> {
+        let requests = (0..times).map(|_| echo_now()).collect();
+        self.ask(requests, observer).await
+    }
+
+    /// The session's statistics, as the proxy counts them.
+    pub async fn stat(
+        &mut self,
+        observer: &mut dyn Observer,
+    ) -> Result<(Statistics, Answered), WalkError> {
+        loop {
+            let answers = self.ask(vec![Request::Stat], observer).await?;
+            if let Some(answered) = answers.into_iter().next()
+                && let Reply::Stat(statistics) = answered.reply
+            {
+                return Ok((statistics, answered));
+            }
+        }
+    }
+
+    /// Asks for the list of files. A proxy whose scraper has not read the page yet has an empty
+    /// list: it is asked again for a little while.
+    pub async fn list(&mut self, observer: &mut dyn Observer) -> Result<&[FileName], WalkError> {
+        /// Tries, and the pause between them.
+        const EMPTY: (u32, Duration) = (10, Duration::from_millis(200));
+        observer.step(Step::List);
+        for attempt in 1..=EMPTY.0 {
+            let answers = self.ask(vec![Request::List], observer).await?;
+            self.files = answers
+                .into_iter()
+                .filter_map(|answered| match answered.reply {
+                    Reply::List(files) => Some(files),
+                    _ => None,
+                })
+                .flatten()
+                .map(|file| FileName::from_wire(&file))
+                .collect();
+            if !self.files.is_empty() || attempt == EMPTY.0 {
+                break;
+            }
+            tokio::time::sleep(EMPTY.1).await;
+        }
+        Ok(&self.files)
+    }
+
+    /// The list as it was last heard.
+    pub fn files(&self) -> &[FileName] {
+        &self.files
+    }
+
+    /// The file that `text` means: by its name, or by its number in the list (the first is 1). A
+    /// name that isn't in the list is taken as it is: the origin may have it all the same.
+    pub fn choose(&self, text: &str) -> FileName {
+        let by_name = self
+            .files
+            .iter()
+            .find(|file| file.to_string() == text || file.wire() == text);
+        let by_number = || {
+            let number: usize = text.parse().ok()?;
+            self.files.get(number.checked_sub(1)?)
+        };
+        by_name
+            .or_else(by_number)
+            .cloned()
+            .unwrap_or_else(|| FileName::from_name(text))
+    }
+
+    /// Downloads files, one after the other. One that fails keeps none of the others from coming.
+    pub async fn get(
+        &mut self,
+        files: &[FileName],
+        observer: &mut dyn Observer,
+    ) -> Result<Vec<Result<Downloaded, FetchError>>, WalkError> {
+        observer.step(Step::Files);
+        let requests = files
+            .iter()
+            .map(|file| Request::Redirect(file.wire().to_owned()))
+            .collect();
+        let answers = self.ask(requests, observer).await?;
+        let downloader = Downloader {
+            http: Http {
+                local: self.local(),
+                dns: self.dns,
+                patience: Duration::from_secs(30),
+            },
+            folder: self.plan.out.clone(),
+            force: self.plan.force,
+            retries: 5,
+            pause: Duration::from_millis(200),
+        };
+        let mut local_names = HashSet::new();
+        let mut results = Vec::new();
+        for (file, answered) in files.iter().zip(answers) {
+            let result = if local_names.insert(file.local()) {
+                match self.url(file, &answered.reply) {
+                    Some(url) => self.fetch(&downloader, &url, file, observer).await,
+                    None => Err(FetchError::Unknown(file.to_string())),
+                }
+            } else {
+                Err(FetchError::Twice(file.local().to_owned()))
+            };
+            observer.fetched(file, &result);
+            results.push(result);
+        }
+        Ok(results)
+    }
+
+    async fn fetch(
+        &mut self,
+        downloader: &Downloader,
+        url: &Url,
+        file: &FileName,
+        observer: &mut dyn Observer,
+    ) -> Result<Downloaded, FetchError> {
+        let mut progress = |progress: Progress<'_>| observer.progress(file, &progress);
+        let download = downloader.fetch(url, file, &mut progress);
+        let fetched = match &mut self.session {
+            // A large file takes longer than the proxy remembers a client that says nothing.
+            Some(session) => tokio::select! {
+                fetched = download => fetched,
+                never = session.stay() => match never {},
+            },
+            None => download.await,
+        };
+        fetched.map_err(|error| FetchError::Download {
+            error,
+            part: part_path(&downloader.folder, file),
+        })
+    }
+
+    /// Where a file is: the proxy's word, or else the origin that the user named. A proxy of the
+    /// original kind may answer with the list: no URL, so no word.
+    fn url(&self, file: &FileName, reply: &Reply) -> Option<Url> {
+        let told = match reply {
+            Reply::Redirect(Some(url)) => Url::parse(url).ok(),
+            _ => None,
+        };
+        told.filter(|url| url.scheme() == "http").or_else(|| {
+            let path = utf8_percent_encode(file.name(), PATH).to_string();
+            self.plan.origin.as_ref()?.join(&format!("./{path}")).ok()
+        })
+    }
+
+    /// Changes what is lost on purpose from now on.
+    pub fn set_loss(&mut self, loss: Loss) {
+        self.plan.loss = loss;
+        if let Some(session) = &mut self.session {
+            session.set_loss(loss);
+        }
+    }
+
+    /// Holds the session open while the user thinks. Never returns; may be dropped at any time.
+    pub async fn stay(&mut self) -> Infallible {
+        match &mut self.session {
+            Some(session) => session.stay().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// What was counted so far.
+    pub fn counts(&self) -> Counts {
+        match &self.session {
+            Some(session) => self.before.and(session.counts()),
+            None => self.before,
+        }
+    }
+
+    /// Ends the session and gives the address back. Both are tried, whatever becomes of the other.
+    pub async fn end(&mut self, observer: &mut dyn Observer) -> Result<(), WalkError> {
+        observer.step(Step::End);
+        let mut ended = Ok(());
+        if let (Some(mut session), Some(server)) = (self.session.take(), self.server) {
+            let asked = session
+                .ask(vec![Request::End], &mut |notice| observer.notice(notice))
+                .await;
+            self.before = self.before.and(session.counts());
+            ended = match asked {
+                // A server that has forgotten the session has ended it, too.
+                Ok(_) | Err(SessionError::Failed(_)) => Ok(()),
+                Err(error) => Err(WalkError::Session { server, error }),
+            };
+        }
+        if let Some(leased) = self.leased.take()
+            && let Way::Network {
+                dhcp,
+                identity,
+                keep_lease: false,
+                ..
+            } = &self.plan.way
+        {
+            let seed = self.plan.seed.wrapping_add(1);
+            if let Err(error) = lease::release(*dhcp, identity, &leased.lease, seed).await {
+                tracing::warn!(%error, "the address was not given back");
+            }
+        }
+        ended
+    }
+}
+
+/// How long to wait for a server: on this machine an answer takes no time.
+fn patience(server: SocketAddr) -> Patience {
+    if server.ip().is_loopback() {
+        Patience::LOOPBACK
+    } else {
+        Patience::LAN
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Address => "an address by DHCP",
+            Self::Name => "the proxy's address by DNS",
+            Self::Signals => "a RUDP session with the proxy",
+            Self::List => "the list of files",
+            Self::Files => "the files",
+            Self::End => "the end",
+        })
+    }
+}

@@ -1,0 +1,491 @@
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4},
+    sync::Arc,
+    task::{self, Poll},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Supervised};
+use dhcproto::v4::{MessageType, SERVER_PORT};
+use prometheus::{IntCounter, IntGauge};
+
+use super::{
+    reply::Reply,
+    server::{DropReason, LeaseView, Link, Outcome, Received, Replies, Server},
+    store::Store,
+};
+use crate::{
+    config::{self, DhcpListen},
+    net::{self, Datagram, ReceiveBatch, UdpSocket},
+    role::{Crash, Keep, PrepareError, Resources, Role},
+    telemetry::{
+        Metrics,
+        api::{self, ListLeases},
+        packets,
+    },
+};
+
+/// How often expired leases are looked for that no client asks about.
+const TICK: Duration = Duration::from_secs(1);
+
+/// A store that fails is reported at most once in so many seconds.
+const REPORT_INTERVAL: u64 = 10;
+
+/// The DHCP server's actor.
+pub struct DhcpActor {
+    keep: Keep<DhcpKept>,
+    kept: DhcpKept,
+    server: Server,
+    counters: Counters,
+    /// Of each subnet, by state.
+    gauges: Vec<[IntGauge; 5]>,
+    reported: Option<u64>,
+}
+
+/// What outlives [`DhcpActor`].
+#[derive(Clone)]
+pub struct DhcpKept {
+    config: config::Dhcp,
+    listeners: Vec<Listener>,
+    store: Store,
+    metrics: Arc<Metrics>,
+}
+
+#[derive(Clone)]
+struct Listener {
+    place: Place,
+    socket: Arc<std::net::UdpSocket>,
+    link: Link,
+}
+
+#[derive(Clone, PartialEq, Eq)]
+enum Place {
+    /// As it is configured; port 0 gets another when it is bound.
+    Address(SocketAddrV4),
+    Interface(String),
+}
+
+impl Listener {
+    fn at_address(
+        address: SocketAddrV4,
+        previous: Option<&DhcpKept>,
+        resources: &Resources,
+    ) -> Result<Self, PrepareError> {
+        let place = Place::Address(address);
+        let socket = taken_over(&place, previous)
+            .map_or_else(|| resources.sockets.udp(address.into()), Ok)
+            .map_err(|error| PrepareError::new("dhcp.listen", format!("{address}: {error}")))?;
+        let ip = *address.ip();
+        let link = Link {
+            addresses: if ip.is_unspecified() {
+                vec![]
+            } else {
+                vec![ip]
+            },
+            replies: Replies::ToSender,
+        };
+        Ok(Self {
+            place,
+            socket,
+            link,
+        })
+    }
+
+    fn on_interface(
+        name: &str,
+        previous: Option<&DhcpKept>,
+        resources: &Resources,
+    ) -> Result<Self, PrepareError> {
+        let refused =
+            |problem: &str| PrepareError::new("dhcp.interfaces", format!("{name}: {problem}"));
+        let addresses =
+            net::interface::ipv4_addresses(name).map_err(|error| refused(&error.to_string()))?;
+        if addresses.is_empty() {
+            return Err(refused("it has no IPv4 address for the server to go by"));
+        }
+        let place = Place::Interface(name.to_owned());
+        let bind = || resources.sockets.udp_on_interface(name, SERVER_PORT);
+        let socket =
+            taken_over(&place, previous)
+                .map_or_else(bind, Ok)
+                .map_err(|error| match error.kind() {
+                    io::ErrorKind::PermissionDenied => {
+                        refused("port 67 needs root, or CAP_NET_RAW and CAP_NET_BIND_SERVICE")
+                    }
+                    _ => refused(&error.to_string()),
+                })?;
+        Ok(Self {
+            place,
+            socket,
+            link: Link {
+                addresses,
+                replies: Replies::Standard,
+            },
+        })
+    }
+
+    fn local(&self) -> Option<SocketAddrV4> {
+        match self.socket.local_addr() {
+            Ok(SocketAddr::V4(local)) => Some(local),
+            _ => None,
+        }
+    }
+}
+
+/// The previous actor's socket in the same place: it can't be bound twice, and holds what clients
+/// have sent meanwhile.
+fn taken_over(place: &Place, previous: Option<&DhcpKept>) -> Option<Arc<std::net::UdpSocket>> {
+    let mut listeners = previous?.listeners.iter();
+    let same = listeners.find(|listener| listener.place == *place)?;
+    Some(Arc::clone(&same.socket))
+}
+
+impl Role for DhcpActor {
+    const NAME: &'static str = "dhcp";
+    type Config = config::Dhcp;
+    type Kept = DhcpKept;
+
+    fn prepare(
+        config: &config::Dhcp,
+        previous: Option<&DhcpKept>,
+        resources: &Resources,
+    ) -> Result<DhcpKept, PrepareError> {
+        let unusable = |error| PrepareError::new("state_dir", error);
+        let store = match previous {
+            Some(previous) => previous.store.clone(),
+            None => {
+                let store = Store::open(&resources.state_dir).map_err(unusable)?;
+                // The actor loads them when it starts; here it can still be refused.
+                store.load().map_err(unusable)?;
+                store
+            }
+        };
+        let listeners = match &config.listen {
+            DhcpListen::Addresses(addresses) => addresses
+                .iter()
+                .map(|address| Listener::at_address(*address, previous, resources))
+                .collect::<Result<_, _>>()?,
+            DhcpListen::Interfaces(names) => names
+                .iter()
+                .map(|name| Listener::on_interface(name, previous, resources))
+                .collect::<Result<_, _>>()?,
+        };
+        Ok(DhcpKept {
+            config: config.clone(),
+            listeners,
+            store,
+            metrics: Arc::clone(&resources.metrics),
+        })
+    }
+
+    fn listens(kept: &DhcpKept) -> Vec<String> {
+        let name = |listener: &Listener| match (&listener.place, listener.local()) {
+            (Place::Interface(name), _) => format!("udp {name}:{SERVER_PORT}"),
+            (Place::Address(_), Some(local)) => format!("udp {local}"),
+            (Place::Address(address), None) => format!("udp {address}"),
+        };
+        kept.listeners.iter().map(name).collect()
+    }
+
+    fn new(keep: Keep<DhcpKept>) -> Self {
+        let kept = keep.get();
+        let links = kept.listeners.iter();
+        Self {
+            server: Server::new(&kept.config, links.map(|l| l.link.clone()).collect()),
+            counters: Counters::new(&kept.metrics),
+            gauges: Vec::new(),
+            reported: None,
+            keep,
+            kept,
+        }
+    }
+}
+
+impl Actor for DhcpActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        if let Err(problem) = self.start(ctx) {
+            tracing::error!(%problem, "the DHCP server can't start");
+            ctx.stop();
+        }
+    }
+}
+
+impl Supervised for DhcpActor {
+    fn restarting(&mut self, _: &mut Self::Context) {
+        *self = Self::new(self.keep.clone());
+    }
+}
+
+impl Handler<Crash> for DhcpActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Crash, _: &mut Self::Context) {
+        panic!("fault injection");
+    }
+}
+
+impl Handler<ListLeases> for DhcpActor {
+    type Result = Vec<api::Lease>;
+
+    fn handle(&mut self, _: ListLeases, _: &mut Self::Context) -> Self::Result {
+        self.tick();
+        self.server.leases().map(shown).collect()
+    }
+}
+
+fn shown(lease: LeaseView<'_>) -> api::Lease {
+    let hexadecimal = |id: &[u8]| id.iter().map(|byte| format!("{byte:02x}")).collect();
+    api::Lease {
+        address: lease.address,
+        hardware_address: lease.hardware.to_string(),
+        client_id: lease.client.as_identifier().map(hexadecimal),
+        hostname: lease.hostname.map(str::to_owned),
+        state: lease.state.to_owned(),
+        subnet: lease.subnet.to_string(),
+        expires_unix: lease.until,
+        reserved: lease.reserved,
+    }
+}
+
+impl DhcpActor {
+    fn start(&mut self, ctx: &mut Context<Self>) -> Result<(), String> {
+        let stored = self.kept.store.load().map_err(|error| error.to_string())?;
+        let leases = stored.len();
+        let elsewhere = self.server.restore(stored, unix_now());
+        tracing::info!(leases, elsewhere, "leases loaded");
+        self.export();
+        for (link, listener) in self.kept.listeners.iter().enumerate() {
+            let socket = UdpSocket::adopt(&listener.socket).map_err(|error| error.to_string())?;
+            let local = listener.local().ok_or("a socket without an address")?;
+            let mut batch = ReceiveBatch::new();
+            let mut outbox = Outbox::default();
+            ctx.spawn(net::drive(
+                move |actor: &mut Self, ctx: &mut Context<Self>, task: &mut task::Context<'_>| {
+                    match socket.poll_receive(task, &mut batch) {
+                        Poll::Ready(Ok(())) => {
+                            actor.decide(link, *local.ip(), &batch, &mut outbox);
+                            outbox.send(&socket, local.port());
+                            // The mailbox is served between batches.
+                            task.waker().wake_by_ref();
+                            Poll::Pending
+                        }
+                        Poll::Ready(Err(error)) => {
+                            tracing::error!(%error, "a DHCP socket failed");
+                            ctx.stop();
+                            Poll::Ready(())
+                        }
+                        Poll::Pending => Poll::Pending,
+                    }
+                },
+            ));
+        }
+        ctx.run_interval(TICK, |actor, _| actor.tick());
+        Ok(())
+    }
+
+    /// Decides about a batch and stores what follows from it. What then is in the outbox may leave.
+    fn decide(&mut self, link: usize, local: Ipv4Addr, batch: &ReceiveBatch, outbox: &mut Outbox) {
+        let now = unix_now();
+        for datagram in batch.iter() {
+            let Some(received) = received(&datagram, link, local) else {
+                continue;
+            };
+            let buffer = outbox.next_buffer();
+            let decision = self.server.handle(datagram.payload, received, now, buffer);
+            if let Some(kind) = decision.message {
+                self.counters.received(kind);
+            }
+            match decision.outcome {
+                Outcome::Reply(reply) => outbox.replies.push(reply),
+                Outcome::Silent => {}
+                Outcome::Dropped(reason) => self.dropped(reason, 1),
+            }
+        }
+        let records = self.server.take_records();
+        let stored = if records.is_empty() {
+            Ok(())
+        } else {
+            self.kept.store.commit(&records)
+        };
+        match stored {
+            Ok(()) => {
+                self.server.commit();
+                for reply in &outbox.replies {
+                    self.counters.sent(reply.kind.message_type());
+                }
+            }
+            Err(error) => {
+                self.server.roll_back();
+                self.dropped(DropReason::Store, outbox.replies.len());
+                outbox.replies.clear();
+                self.report(&error, now);
+            }
+        }
+        self.publish();
+    }
+
+    fn tick(&mut self) {
+        self.server.expire(unix_now());
+        self.server.commit();
+        self.publish();
+    }
+
+    fn dropped(&self, reason: DropReason, count: usize) {
+        let dropped = &self.kept.metrics.dhcp_dropped;
+        dropped
+            .with_label_values(&[reason.label()])
+            .inc_by(count as u64);
+    }
+
+    fn report(&mut self, error: &dyn std::error::Error, now: u64) {
+        let recent = |reported: u64| now.abs_diff(reported) < REPORT_INTERVAL;
+        if !self.reported.is_some_and(recent) {
+            self.reported = Some(now);
+            tracing::error!(%error, "leases can't be stored, so none are given");
+        }
+    }
+
+    /// Makes the subnets' gauges anew: a reload may have changed the subnets.
+    fn export(&mut self) {
+        let Metrics {
+            dhcp_leases,
+            dhcp_pool_addresses,
+            ..
+        } = &*self.kept.metrics;
+        dhcp_leases.reset();
+        dhcp_pool_addresses.reset();
+        let gauges = self.server.counts().map(|(network, size, counts)| {
+            let subnet = network.to_string();
+            dhcp_pool_addresses
+                .with_label_values(&[&subnet])
+                .set(gauge(size));
+            counts
+                .by_state()
+                .map(|(state, _)| dhcp_leases.with_label_values(&[subnet.as_str(), state]))
+        });
+        self.gauges = gauges.collect();
+        self.publish();
+    }
+
+    fn publish(&self) {
+        for (gauges, (_, _, counts)) in self.gauges.iter().zip(self.server.counts()) {
+            for (shown, (_, count)) in gauges.iter().zip(counts.by_state()) {
+                shown.set(gauge(count));
+            }
+        }
+    }
+}
+
+fn gauge(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+fn unix_now() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.unwrap_or_default().as_secs()
+}
+
+/// `None` for what did not come over IPv4, which these sockets don't hear.
+fn received(datagram: &Datagram<'_>, link: usize, local: Ipv4Addr) -> Option<Received> {
+    let SocketAddr::V4(source) = datagram.source else {
+        return None;
+    };
+    let destination = match datagram.destination {
+        Some(IpAddr::V4(destination)) => destination,
+        _ => local,
+    };
+    Some(Received {
+        source,
+        destination,
+        link,
+    })
+}
+
+/// The answers to a batch, held until its leases are stored. Buffers are used again and again.
+#[derive(Default)]
+struct Outbox {
+    replies: Vec<Reply>,
+    /// One for each reply, and spare ones after them.
+    buffers: Vec<Vec<u8>>,
+}
+
+impl Outbox {
+    fn next_buffer(&mut self) -> &mut Vec<u8> {
+        let next = self.replies.len();
+        if next == self.buffers.len() {
+            self.buffers.push(Vec::new());
+        }
+        &mut self.buffers[next]
+    }
+
+    fn send(&mut self, socket: &UdpSocket, port: u16) {
+        for (reply, bytes) in self.replies.drain(..).zip(&self.buffers) {
+            if packets::watched() {
+                packets::sent(
+                    DhcpActor::NAME,
+                    "DHCP",
+                    (reply.server, port).into(),
+                    reply.destination.into(),
+                    bytes.len(),
+                    packets::Fate::Sent,
+                    reply.kind,
+                );
+            }
+            let source = Some(reply.server.into());
+            if let Err(error) = socket.try_send(bytes, reply.destination.into(), source) {
+                tracing::debug!(%error, destination = %reply.destination, "a reply was not sent");
+            }
+        }
+    }
+}
+
+/// `labnet_dhcp_messages_total`, taken out of its vector once.
+struct Counters {
+    discover: IntCounter,
+    request: IntCounter,
+    decline: IntCounter,
+    release: IntCounter,
+    inform: IntCounter,
+    offer: IntCounter,
+    ack: IntCounter,
+    nak: IntCounter,
+}
+
+impl Counters {
+    fn new(metrics: &Metrics) -> Self {
+        let counter = |direction, kind| metrics.dhcp_messages.with_label_values(&[direction, kind]);
+        Self {
+            discover: counter("received", "discover"),
+            request: counter("received", "request"),
+            decline: counter("received", "decline"),
+            release: counter("received", "release"),
+            inform: counter("received", "inform"),
+            offer: counter("sent", "offer"),
+            ack: counter("sent", "ack"),
+            nak: counter("sent", "nak"),
+        }
+    }
+
+    fn received(&self, kind: MessageType) {
+        match kind {
+            MessageType::Discover => self.discover.inc(),
+            MessageType::Request => self.request.inc(),
+            MessageType::Decline => self.decline.inc(),
+            MessageType::Release => self.release.inc(),
+            MessageType::Inform => self.inform.inc(),
+            // Not a client's: counted as dropped.
+            _ => {}
+        }
+    }
+
+    fn sent(&self, kind: MessageType) {
+        match kind {
+            MessageType::Offer => self.offer.inc(),
+            MessageType::Ack => self.ack.inc(),
+            _ => self.nak.inc(),
+        }
+    }
+}

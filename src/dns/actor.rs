@@ -1,0 +1,301 @@
+use std::{
+    cell::RefCell,
+    fs, io,
+    net::SocketAddr,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    task::{Context as Task, Poll, ready},
+};
+
+use actix::{
+    Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Supervised, WrapFuture,
+};
+
+use crate::{
+    config,
+    net::{Datagram, ReceiveBatch, UdpSocket, drive},
+    role::{Crash, Keep, PrepareError, Resources, Role},
+    telemetry::{Metrics, packets},
+};
+
+use super::{
+    Authority, Name, Outcome, ReadFile, Transport, Zone,
+    counters::Counters,
+    meaning,
+    tcp::{self, Limits, Service},
+};
+
+/// The DNS server's actor: owns the sockets' readers, asks the [`Authority`], sends the answers.
+pub struct DnsActor {
+    keep: Keep<Kept>,
+    authority: Arc<Authority>,
+    counters: Counters,
+    /// The answer being written; reused.
+    answer: Vec<u8>,
+}
+
+/// What outlives the actor: bound sockets and the loaded zones.
+#[derive(Clone)]
+pub struct Kept {
+    listeners: Vec<Listener>,
+    authority: Arc<Authority>,
+    files: Arc<[ZoneFile]>,
+    metrics: Arc<Metrics>,
+}
+
+/// One address, both transports.
+#[derive(Clone)]
+struct Listener {
+    configured: SocketAddr,
+    bound: SocketAddr,
+    udp: Arc<std::net::UdpSocket>,
+    tcp: Arc<std::net::TcpListener>,
+}
+
+/// A file that the zones were made from, as it was then.
+#[derive(Debug, PartialEq)]
+struct ZoneFile {
+    path: PathBuf,
+    /// Inode, size and time of the last change; `None` if it cannot be told.
+    state: Option<(u64, u64, i64, i64)>,
+}
+
+impl ZoneFile {
+    fn now(path: &Path) -> Self {
+        let state = fs::metadata(path).ok().map(|metadata| {
+            let size = metadata.size();
+            (
+                metadata.ino(),
+                size,
+                metadata.ctime(),
+                metadata.ctime_nsec(),
+            )
+        });
+        Self {
+            path: path.to_owned(),
+            state,
+        }
+    }
+}
+
+impl Role for DnsActor {
+    const NAME: &'static str = "dns";
+    type Config = config::Dns;
+    type Kept = Kept;
+
+    fn prepare(
+        config: &config::Dns,
+        previous: Option<&Kept>,
+        resources: &Resources,
+    ) -> Result<Kept, PrepareError> {
+        let files = RefCell::new(Vec::new());
+        let read_file = |path: &Path| {
+            // Before it is read: what changes meanwhile counts as changed since.
+            files.borrow_mut().push(ZoneFile::now(path));
+            fs::read(path)
+        };
+        let zones = config.zones.iter().enumerate();
+        let authority = zones
+            .map(|(index, zone)| load(index, zone, &read_file))
+            .collect::<Result<_, _>>()?;
+        let listeners = config.listen.iter().map(|&address| {
+            let kept = previous.and_then(|previous| {
+                previous
+                    .listeners
+                    .iter()
+                    .find(|listener| listener.configured == address)
+            });
+            match kept {
+                Some(listener) => Ok(listener.clone()),
+                None => bind(address, resources).map_err(|error| {
+                    PrepareError::new("dns.listen", format_args!("{address}: {error}"))
+                }),
+            }
+        });
+        Ok(Kept {
+            listeners: listeners.collect::<Result<_, _>>()?,
+            authority: Arc::new(authority),
+            files: files.into_inner().into(),
+            metrics: Arc::clone(&resources.metrics),
+        })
+    }
+
+    fn listens(kept: &Kept) -> Vec<String> {
+        let bound = kept.listeners.iter().map(|listener| listener.bound);
+        bound
+            .flat_map(|address| [format!("udp {address}"), format!("tcp {address}")])
+            .collect()
+    }
+
+    fn up_to_date(kept: &Kept) -> bool {
+        kept.files
+            .iter()
+            .all(|file| *file == ZoneFile::now(&file.path))
+    }
+
+    fn new(keep: Keep<Kept>) -> Self {
+        let kept = keep.get();
+        Self {
+            keep,
+            authority: kept.authority,
+            counters: Counters::new(&kept.metrics),
+            answer: Vec::new(),
+        }
+    }
+}
+
+fn load(
+    index: usize,
+    zone: &config::Zone,
+    read_file: ReadFile<'_>,
+) -> Result<Arc<Zone>, PrepareError> {
+    let name: Name = zone
+        .name
+        .parse()
+        .map_err(|error| PrepareError::new(format!("dns.zone[{index}].name"), error))?;
+    Zone::load(&name, &zone.file, read_file)
+        .map(Arc::new)
+        .map_err(|error| PrepareError::new(format!("dns.zone[{index}].file"), error))
+}
+
+/// Binds both transports to one port. A port that the kernel chooses for UDP may be taken for TCP:
+/// then it chooses again.
+fn bind(address: SocketAddr, resources: &Resources) -> io::Result<Listener> {
+    let mut tries = if address.port() == 0 { 16 } else { 1 };
+    loop {
+        tries -= 1;
+        let udp = resources.sockets.udp(address)?;
+        let bound = udp.local_addr()?;
+        match resources.sockets.tcp(bound) {
+            Ok(tcp) => {
+                return Ok(Listener {
+                    configured: address,
+                    bound,
+                    udp,
+                    tcp,
+                });
+            }
+            Err(error) if tries == 0 => return Err(error),
+            Err(_) => {}
+        }
+    }
+}
+
+impl Actor for DnsActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        if let Err(error) = self.listen(ctx) {
+            tracing::error!(%error, "DNS cannot use its sockets");
+            ctx.stop();
+        }
+    }
+}
+
+impl Supervised for DnsActor {
+    fn restarting(&mut self, _: &mut Self::Context) {
+        *self = Self::new(self.keep.clone());
+    }
+}
+
+impl Handler<Crash> for DnsActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Crash, _: &mut Self::Context) {
+        panic!("fault injection");
+    }
+}
+
+impl DnsActor {
+    fn listen(&mut self, ctx: &mut Context<Self>) -> io::Result<()> {
+        let kept = self.keep.get();
+        // Zones of the configuration before this one are no longer ours.
+        kept.metrics.dns_zone_records.reset();
+        for zone in self.authority.zones() {
+            let gauge = &kept.metrics.dns_zone_records;
+            let records = i64::try_from(zone.records()).unwrap_or(i64::MAX);
+            gauge
+                .with_label_values(&[&zone.name().to_string()])
+                .set(records);
+        }
+        let service = Service::new(
+            Arc::clone(&self.authority),
+            self.counters.clone(),
+            Limits::default(),
+        );
+        let service = Arc::new(service);
+        for listener in &kept.listeners {
+            let socket = UdpSocket::adopt(&listener.udp)?;
+            let bound = listener.bound;
+            let mut batch = ReceiveBatch::new();
+            ctx.spawn(drive(move |actor: &mut Self, ctx, task| {
+                actor.poll_datagrams(&socket, bound, &mut batch, ctx, task)
+            }));
+            let listener = tokio::net::TcpListener::from_std(listener.tcp.try_clone()?)?;
+            let serve = tcp::serve(listener, Arc::clone(&service));
+            ctx.spawn(serve.into_actor(self).map(|(), _, _| ()));
+        }
+        Ok(())
+    }
+
+    fn poll_datagrams(
+        &mut self,
+        socket: &UdpSocket,
+        bound: SocketAddr,
+        batch: &mut ReceiveBatch,
+        ctx: &mut Context<Self>,
+        task: &mut Task<'_>,
+    ) -> Poll<()> {
+        if let Err(error) = ready!(socket.poll_receive(task, batch)) {
+            tracing::error!(%error, %bound, "DNS cannot receive");
+            ctx.stop();
+            return Poll::Ready(());
+        }
+        for datagram in batch.iter() {
+            self.answer_datagram(socket, bound, datagram);
+        }
+        task.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn answer_datagram(&mut self, socket: &UdpSocket, bound: SocketAddr, datagram: Datagram<'_>) {
+        let Datagram {
+            payload,
+            source: peer,
+            destination,
+            ..
+        } = datagram;
+        if peer.port() == 0 {
+            // Nothing can be sent there.
+            self.counters.port_zero.inc();
+            return;
+        }
+        self.answer.clear();
+        let outcome = self
+            .authority
+            .answer(payload, Transport::Udp, &mut self.answer);
+        self.counters.count(Transport::Udp, outcome);
+        if let Outcome::Ignored(reason) = outcome {
+            tracing::debug!(%peer, ?reason, "DNS message ignored");
+            return;
+        }
+        if packets::watched() {
+            let local = SocketAddr::new(destination.unwrap_or(bound.ip()), bound.port());
+            let (bytes, fate) = (self.answer.len(), packets::Fate::Sent);
+            packets::sent(
+                "dns",
+                "DNS",
+                local,
+                peer,
+                bytes,
+                fate,
+                meaning(&self.answer),
+            );
+        }
+        if let Err(error) = socket.try_send(&self.answer, peer, destination) {
+            self.counters.send.inc();
+            tracing::debug!(%peer, %error, "DNS answer lost");
+        }
+    }
+}

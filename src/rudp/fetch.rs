@@ -1,0 +1,101 @@
+//! Asks the scraper over TCP.
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpSocket, TcpStream},
+    time::{Instant, sleep, timeout},
+};
+
+use super::{
+    session::Query,
+    signal::{MAX_LIST, fitting},
+};
+use crate::telemetry::packets;
+
+/// How long a scraper that can't be reached is tried: it may be restarting.
+const REACH: Duration = Duration::from_secs(3);
+/// The pause after the first failure; it doubles.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+/// How long a scraper that was reached may take: it may have to fetch the page first.
+const ANSWER: Duration = Duration::from_secs(10);
+
+/// The scraper's answer: a list of files as it came, cut at a whole name if it does not fit a
+/// datagram, or a file's URL. `None` if it can't be reached in time.
+///
+/// The connection leaves from `source` if that is possible, so that whoever watches sees the proxy
+/// ask.
+pub(super) async fn ask(scraper: SocketAddr, source: IpAddr, query: &Query) -> Option<String> {
+    let start = Instant::now();
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let asked = timeout(ANSWER, exchange(scraper, source, query)).await;
+        match asked.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+            Ok(answer) => return Some(text(&answer, query)),
+            Err(error) if start.elapsed() + pause > REACH => {
+                tracing::warn!(%scraper, %error, "the scraper can't be asked, given up");
+                return None;
+            }
+            Err(error) => tracing::debug!(%scraper, %error, "the scraper can't be asked yet"),
+        }
+        sleep(pause).await;
+        pause *= 2;
+    }
+}
+
+async fn exchange(scraper: SocketAddr, source: IpAddr, query: &Query) -> io::Result<Vec<u8>> {
+    let mut stream = connect(scraper, source).await?;
+    let (question, meaning) = match query {
+        Query::List => ("SIGNGET".to_owned(), "which files are there?"),
+        Query::File(file) => (format!("SIGNURL:{file}\n"), "where is this file?"),
+    };
+    packets::sent(
+        "rudp",
+        "TCP",
+        stream.local_addr()?,
+        scraper,
+        question.len(),
+        packets::Fate::Sent,
+        meaning,
+    );
+    stream.write_all(question.as_bytes()).await?;
+    let mut answer = Vec::new();
+    // One byte more tells a list that is cut from one that fits.
+    stream
+        .take(MAX_LIST as u64 + 1)
+        .read_to_end(&mut answer)
+        .await?;
+    Ok(answer)
+}
+
+async fn connect(scraper: SocketAddr, source: IpAddr) -> io::Result<TcpStream> {
+    let socket = match scraper {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    // Any address of the loopback reaches any other; in general only the kernel knows.
+    if source.is_loopback() && scraper.ip().is_loopback() && source.is_ipv4() == scraper.is_ipv4() {
+        socket.bind(SocketAddr::new(source, 0))?;
+    }
+    socket.connect(scraper).await
+}
+
+fn text(answer: &[u8], query: &Query) -> String {
+    let text = String::from_utf8_lossy(answer);
+    let text = text.trim_end();
+    match query {
+        Query::List => {
+            let list = fitting(text);
+            if list.len() < text.len() {
+                tracing::warn!("the list of files is cut: it does not fit one datagram");
+            }
+            list.to_owned()
+        }
+        Query::File(_) => text.to_owned(),
+    }
+}

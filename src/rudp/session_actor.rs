@@ -1,0 +1,293 @@
+//! One client's session as an actor: hands it datagrams, sends its answers, keeps its one timer.
+
+use std::{
+    cell::RefCell,
+    future::{Future, poll_fn},
+    net::{IpAddr, SocketAddr},
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::{Pin, pin},
+    rc::Rc,
+    sync::{Arc, Weak},
+    task::{self, Poll},
+    time::Instant,
+};
+
+use actix::{
+    Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message,
+    MessageResult, WrapFuture,
+};
+use bytes::Bytes;
+use tokio::time::{Sleep, sleep_until};
+
+use super::{
+    actor::SharedTable,
+    counters::{Counters, WindowSeries},
+    endpoint::Serial,
+    fetch, meaning,
+    output::{Change, Output},
+    session::{Query, Session},
+};
+use crate::{
+    net::{UdpSocket, drive},
+    role::Crash,
+    telemetry::{api, packets},
+};
+
+/// Messages that wait for a session at most; each holds what one receive brought for it.
+const MAILBOX: usize = 16;
+
+/// One session. It ends by itself, alone: nobody restarts it.
+pub struct RudpSession {
+    client: SocketAddr,
+    serial: Serial,
+    session: Session,
+    /// Our address that the client wrote to last.
+    local: Option<IpAddr>,
+    shared: Rc<Shared>,
+    timer: Pin<Box<Sleep>>,
+    window: Option<WindowSeries>,
+}
+
+/// What the sessions of one endpoint have in common.
+pub(super) struct Shared {
+    pub(super) socket: UdpSocket,
+    pub(super) local: SocketAddr,
+    pub(super) table: Weak<SharedTable>,
+    pub(super) counters: Arc<Counters>,
+    pub(super) output: RefCell<Output>,
+    /// The last list of files, so that sessions remember one copy of it.
+    pub(super) list: RefCell<Arc<str>>,
+}
+
+/// What one receive brought for one session.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(super) struct Deliver {
+    pub(super) first: Bytes,
+    pub(super) more: Vec<Bytes>,
+    /// The local address that the last one was sent to.
+    pub(super) local: Option<IpAddr>,
+}
+
+/// Asks a session how it stands.
+#[derive(Message)]
+#[rtype(result = "api::Session")]
+pub(super) struct Describe;
+
+/// Ends a session: its endpoint is gone.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct Stop;
+
+impl RudpSession {
+    /// Starts a session on the current thread. When it ends, however, the table hears of it.
+    pub(super) fn start(
+        client: SocketAddr,
+        serial: Serial,
+        session: Session,
+        window: Option<WindowSeries>,
+        shared: Rc<Shared>,
+    ) -> Addr<Self> {
+        let table = Weak::clone(&shared.table);
+        let timer = Box::pin(sleep_until(session.poll_timeout().into()));
+        let actor = Self {
+            client,
+            serial,
+            session,
+            local: None,
+            shared,
+            timer,
+            window,
+        };
+        let context = Context::new();
+        let address = context.address();
+        let run = context.into_future(actor);
+        actix_rt::spawn(async move {
+            let reason = if caught(run).await { "idle" } else { "crash" };
+            if let Some(table) = table.upgrade() {
+                table.gone(client, serial, reason);
+            }
+        });
+        address
+    }
+
+    /// Calls the session and acts on what it wants.
+    fn act(&mut self, ctx: &mut Context<Self>, call: impl FnOnce(&mut Session, &mut Output)) {
+        let shared = Rc::clone(&self.shared);
+        let mut output = shared.output.borrow_mut();
+        output.clear();
+        call(&mut self.session, &mut output);
+        for reply in output.replies() {
+            shared.send(&reply, self.client, self.local);
+        }
+        shared.counters.add(&output);
+        for change in output.changes.drain(..) {
+            self.turn(change);
+        }
+        drop(output);
+        if let Some(window) = &self.window {
+            window.set(self.session.window());
+        }
+        if let Some(query) = self.session.poll_query() {
+            self.ask(query, ctx);
+        }
+        let deadline = self.session.poll_timeout().into();
+        if deadline < self.timer.deadline() {
+            self.timer.as_mut().reset(deadline);
+        }
+    }
+
+    fn turn(&mut self, change: Change) {
+        if let Some(table) = self.shared.table.upgrade() {
+            table.turned(self.client, self.serial, change);
+        }
+        // First the old name's place, then the new one's.
+        self.window = None;
+        if change != Change::Ended {
+            self.window = WindowSeries::of(self.session.name(), &self.shared.counters);
+        }
+    }
+
+    fn ask(&mut self, query: Query, ctx: &mut Context<Self>) {
+        let scraper = self.shared.table.upgrade().and_then(|t| t.lock().scraper);
+        let source = self.local.unwrap_or(self.shared.local.ip());
+        let asked = async move {
+            let answer = match scraper {
+                Some(scraper) => fetch::ask(scraper, source, &query).await,
+                // Nobody to ask: there are no files.
+                None => Some(String::new()),
+            };
+            (query, answer)
+        };
+        let told = asked.into_actor(self).map(|(query, answer), actor, ctx| {
+            let answer = answer.map(|answer| actor.shared.one_copy(answer));
+            actor.act(ctx, |session, output| {
+                session.handle_scraper(&query, answer.as_ref(), output);
+            });
+        });
+        ctx.spawn(told);
+    }
+
+    /// Waits for the session's deadline, which mostly has moved on meanwhile.
+    fn poll_timer(&mut self, ctx: &mut Context<Self>, task: &mut task::Context<'_>) -> Poll<()> {
+        while self.timer.as_mut().poll(task).is_ready() {
+            let deadline = self.session.poll_timeout();
+            if deadline <= Instant::now() {
+                ctx.stop();
+                return Poll::Ready(());
+            }
+            self.timer.as_mut().reset(deadline.into());
+        }
+        Poll::Pending
+    }
+}
+
+impl Shared {
+    fn send(&self, reply: &super::output::Reply<'_>, client: SocketAddr, local: Option<IpAddr>) {
+        if packets::watched() {
+            let source = SocketAddr::new(local.unwrap_or(self.local.ip()), self.local.port());
+            let fate = if reply.again {
+                packets::Fate::Resent
+            } else {
+                packets::Fate::Sent
+            };
+            let meaning = meaning::of_answer(reply.bytes);
+            packets::sent(
+                "rudp",
+                "RUDP",
+                source,
+                client,
+                reply.bytes.len(),
+                fate,
+                meaning,
+            );
+        }
+        match self.socket.try_send(reply.bytes, client, local) {
+            Ok(()) => self.counters.sent(reply),
+            Err(error) => {
+                tracing::debug!(%client, %error, "an answer could not be sent");
+                self.counters.lost_send.inc();
+            }
+        }
+    }
+
+    fn one_copy(&self, text: String) -> Arc<str> {
+        let mut last = self.list.borrow_mut();
+        if **last != *text {
+            *last = text.into();
+        }
+        Arc::clone(&last)
+    }
+}
+
+impl Actor for RudpSession {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(MAILBOX);
+        ctx.spawn(drive(Self::poll_timer));
+    }
+}
+
+impl Handler<Deliver> for RudpSession {
+    type Result = ();
+
+    fn handle(&mut self, Deliver { first, more, local }: Deliver, ctx: &mut Self::Context) {
+        self.local = local;
+        let now = Instant::now();
+        self.act(ctx, |session, output| {
+            for datagram in std::iter::once(first).chain(more) {
+                session.handle(&datagram, now, output);
+            }
+        });
+    }
+}
+
+impl Handler<Describe> for RudpSession {
+    type Result = MessageResult<Describe>;
+
+    fn handle(&mut self, _: Describe, _: &mut Self::Context) -> Self::Result {
+        let description = self.session.describe(Instant::now());
+        MessageResult(api::Session {
+            client: self.client,
+            name: self.session.name().to_string(),
+            expected_id: description.expected_id,
+            window: description.window,
+            max_window: description.max_window,
+            received: description.received,
+            lost: description.lost,
+            early: description.early,
+            repeated: description.repeated,
+            connected_seconds: description.connected.as_secs_f64(),
+            idle_seconds: description.idle.as_secs_f64(),
+        })
+    }
+}
+
+impl Handler<Stop> for RudpSession {
+    type Result = ();
+
+    fn handle(&mut self, _: Stop, ctx: &mut Self::Context) {
+        ctx.stop();
+    }
+}
+
+impl Handler<Crash> for RudpSession {
+    type Result = ();
+
+    fn handle(&mut self, _: Crash, _: &mut Self::Context) {
+        panic!("fault injection");
+    }
+}
+
+/// Runs a future to its end and says whether it came there without a panic.
+async fn caught(future: impl Future<Output = ()>) -> bool {
+    let mut future = pin!(future);
+    poll_fn(
+        |task| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(task))) {
+            Ok(polled) => polled.map(|()| true),
+            Err(_) => Poll::Ready(false),
+        },
+    )
+    .await
+}

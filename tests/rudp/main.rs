@@ -1,0 +1,8 @@
+//! The RUDP signals: sessions by the letter of the protocol, two cores over a bad network in
+//! virtual time, the endpoint on the loopback.
+
+#![allow(clippy::expect_used, clippy::unwrap_used)]
+
+mod endpoint;
+mod network;
+mod session;
