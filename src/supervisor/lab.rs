@@ -23,7 +23,7 @@ use crate::{
     dhcp::DhcpActor,
     dns::DnsActor,
     net::Sockets,
-    // MERGE origin::OriginActor,
+    origin::OriginActor,
     role::{PrepareError, Resources},
     rudp::RudpEndpoint,
     scrap::ScrapActor,
@@ -188,6 +188,7 @@ struct Prepared {
 impl Tree {
     fn new() -> Self {
         Self(vec![
+            RoleSlot::<OriginActor>::boxed(|config| config.origin.clone(), |_, _| {}),
             RoleSlot::<ScrapActor>::boxed(|config| config.scrap.clone(), |_, _| {}),
             RoleSlot::<DnsActor>::boxed(|config| config.dns.clone(), |_, _| {}),
             RoleSlot::<DhcpActor>::boxed(
