@@ -6,6 +6,7 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
+use socket2::SockRef;
 use tokio::{
     net::TcpListener,
     sync::{Semaphore, watch},
@@ -33,6 +34,10 @@ impl Default for HttpLimits {
         }
     }
 }
+
+/// A peer that takes none of what is sent to it for so long is gone or means harm: it must not hold
+/// its connection, of which there are not many.
+const STALL_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// The two ends of the connection that a request came by.
 #[derive(Debug, Clone, Copy)]
@@ -91,6 +96,7 @@ async fn serve_connection(
     mut served: watch::Receiver<()>,
 ) {
     let _ = stream.set_nodelay(true);
+    let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(STALL_TIMEOUT));
     let Ok(local) = stream.local_addr() else {
         return;
     };

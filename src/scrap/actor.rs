@@ -14,7 +14,7 @@ use url::Url;
 
 use super::{
     catalog::Catalog,
-    fetch::{FetchError, Fetched, Validators, fetch},
+    fetch::{FetchError, Fetched, Page, Validators, fetch},
     freshness::{Lifetime, Schedule},
     page, tcp,
 };
@@ -218,28 +218,23 @@ struct Read {
 }
 
 async fn read(fetched: Fetched) -> Result<Read, FetchError> {
-    match fetched {
-        Fetched::NotModified { lifetime } => Ok(Read {
-            lifetime,
-            page: None,
-        }),
-        Fetched::Page {
+    let page = match fetched.page {
+        None => None,
+        Some(Page {
             url,
             html,
             validators,
-            lifetime,
-        } => {
+        }) => {
             // A page of megabytes takes its time: the peers should not wait for it.
             let catalog = tokio::task::spawn_blocking(move || page::files(&html, &url));
-            match catalog.await {
-                Ok(catalog) => Ok(Read {
-                    lifetime,
-                    page: Some((catalog, validators)),
-                }),
-                Err(_) => Err(FetchError::Unreadable),
-            }
+            let catalog = catalog.await.map_err(|_| FetchError::Unreadable)?;
+            Some((catalog, validators))
         }
-    }
+    };
+    Ok(Read {
+        lifetime: fetched.lifetime,
+        page,
+    })
 }
 
 fn learn(index: &Index, metrics: &Metrics, fetched: Result<Read, FetchError>) {

@@ -38,17 +38,22 @@ pub(super) struct Validators {
 
 /// What a fetch brought.
 #[derive(Debug)]
-pub(super) enum Fetched {
-    /// The page as a whole.
-    Page {
-        /// Where it was found, after redirects.
-        url: Url,
-        html: Bytes,
-        validators: Validators,
-        lifetime: Option<Lifetime>,
-    },
-    /// The page is as it was.
-    NotModified { lifetime: Option<Lifetime> },
+pub(super) struct Fetched {
+    /// How long it stays fresh, if the answer says so.
+    pub(super) lifetime: Option<Lifetime>,
+    /// The page; `None` if it is as it was.
+    pub(super) page: Option<Page>,
+}
+
+/// A page as a whole.
+#[derive(Debug)]
+pub(super) struct Page {
+    /// Where it was found, after redirects.
+    pub(super) url: Url,
+    /// Its text, in whatever encoding.
+    pub(super) html: Bytes,
+    /// What it can be asked for with next time.
+    pub(super) validators: Validators,
 }
 
 /// Why there is no page.
@@ -94,8 +99,9 @@ async fn follow(mut page: Url, known: Option<&Validators>) -> Result<Fetched, Fe
         match response.status() {
             StatusCode::OK => return read(page, response).await,
             StatusCode::NOT_MODIFIED if known.is_some() => {
-                return Ok(Fetched::NotModified {
+                return Ok(Fetched {
                     lifetime: lifetime(response.headers()),
+                    page: None,
                 });
             }
             StatusCode::MOVED_PERMANENTLY
@@ -233,11 +239,13 @@ async fn read(url: Url, response: Response<Incoming>) -> Result<Fetched, FetchEr
         etag: headers.get(ETAG).cloned(),
         last_modified: headers.get(LAST_MODIFIED).cloned(),
     };
-    Ok(Fetched::Page {
+    Ok(Fetched {
         lifetime: lifetime(&headers),
-        url,
-        html,
-        validators,
+        page: Some(Page {
+            url,
+            html,
+            validators,
+        }),
     })
 }
 

@@ -123,10 +123,10 @@ impl Peer {
 
     /// The newest list, after the wait that it is worth.
     async fn catalog(&self) -> Option<Arc<Catalog>> {
-        let mut view = self.index.view.subscribe();
+        let mut newest = self.index.view.subscribe();
+        let now = Instant::now();
         let (patience, hurry, fetches) = {
-            let view = view.borrow();
-            let now = Instant::now();
+            let view = newest.borrow();
             let schedule = &view.schedule;
             (
                 schedule.patience(now),
@@ -138,11 +138,10 @@ impl Peer {
             self.index.demand.notify_one();
         }
         if let Some(patience) = patience {
-            let newer = view.wait_for(|view| view.fetches != fetches);
-            let _ = timeout(patience, newer).await.map(|_| ());
+            let fetched = newest.wait_for(|view| view.fetches != fetches);
+            let _ = timeout(patience, fetched).await.is_ok();
         }
-        let catalog = self.index.view.borrow().catalog.clone();
-        catalog
+        newest.borrow().catalog.clone()
     }
 
     async fn answer(&mut self, request: &Request, catalog: Option<&Catalog>) -> io::Result<()> {

@@ -250,8 +250,8 @@ fn dos_time() -> (u64, u64) {
     let (year, month, day) = (2023, 4, 28);
     let (hour, minute, second) = (8, 59, 2);
     (
-        hour << 11 | minute << 5 | second / 2,
-        (year - 1980) << 9 | month << 5 | day,
+        (hour << 11) | (minute << 5) | (second / 2),
+        ((year - 1980) << 9) | (month << 5) | day,
     )
 }
 
