@@ -447,6 +447,8 @@ async fn a_session_that_crashes_ends_alone() {
         raw.ask("SIGNECHO:290;x").await;
     }
     let crash = CrashSession(victim.address());
+    // Twice, so that the second one meets an actor that has panicked.
+    proxy.endpoint.do_send(crash);
     assert_eq!(proxy.endpoint.send(crash).await, Ok(true));
     proxy
         .shows("labnet_rudp_sessions_ended_total{reason=\"crash\"} 1")
@@ -530,6 +532,58 @@ async fn an_idle_session_expires_and_its_client_hears_nothing() {
     proxy
         .shows("labnet_rudp_dropped_total{reason=\"no_session\"} 1")
         .await;
+}
+
+#[actix::test]
+async fn after_its_end_a_session_repeats_its_answers_for_a_while() {
+    let proxy = Proxy::start(&config(None));
+    let raw = Raw::to(proxy.address).await;
+    raw.ask("SIGNEW:Tal").await;
+    let start = Instant::now();
+    assert_eq!(raw.ask("SIGNEND:290;SIGNEND").await, "ACKEND:290");
+    let silence = "labnet_rudp_dropped_total{reason=\"no_session\"} 1";
+    while !proxy.metrics().render().contains(silence) {
+        assert!(start.elapsed() < PATIENCE, "lingers for ever");
+        raw.send("SIGNEND:290;SIGNEND").await;
+        let mut buffer = [0; 100];
+        if let Ok(length) = timeout(Duration::from_millis(200), raw.0.recv(&mut buffer)).await {
+            assert_eq!(&buffer[..length.expect("loopback")], b"ACKEND:290");
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
+    assert!(start.elapsed() >= Duration::from_secs(5));
+}
+
+#[actix::test]
+async fn answers_leave_from_the_address_that_was_asked() {
+    let proxy = Proxy::start(&config::Rudp {
+        listen: "0.0.0.0:0".parse().unwrap(),
+        ..config(None)
+    });
+    // Connected sockets hear nobody but whom they asked.
+    for host in ["127.0.0.1", "127.3.2.1"] {
+        let server = SocketAddr::new(host.parse().unwrap(), proxy.address.port());
+        assert_eq!(Raw::to(server).await.ask("SIGNEW:Tal").await, "SIGNACK");
+    }
+}
+
+#[actix::test]
+async fn the_protocol_is_spoken_over_ipv6_alike() {
+    let Ok(socket) = UdpSocket::bind("[::1]:0").await else {
+        eprintln!("this machine has no IPv6: nothing tested");
+        return;
+    };
+    let proxy = Proxy::start(&config::Rudp {
+        listen: "[::1]:0".parse().unwrap(),
+        ..config(Some(start_scraper().await))
+    });
+    socket.connect(proxy.address).await.expect("loopback");
+    let raw = Raw(socket);
+    assert_eq!(raw.ask("SIGNEW:Tal").await, "SIGNACK");
+    let list = raw.ask("SIGNGET:290;SIGNGET").await;
+    assert_eq!(list, format!("ACKGET:290;{LIST}"));
+    let ended = raw.ask("SIGNEND:291;SIGNEND").await;
+    assert_eq!(ended, "ACKEND:291");
 }
 
 #[actix::test]
