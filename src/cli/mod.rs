@@ -40,7 +40,7 @@ enum Verb {
     Serve(serve::Args),
     /// Tell the whole story on this machine, packet by packet
     Demo(demo::Args),
-    /// Walk through the lab as a student's program would
+    /// Walk through the lab as a student's program would; without a command, at a prompt
     Client(Box<client::Args>),
     /// Check a configuration: what it would run, or all that is wrong with it
     Check(check::Args),

@@ -15,6 +15,7 @@ pub mod dhcp;
 pub mod dns;
 pub mod download;
 mod exchange;
+pub mod failure;
 pub mod file_name;
 pub mod http;
 pub mod lease;

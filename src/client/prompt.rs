@@ -21,10 +21,11 @@ use tokio::sync::mpsc;
 
 use super::{
     command::{self, COMMANDS, Command},
+    failure::WalkError,
     file_name::FileName,
     report::{Output, Report},
     terminal::Teller,
-    walk::{Walk, WalkError},
+    walk::Walk,
 };
 use crate::net::Loss;
 
