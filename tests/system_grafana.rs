@@ -98,7 +98,7 @@ fn walk(addresses: &Addresses, out: &Path) {
     let walk = Command::new(env!("CARGO_BIN_EXE_labnet"))
         .args(["client", "--dhcp", &addresses.at(6767).to_string()])
         .args(["--out", out.to_str().expect("UTF-8")])
-        .args(["get", "--all", "--force", "--keep-lease"])
+        .args(["get", "--all", "--force"])
         .env("NO_COLOR", "1")
         .env_remove("RUST_LOG")
         .stdin(Stdio::null())

@@ -290,7 +290,8 @@ fn dns_server(text: &str) -> Result<DnsServer, String> {
         .map_err(|_| "not an address, nor an address and a port".to_owned())
 }
 
-fn name(text: &str) -> Result<Name, String> {
+/// A name that SIGNEW can carry.
+pub(super) fn name(text: &str) -> Result<Name, String> {
     Name::new(text).map_err(said)
 }
 

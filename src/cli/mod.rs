@@ -5,6 +5,7 @@ mod api;
 mod check;
 mod client;
 mod completions;
+mod demo;
 mod leases;
 mod man;
 mod reload;
@@ -37,6 +38,8 @@ struct Cli {
 enum Verb {
     /// Run the lab's servers until SIGINT or SIGTERM
     Serve(serve::Args),
+    /// Tell the whole story on this machine, packet by packet
+    Demo(demo::Args),
     /// Walk through the lab as a student's program would
     Client(Box<client::Args>),
     /// Check a configuration: what it would run, or all that is wrong with it
@@ -59,6 +62,7 @@ enum Verb {
 pub fn run() -> ExitCode {
     match Cli::parse().verb {
         Verb::Serve(args) => serve::run(args),
+        Verb::Demo(args) => demo::run(args),
         Verb::Client(args) => client::run(*args),
         Verb::Check(args) => check::run(args),
         Verb::Reload(args) => reload::run(args),

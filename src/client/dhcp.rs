@@ -234,7 +234,7 @@ impl DhcpClient {
         let meaning = match &self.state {
             State::Selecting(_) => {
                 options.insert(DhcpOption::MessageType(MessageType::Discover));
-                "discover: I am new here, who has an address for me?".to_owned()
+                "discover: I am new, who has an address for me?".to_owned()
             }
             State::Requesting(offer, _) => {
                 options.insert(DhcpOption::MessageType(MessageType::Request));

@@ -159,7 +159,7 @@ impl DnsClient {
             } else {
                 Fate::Sent
             },
-            meaning: format!("query: what is the IPv4 address of {}?", self.host()),
+            meaning: format!("query: what is {}'s IPv4 address?", self.host()),
         }
     }
 

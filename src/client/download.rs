@@ -18,7 +18,7 @@ use super::{
     http::{Answer, Http, HttpError},
     part::{self, DiskError, Part, Written},
     transfer::{self, Body, Origin, Sha256, Verdict, WANT_REPR_DIGEST, hex, judge},
-    units::{Rate, Size},
+    units::{Latency, Rate, Size},
 };
 use crate::telemetry::packets::{self, Fate};
 
@@ -115,14 +115,16 @@ pub struct Downloaded {
     pub received: u64,
     /// From the request to the last byte on the disk, waits between tries included.
     pub took: Duration,
+    /// Of this the time in which its bytes came.
+    pub streaming: Duration,
     /// How often the download was interrupted and taken up again.
     pub retries: u32,
 }
 
 impl Downloaded {
-    /// Its bytes a second.
+    /// Bytes a second while they came.
     pub fn rate(&self) -> Rate {
-        Rate::new(self.received, self.took)
+        Rate::new(self.received, self.streaming)
     }
 }
 
@@ -187,6 +189,7 @@ impl Downloader {
                 verified: true,
                 received: 0,
                 took: started.elapsed(),
+                streaming: Duration::ZERO,
                 retries: 0,
             });
         }
@@ -197,6 +200,7 @@ impl Downloader {
             name,
             from_zero: self.force,
             received: 0,
+            streaming: Duration::ZERO,
             progress,
         };
         let (mut retries, mut in_vain) = (0, 0);
@@ -211,6 +215,7 @@ impl Downloader {
                         verified,
                         received: transfer.received,
                         took: started.elapsed(),
+                        streaming: transfer.streaming,
                         retries,
                     });
                 }
@@ -277,6 +282,8 @@ struct Transfer<'a> {
     from_zero: bool,
     /// Bytes that came over the network, in all tries.
     received: u64,
+    /// The time in which they came.
+    streaming: Duration,
     progress: &'a mut dyn FnMut(Progress<'_>),
 }
 
@@ -295,7 +302,10 @@ impl Transfer<'_> {
         });
         part.note(origin.as_ref())?;
         let before = self.received;
-        let written = self.stream(part, answer, &body).await?;
+        let streamed = self.stream(part, answer, &body).await;
+        let took = started.elapsed();
+        self.streaming += took;
+        let written = streamed?;
         self.from_zero = false;
         if let Some(length) = body.length
             && written.length != length
@@ -318,7 +328,6 @@ impl Transfer<'_> {
         };
         if packets::watched() {
             let bytes = self.received - before;
-            let took = started.elapsed();
             packets::sent(
                 "origin",
                 "HTTP",
@@ -327,10 +336,10 @@ impl Transfer<'_> {
                 usize::try_from(bytes).unwrap_or(usize::MAX),
                 Fate::Sent,
                 format_args!(
-                    "all of {}: {} in {:.2} s, {}",
+                    "that was {}: {} in {}, {}",
                     self.name,
                     Size(bytes),
-                    took.as_secs_f64(),
+                    Latency(took),
                     Rate::new(bytes, took)
                 ),
             );

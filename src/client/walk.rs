@@ -335,7 +335,7 @@ impl Walk {
     }
 
     /// The leased address.
-    fn local(&self) -> Option<IpAddr> {
+    pub fn local(&self) -> Option<IpAddr> {
         let leased = self.leased.as_ref()?;
         Some(leased.lease.address.into())
     }

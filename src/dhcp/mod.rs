@@ -6,8 +6,8 @@
 //!                          +-> Records -> Store (one transaction) --+  leases on disk first
 //! ```
 //!
-//! [`Server`] decides without IO: packets, wall time and stored leases come in, replies and records
-//! go out. [`Store`] keeps the leases, [`DhcpActor`] owns the sockets and holds every reply of a
+//! `Server` decides without IO: packets, wall time and stored leases come in, replies and records
+//! go out. `Store` keeps the leases, `DhcpActor` owns the sockets and holds every reply of a
 //! batch back until the batch's leases are on disk (RFC 2131 section 3.1, step 4).
 
 mod actor;

@@ -22,6 +22,9 @@ use crate::telemetry::packets;
 const REACH: Duration = Duration::from_secs(3);
 /// The pause after the first failure; it doubles.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
+/// How long a scraper that says nothing is asked again: its connections end with it when it is
+/// restarted, and that looks the same.
+const EMPTY: Duration = Duration::from_secs(1);
 /// How long a scraper that was reached may take: it may have to fetch the page first.
 const ANSWER: Duration = Duration::from_secs(10);
 
@@ -36,7 +39,10 @@ pub(super) async fn ask(scraper: SocketAddr, source: IpAddr, query: &Query) -> O
     loop {
         let asked = timeout(ANSWER, exchange(scraper, source, query)).await;
         match asked.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
-            Ok(answer) => return Some(text(&answer, query)),
+            Ok(answer) if !answer.is_empty() || start.elapsed() + pause > EMPTY => {
+                return Some(text(&answer, query));
+            }
+            Ok(_) => tracing::debug!(%scraper, "the scraper says nothing"),
             Err(error) if start.elapsed() + pause > REACH => {
                 tracing::warn!(%scraper, %error, "the scraper can't be asked, given up");
                 return None;

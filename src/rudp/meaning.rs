@@ -8,13 +8,13 @@ const LONGEST: usize = 60;
 /// What a client's datagram says; empty if it is no signal.
 pub fn of_signal(datagram: &[u8]) -> String {
     let text = match Signal::parse(datagram) {
-        Ok(Signal::New(name)) => format!("hello, I am {name}: open a session"),
+        Ok(Signal::New(name)) => format!("SIGNEW: hello, I am {name}, open a session"),
         Ok(Signal::Numbered { id, ask }) => match ask {
-            Ask::Echo(_) => format!("signal {id}: send my timestamp back"),
-            Ask::Stat => format!("signal {id}: how is my session doing?"),
-            Ask::List => format!("signal {id}: which files are there?"),
-            Ask::Redirect(file) => format!("signal {id}: where do I fetch {file}?"),
-            Ask::End => format!("signal {id}: goodbye, end my session"),
+            Ask::Echo(_) => format!("SIGNECHO {id}: send my timestamp back"),
+            Ask::Stat => format!("SIGNSTAT {id}: how is my session doing?"),
+            Ask::List => format!("SIGNGET {id}: which files are there?"),
+            Ask::Redirect(file) => format!("SIGNGET {id}: where do I fetch {file}?"),
+            Ask::End => format!("SIGNEND {id}: goodbye, end my session"),
         },
         Err(_) => String::new(),
     };
@@ -24,25 +24,29 @@ pub fn of_signal(datagram: &[u8]) -> String {
 /// What the server's datagram says; empty if it is no answer.
 pub fn of_answer(datagram: &[u8]) -> String {
     let text = match Answer::parse(datagram) {
-        Ok(Answer::Ack) => "hello, the session is open".to_owned(),
-        Ok(Answer::Echo { id, .. }) => format!("to {id}: here is your timestamp back"),
+        Ok(Answer::Ack) => "SIGNACK: hello, the session is open".to_owned(),
+        Ok(Answer::Echo { id, .. }) => format!("ECHOREPLY {id}: here is your timestamp back"),
         Ok(Answer::Stat { id, statistics }) => format!(
-            "to {id}: {} received, {} lost, connected for {:.2} s",
+            "STATREPLY {id}: {} received, {} lost, connected {:.2} s",
             statistics.sent,
             statistics.lost,
             statistics.connected.as_secs_f64()
         ),
-        Ok(Answer::Get { id, body: "" }) => format!("to {id}: there is nothing"),
+        Ok(Answer::Get { id, body: "" }) => format!("ACKGET {id}: there is nothing"),
         Ok(Answer::Get { id, body }) if body.ends_with(';') => {
             let names: Vec<&str> = signal::files(body).collect();
-            format!("to {id}: {} files: {}", names.len(), names.join(" "))
+            format!("ACKGET {id}: {} files: {}", names.len(), names.join(" "))
         }
-        Ok(Answer::Get { id, body }) => format!("to {id}: fetch {body}"),
-        Ok(Answer::End { id: Some(id) }) => format!("to {id}: goodbye"),
-        Ok(Answer::End { id: None }) => "goodbye".to_owned(),
-        Ok(Answer::Lost { id }) => format!("{id} is missing here, send it again"),
-        Ok(Answer::Full { id: Some(id) }) => format!("window full: wait, then send {id} again"),
-        Ok(Answer::Full { id: None }) => "window full: wait, then send it again".to_owned(),
+        Ok(Answer::Get { id, body }) => format!("ACKGET {id}: fetch {body}"),
+        Ok(Answer::End { id: Some(id) }) => format!("ACKEND {id}: goodbye"),
+        Ok(Answer::End { id: None }) => "ACKEND: goodbye".to_owned(),
+        Ok(Answer::Lost { id }) => format!("SIGNLOST {id}: it never came, send it again"),
+        Ok(Answer::Full { id: Some(id) }) => {
+            format!("SIGNFULL {id}: window full, wait, then send it again")
+        }
+        Ok(Answer::Full { id: None }) => {
+            "SIGNFULL: window full, wait, then send it again".to_owned()
+        }
         Err(_) => String::new(),
     };
     shorten(text)
@@ -67,16 +71,19 @@ mod tests {
 
     #[test]
     fn says_what_a_datagram_means() {
-        assert_eq!(of_signal(b"SIGNEW:Tal"), "hello, I am Tal: open a session");
+        assert_eq!(
+            of_signal(b"SIGNEW:Tal"),
+            "SIGNEW: hello, I am Tal, open a session"
+        );
         assert_eq!(
             of_answer(
                 b"STATREPLY:291;Packets sent: 2\nPackets lost: 0\nConnected time: 18.77 seconds"
             ),
-            "to 291: 2 received, 0 lost, connected for 18.77 s"
+            "STATREPLY 291: 2 received, 0 lost, connected 18.77 s"
         );
         assert_eq!(
             of_answer(b"ACKGET:292;50MB.zip;100MB.zip;500MB.zip;image-site.png;task2.pdf;"),
-            "to 292: 5 files: 50MB.zip 100MB.zip 500MB.zip image-site.pn…"
+            "ACKGET 292: 5 files: 50MB.zip 100MB.zip 500MB.zip image-sit…"
         );
         assert_eq!(of_signal(b"ACKEND"), "");
     }

@@ -1,7 +1,19 @@
-//! The reliable-UDP proxy: `signal` is the text protocol, `requester` a client's side of it.
+//! The reliable-UDP proxy and a client's side of its protocol.
 //!
-//! All but the actors are sans-IO cores: time comes in as an argument, datagrams go in and out as
-//! bytes.
+//! ```text
+//!            +--------------------------- RudpEndpoint -+      +----- RudpSession (one a client) -+
+//!  datagrams |  socket -> endpoint (which session?) ----|----->|  session -> output ---> socket   |--> answers
+//!            +------------------------------------------+ one  |     |  ^                         |
+//!                                                     message  |     v  | fetch                   |
+//!                                                     a batch  +-----|--|-------------------------+
+//!                                                                    v  |  TCP
+//!                                                                  the scraper
+//! ```
+//!
+//! `signal` is the text protocol itself, `session` the server's rules for it (with `history`, what
+//! was answered), `requester` the client's (with `flight` and `rtt`, when to send again). These
+//! are sans-IO cores: time comes in as an argument, datagrams go in and out as bytes. The actors,
+//! `fetch` and `counters` are their shell.
 
 mod actor;
 mod counters;

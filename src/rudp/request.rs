@@ -82,7 +82,7 @@ pub enum Reply {
     End,
 }
 
-/// Names a submitted request in [`Event::Answered`].
+/// Names a submitted request in [`Event::Answered`](super::requester::Event::Answered).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Ticket(pub(super) u64);
 

@@ -3,7 +3,7 @@
 //! What the original leaves open is decided so:
 //!
 //! - **SIGNEW again** from a live session's address: with the same name, and before any numbered
-//!   signal or within [`DUPLICATE_NEW`] of the first SIGNEW, it is a duplicate: SIGNACK again,
+//!   signal or within `DUPLICATE_NEW` of the first SIGNEW, it is a duplicate: SIGNACK again,
 //!   nothing reset. Otherwise a fresh session takes the place of the old one.
 //! - **An early id** (up to `max_window` beyond the expected one) is kept, and SIGNLOST sent for
 //!   every missing id that was not asked for before; if there is none, one SIGNLOST for the
@@ -11,7 +11,7 @@
 //!   Each missing id counts as lost once. Once the gap is filled the early ones are answered in
 //!   order.
 //! - **A repeated id** gets the same bytes again, from the outcomes of the last `2 * max_window`
-//!   ids (at least [`REMEMBERED`]: a client doesn't know `max_window`); silence while its answer is
+//!   ids (at least `REMEMBERED`: a client doesn't know `max_window`); silence while its answer is
 //!   still being made, and if it is older.
 //! - **The window** is 1 and one more for each signal that waits for its answer: early ones, and
 //!   SIGNGETs while the scraper is asked. At `max_window` a new signal gets SIGNFULL and is
@@ -19,10 +19,10 @@
 //!   can free the window.
 //! - **SIGNGET** asks the scraper, one question at a time. If the scraper can't be reached, all that
 //!   wait for it are dropped in silence: the client repeats them, and that asks anew.
-//! - **SIGNEND**: for [`LINGER`] the answers are repeated if asked for, new signals get silence.
+//! - **SIGNEND**: for `LINGER` the answers are repeated if asked for, new signals get silence.
 //!   SIGNEW opens a fresh session at once, which goes on repeating the old one's ACKEND.
 //! - A session that hears nothing for `idle_timeout` ends; so does one that has heard no numbered
-//!   signal [`FIRST_SIGNAL`] after SIGNEW.
+//!   signal `FIRST_SIGNAL` after SIGNEW.
 
 use std::{
     collections::{BTreeMap, VecDeque},

@@ -5,7 +5,7 @@ use std::{
     future::{Future, poll_fn},
     net::{IpAddr, SocketAddr},
     panic::{AssertUnwindSafe, catch_unwind},
-    pin::{Pin, pin},
+    pin::Pin,
     rc::Rc,
     sync::{Arc, Weak},
     task::{self, Poll},
@@ -14,7 +14,7 @@ use std::{
 
 use actix::{
     Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message,
-    MessageResult, WrapFuture,
+    MessageResult, WrapFuture, dev::ContextFut,
 };
 use bytes::Bytes;
 use tokio::time::{Sleep, sleep_until};
@@ -280,14 +280,13 @@ impl Handler<Crash> for RudpSession {
     }
 }
 
-/// Runs a future to its end and says whether it came there without a panic.
-async fn caught(future: impl Future<Output = ()>) -> bool {
-    let mut future = pin!(future);
-    poll_fn(
-        |task| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(task))) {
-            Ok(polled) => polled.map(|()| true),
-            Err(_) => Poll::Ready(false),
-        },
-    )
-    .await
+/// Runs an actor to its end and says whether it came there without a panic.
+async fn caught(mut run: ContextFut<RudpSession, Context<RudpSession>>) -> bool {
+    let whole = poll_fn(|task| {
+        let polled = catch_unwind(AssertUnwindSafe(|| Pin::new(&mut run).poll(task)));
+        polled.map_or(Poll::Ready(false), |polled| polled.map(|()| true))
+    })
+    .await;
+    // Dropping a context polls its actor once more: that may panic, too.
+    catch_unwind(AssertUnwindSafe(move || drop(run))).is_ok() && whole
 }

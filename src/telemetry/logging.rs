@@ -2,7 +2,11 @@
 
 use std::{io, panic};
 
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{
+    EnvFilter, Layer, Registry, filter::filter_fn, layer::SubscriberExt, util::SubscriberInitExt,
+};
+
+use super::packets::TARGET;
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -28,6 +32,29 @@ pub fn init(format: Format, default_level: &str) {
         Format::Json => builder.json().with_target(true).try_init(),
     };
     if let Err(error) = started {
+        eprintln!("labnet: no logging: {error}");
+    }
+    log_panics();
+}
+
+/// Starts logging for people, and hands every packet event to `packets` besides, whatever the log's
+/// filter.
+pub fn init_with_packets<L>(default_level: &str, packets: L)
+where
+    L: Layer<Registry> + Send + Sync,
+{
+    let filter =
+        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default_level));
+    // Each layer has its own filter: one without would switch on every event of every library.
+    let packets = packets.with_filter(filter_fn(|metadata| metadata.target() == TARGET));
+    let log = tracing_subscriber::fmt::layer()
+        .compact()
+        .with_writer(io::stderr)
+        .with_ansi(console::colors_enabled_stderr())
+        .with_target(false)
+        .with_filter(filter);
+    let subscriber = tracing_subscriber::registry().with(packets).with(log);
+    if let Err(error) = subscriber.try_init() {
         eprintln!("labnet: no logging: {error}");
     }
     log_panics();

@@ -5,4 +5,5 @@
 
 mod endpoint;
 mod network;
+mod requester;
 mod session;

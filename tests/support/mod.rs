@@ -244,6 +244,7 @@ fn spawn(dir: &Path, namespace: Option<&str>, log: &Arc<Mutex<String>>) -> (Chil
         .expect("labnet starts");
     let stderr = process.stderr.take().expect("piped");
     let (told, tell) = std::sync::mpsc::channel();
+    let complaints = Arc::clone(log);
     let log = Arc::clone(log);
     thread::spawn(move || {
         let mut http = None;
@@ -268,8 +269,10 @@ fn spawn(dir: &Path, namespace: Option<&str>, log: &Arc<Mutex<String>>) -> (Chil
         Err(_) => {
             let _ = process.kill();
             let status = process.wait();
+            // The reader of its log is at the end soon, now that it has no writer.
             thread::sleep(Duration::from_millis(50));
-            panic!("labnet did not start ({status:?}); its log is above")
+            let log = complaints.lock().expect("not poisoned");
+            panic!("labnet did not start ({status:?}):\n{log}")
         }
     }
 }

@@ -1,0 +1,289 @@
+//! `labnet demo`: the whole story on the loopback interface, told packet by packet.
+
+mod ending;
+mod stage;
+mod story;
+mod table;
+mod tap;
+
+use std::{
+    io,
+    process::ExitCode,
+    sync::mpsc::{self, Sender},
+    thread,
+    time::{Duration, Instant},
+};
+
+use console::Term;
+use ending::{Arrived, Ending, Outcome};
+use stage::{FILES, Stage};
+use story::{Chapter, Happening, Telling};
+use table::Table;
+use tap::Tap;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    task::spawn_blocking,
+    time::timeout,
+};
+
+use super::client::percent;
+use crate::{
+    client::{
+        dhcp::Identity,
+        download::Downloaded,
+        file_name::FileName,
+        part,
+        walk::{FetchError, Observer, Plan, Step, Walk, WalkError, Way},
+    },
+    net::Loss,
+    origin,
+    rudp::signal::Name,
+    supervisor::Lab,
+    telemetry::logging,
+};
+
+/// Arguments of `labnet demo`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Lose so many percent of the client's signals on purpose, and see SIGNLOST at work
+    #[arg(long, value_name = "PERCENT", default_value_t = 0.0, value_parser = percent)]
+    loss: f64,
+    /// Decides which signals are lost: the same seed loses the same ones
+    #[arg(long, value_name = "NUMBER", default_value_t = 7)]
+    seed: u64,
+    /// The name that the client gives to the proxy
+    #[arg(long, value_name = "NAME", default_value = "Tal", value_parser = super::client::name)]
+    name: Name,
+    /// Print one JSON object a line
+    #[arg(long)]
+    json: bool,
+    /// Go on serving at the end, until Ctrl-C
+    #[arg(long)]
+    keep: bool,
+}
+
+/// Signals that measure the round trip, all under way at once.
+const ECHOES: usize = 6;
+/// The scraper reads a page of this very process.
+const PAGE_PATIENCE: Duration = Duration::from_secs(20);
+
+/// Tells the story; 0 only if every file is verified.
+pub(super) fn run(args: Args) -> ExitCode {
+    let (happenings, heard) = mpsc::channel();
+    logging::init_with_packets("warn", Tap(happenings.clone()));
+    let stage = match Stage::set() {
+        Ok(stage) => stage,
+        Err(problem) => return fail(&problem),
+    };
+    let term = Term::stdout();
+    let table = Table::new(
+        term.size_checked().map(|(_, columns)| usize::from(columns)),
+        console::colors_enabled(),
+    );
+    let telling = if args.json {
+        Telling::Json
+    } else {
+        let cast = ending::cast(&table, &stage.addresses);
+        let _ = happenings.send(Happening::Text(cast));
+        Telling::Table(table.clone())
+    };
+    let began = Instant::now();
+    let teller = thread::Builder::new()
+        .name("story".to_owned())
+        .spawn(move || story::tell(&heard, &telling, began, io::stdout()));
+    let teller = match teller {
+        Ok(teller) => teller,
+        Err(error) => return fail(&format!("no thread: {error}")),
+    };
+    let scene = Scene {
+        args: &args,
+        stage: &stage,
+        happenings: &happenings,
+    };
+    let played = actix::System::new().block_on(scene.play(&table));
+    let _ = happenings.send(Happening::End);
+    if teller.join().is_err() {
+        return fail("the story was not told to its end");
+    }
+    match played {
+        Ok(true) => ExitCode::SUCCESS,
+        // What is wrong stands in the table's end.
+        Ok(false) => ExitCode::FAILURE,
+        Err(problem) => fail(&problem),
+    }
+}
+
+fn fail(problem: &str) -> ExitCode {
+    eprintln!("labnet demo: {problem}");
+    ExitCode::FAILURE
+}
+
+struct Scene<'a> {
+    args: &'a Args,
+    stage: &'a Stage,
+    happenings: &'a Sender<Happening>,
+}
+
+impl Scene<'_> {
+    fn tell(&self, happening: Happening) {
+        // Nobody listens if the teller has failed, which is noticed at the end.
+        let _ = self.happenings.send(happening);
+    }
+
+    /// Starts the lab, walks, and stops the lab. Tells whether every file is verified.
+    async fn play(&self, table: &Table) -> Result<bool, String> {
+        let (config, sockets) = (self.stage.config.clone(), self.stage.sockets.clone());
+        let lab = Lab::start(config, sockets)
+            .await
+            .map_err(|error| format!("the lab does not start:\n{error}"))?;
+        let mut played = tokio::select! {
+            ending = self.walk(&lab) => ending.map(|ending| {
+                let is_happy = ending.is_happy();
+                self.tell(Happening::Ending(ending));
+                is_happy
+            }),
+            () = interrupted() => Err("interrupted".to_owned()),
+        };
+        if self.args.keep && played.is_ok() {
+            let addresses = &self.stage.addresses;
+            self.tell(Happening::Text(if self.args.json {
+                ending::json_invitation(addresses)
+            } else {
+                ending::invitation(table, addresses)
+            }));
+            self.tell(Happening::Chapter(Chapter::After));
+            tokio::select! {
+                () = interrupted() => {}
+                ended = lab.ended() => played = Err(format!("the lab ended: {ended:?}")),
+            }
+        }
+        if !self.args.keep && !self.args.json && played.is_ok() {
+            self.tell(Happening::Text(ending::next(table)));
+        }
+        lab.shutdown().await;
+        played
+    }
+
+    /// The client's walk.
+    async fn walk(&self, lab: &Lab) -> Result<Ending, String> {
+        wait_for_the_page(lab).await?;
+        let mut walk = Walk::new(self.plan());
+        let mut observer = Chapters(self.happenings);
+        let home = self.steps(&mut walk, &mut observer).await;
+        let address = walk.local();
+        let ended = walk.end(&mut observer).await;
+        let results = home.map_err(|error| error.to_string())?;
+        ended.map_err(|error| error.to_string())?;
+        let downloading = results.iter().flatten().map(|file| file.streaming).sum();
+        let mut files = Vec::new();
+        for (name, result) in FILES.iter().zip(results) {
+            files.push(Arrived {
+                name: (*name).to_owned(),
+                outcome: match result {
+                    Ok(downloaded) => verify(name, downloaded).await,
+                    Err(error) => Err(error.to_string()),
+                },
+            });
+        }
+        Ok(Ending {
+            files,
+            downloading,
+            counts: walk.counts(),
+            address: address.ok_or("the client has no address")?,
+        })
+    }
+
+    async fn steps(
+        &self,
+        walk: &mut Walk,
+        observer: &mut Chapters<'_>,
+    ) -> Result<Vec<Result<Downloaded, FetchError>>, WalkError> {
+        walk.connect(observer).await?;
+        walk.echo(ECHOES, observer).await?;
+        walk.stat(observer).await?;
+        walk.list(observer).await?;
+        walk.get(&FILES.map(FileName::from_name), observer).await
+    }
+
+    fn plan(&self) -> Plan {
+        let Args {
+            loss, seed, name, ..
+        } = self.args;
+        let addresses = &self.stage.addresses;
+        Plan {
+            way: Way::Network {
+                dhcp: addresses.dhcp,
+                identity: Identity::from_seed(*seed, name.as_str()),
+                keep_lease: false,
+                dns: None,
+                dns_port: addresses.dns.port(),
+                host: "example.com".to_owned(),
+                port: addresses.rudp.port(),
+            },
+            name: name.clone(),
+            loss: Loss::new(*loss, *seed),
+            seed: *seed,
+            origin: None,
+            out: self.stage.folder.path().join("downloads"),
+            force: false,
+        }
+    }
+}
+
+/// Waits until the scraper knows the files: else the client might ask too early, and more often
+/// than the seed foresees.
+async fn wait_for_the_page(lab: &Lab) -> Result<(), String> {
+    let files = &lab.metrics().scrap_files;
+    timeout(PAGE_PATIENCE, async {
+        while files.get() < FILES.len() as i64 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await
+    .map_err(|_| "the scraper does not get the download page".to_owned())
+}
+
+/// Reads the file once more from the disk and compares it with what the origin makes up.
+async fn verify(name: &'static str, file: Downloaded) -> Result<Outcome, String> {
+    let rate = file.rate();
+    let read = spawn_blocking(move || {
+        let original = origin::sample(name).ok_or("the origin has no such sample")?;
+        let written = part::digest_of(&file.path)
+            .map_err(|error| format!("{}: {error}", file.path.display()))?;
+        Ok(Outcome {
+            bytes: written.length,
+            sha256: written.sha256,
+            original: original.sha256(),
+            rate,
+        })
+    });
+    read.await.map_err(|error| error.to_string())?
+}
+
+/// Ctrl-C or SIGTERM.
+async fn interrupted() {
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = tokio::signal::ctrl_c() => {}
+    }
+}
+
+/// Turns the walk's steps into the story's chapters.
+struct Chapters<'a>(&'a Sender<Happening>);
+
+impl Observer for Chapters<'_> {
+    fn step(&mut self, step: Step) {
+        let chapter = match step {
+            Step::Address => Chapter::Address,
+            Step::Name => Chapter::Name,
+            Step::Signals => Chapter::Signals,
+            Step::List => Chapter::List,
+            Step::Files => Chapter::Files,
+            Step::End => Chapter::End,
+        };
+        let _ = self.0.send(Happening::Chapter(chapter));
+    }
+}

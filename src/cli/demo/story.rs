@@ -1,0 +1,342 @@
+//! The story as it happens: numbers the packets, counts them, prints them.
+
+use std::{
+    collections::BTreeMap,
+    io::{self, Write},
+    sync::mpsc::Receiver,
+    time::{Duration, Instant},
+};
+
+use serde_json::json;
+
+use super::{
+    ending::{self, Ending},
+    table::Table,
+};
+
+/// What the roles and the client tell of themselves.
+#[derive(Debug)]
+pub(super) enum Happening {
+    /// A chapter begins.
+    Chapter(Chapter),
+    /// A packet is sent.
+    Packet(Instant, Packet),
+    /// Lines that are no part of the table.
+    Text(String),
+    /// The client is home.
+    Ending(Ending),
+    /// Nothing more will happen.
+    End,
+}
+
+/// The chapters of the story.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Chapter {
+    /// The servers start; the scraper reads the page.
+    Start,
+    /// DHCP.
+    Address,
+    /// DNS.
+    Name,
+    /// RUDP.
+    Signals,
+    /// The list of files.
+    List,
+    /// Downloads.
+    Files,
+    /// Goodbye.
+    End,
+    /// After the story: what others make of the lab.
+    After,
+}
+
+impl Chapter {
+    /// Its number.
+    pub(super) fn number(self) -> u8 {
+        self as u8
+    }
+
+    /// What it tells.
+    pub(super) fn title(self) -> &'static str {
+        match self {
+            Self::Start => "The lab starts: the scraper reads the download page",
+            Self::Address => "DHCP: the client is new and asks for an address",
+            Self::Name => "DNS: where is the proxy, example.com?",
+            Self::Signals => "RUDP: signals to the proxy, numbered, over plain UDP",
+            Self::List => "The list of files: the proxy asks the scraper",
+            Self::Files => "The files: the proxy says where, the origin sends them by HTTP",
+            Self::End => "The end: the session is closed, the address goes back",
+            Self::After => "Your turn: the lab's answers to whoever asks appear here",
+        }
+    }
+}
+
+/// One packet, as its sender described it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Packet {
+    /// Who sent it.
+    pub(super) role: String,
+    /// `DHCP`, `DNS`, `RUDP`, `TCP`, `HTTP`.
+    pub(super) protocol: String,
+    /// Address and port.
+    pub(super) source: String,
+    /// Address and port.
+    pub(super) destination: String,
+    /// Of the payload.
+    pub(super) bytes: u64,
+    /// `sent`, `lost` or `resent`.
+    pub(super) fate: String,
+    /// In plain words.
+    pub(super) meaning: String,
+}
+
+/// A packet in its place in the story.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Row {
+    /// From 1.
+    pub(super) number: u64,
+    /// Since the story began.
+    pub(super) time: Duration,
+    /// Where in the story.
+    pub(super) chapter: Chapter,
+    /// The packet.
+    pub(super) packet: Packet,
+}
+
+/// What the whole story counted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Tally {
+    /// Rows, lost packets included.
+    pub(super) packets: u64,
+    /// By protocol.
+    pub(super) protocols: BTreeMap<String, u64>,
+    /// Sent by the client.
+    pub(super) by_client: u64,
+    /// Lost on purpose.
+    pub(super) lost: u64,
+    /// Sent again.
+    pub(super) resent: u64,
+    /// SIGNLOST that the proxy sent.
+    pub(super) signlost: u64,
+    /// The last packet's time.
+    pub(super) time: Duration,
+}
+
+/// How the story is told.
+pub(super) enum Telling {
+    /// A table for people.
+    Table(Table),
+    /// One JSON object a line.
+    Json,
+}
+
+/// Tells the story until its end, in a thread of its own: a slow terminal slows no role.
+pub(super) fn tell(
+    happenings: &Receiver<Happening>,
+    telling: &Telling,
+    began: Instant,
+    mut out: impl Write,
+) {
+    let mut tally = Tally::default();
+    let mut chapter = None;
+    let mut announced = Chapter::Start;
+    // The lines of a table that nobody reads any more (`demo | head`) are no failure.
+    let mut say = |text: &str| -> io::Result<()> {
+        out.write_all(text.as_bytes())?;
+        out.write_all(b"\n")?;
+        out.flush()
+    };
+    for happening in happenings {
+        let said = match happening {
+            Happening::End => break,
+            Happening::Chapter(next) => {
+                announced = next;
+                continue;
+            }
+            Happening::Text(text) => say(&text),
+            Happening::Ending(ending) => match telling {
+                Telling::Table(table) => say(&ending::describe(table, &ending, &tally)),
+                Telling::Json => say(&ending::json_lines(&ending, &tally)),
+            },
+            Happening::Packet(at, packet) => {
+                let time = at.saturating_duration_since(began);
+                tally.count(&packet, time);
+                // A chapter is headed by its first packet: none is told that stays empty.
+                if chapter != Some(announced) {
+                    chapter = Some(announced);
+                    if let Telling::Table(table) = telling {
+                        let _ = say(&table.heading(announced));
+                    }
+                }
+                let row = Row {
+                    number: tally.packets,
+                    time,
+                    chapter: announced,
+                    packet,
+                };
+                match telling {
+                    Telling::Table(table) => say(&table.row(&row)),
+                    Telling::Json => say(&as_json(&row)),
+                }
+            }
+        };
+        if let Err(error) = said {
+            tracing::debug!(%error, "standard output");
+        }
+    }
+}
+
+impl Tally {
+    fn count(&mut self, packet: &Packet, time: Duration) {
+        self.packets += 1;
+        self.time = self.time.max(time);
+        *self.protocols.entry(packet.protocol.clone()).or_default() += 1;
+        self.by_client += u64::from(packet.role == "client");
+        self.lost += u64::from(packet.fate == "lost");
+        self.resent += u64::from(packet.fate == "resent");
+        self.signlost += u64::from(packet.meaning.starts_with("SIGNLOST"));
+    }
+}
+
+fn as_json(row: &Row) -> String {
+    let packet = &row.packet;
+    json!({
+        "type": "packet",
+        "number": row.number,
+        "time": row.time.as_secs_f64(),
+        "chapter": row.chapter.number(),
+        "role": packet.role,
+        "protocol": packet.protocol,
+        "source": packet.source,
+        "destination": packet.destination,
+        "bytes": packet.bytes,
+        "fate": packet.fate,
+        "meaning": packet.meaning,
+    })
+    .to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::{
+        super::ending::{Arrived, Outcome},
+        *,
+    };
+    use crate::client::{session::Counts, units::Rate};
+
+    fn packet(role: &str, fate: &str, meaning: &str) -> Happening {
+        Happening::Packet(
+            Instant::now(),
+            Packet {
+                role: role.to_owned(),
+                protocol: "RUDP".to_owned(),
+                source: "127.20.30.41:40000".to_owned(),
+                destination: "127.0.0.10:49152".to_owned(),
+                bytes: 17,
+                fate: fate.to_owned(),
+                meaning: meaning.to_owned(),
+            },
+        )
+    }
+
+    fn told(telling: &Telling) -> String {
+        let (sender, happenings) = mpsc::channel();
+        let file = |sha256| Arrived {
+            name: "task2.pdf".to_owned(),
+            outcome: Ok(Outcome {
+                bytes: 2421,
+                sha256,
+                original: [7; 32],
+                rate: Rate::new(2421, Duration::from_millis(1)),
+            }),
+        };
+        let missing = Arrived {
+            name: "1MB.zip".to_owned(),
+            outcome: Err("the origin has no such file (404 Not Found)".to_owned()),
+        };
+        for happening in [
+            Happening::Chapter(Chapter::Address),
+            Happening::Chapter(Chapter::Signals),
+            packet("client", "lost", "SIGNECHO 290: \"back\""),
+            packet("rudp", "sent", "SIGNLOST 290: send it again"),
+            packet("client", "resent", "SIGNECHO 290: back"),
+            Happening::Ending(Ending {
+                files: vec![file([7; 32]), file([8; 32]), missing],
+                downloading: Duration::from_millis(2),
+                counts: Counts::default(),
+                address: [127, 20, 30, 41].into(),
+            }),
+            Happening::End,
+            packet("client", "sent", "after the end"),
+        ] {
+            sender.send(happening).expect("it listens");
+        }
+        let mut out = Vec::new();
+        tell(&happenings, telling, Instant::now(), &mut out);
+        String::from_utf8(out).expect("text")
+    }
+
+    #[test]
+    fn packets_are_numbered_counted_and_printed_as_json() {
+        let text = told(&Telling::Json);
+        let lines: Vec<serde_json::Value> = text
+            .lines()
+            .map(|line| serde_json::from_str(line).expect("JSON"))
+            .collect();
+        let types: Vec<&str> = lines
+            .iter()
+            .map(|line| line["type"].as_str().expect("a type"))
+            .collect();
+        assert_eq!(
+            types,
+            [
+                "packet", "packet", "packet", "file", "file", "file", "totals"
+            ]
+        );
+        assert_eq!(lines[2]["number"], 3);
+        assert_eq!(lines[2]["chapter"], 3);
+        assert_eq!(lines[0]["meaning"], "SIGNECHO 290: \"back\"");
+        assert_eq!(lines[3]["verified"], true);
+        assert_eq!(lines[4]["verified"], false);
+        assert_ne!(lines[4]["sha256"], lines[4]["origin_sha256"]);
+        let totals = &lines[6];
+        assert_eq!(
+            (&totals["packets"], &totals["packets_of_the_client"]),
+            (&json!(3), &json!(2))
+        );
+        assert_eq!(totals["lost_on_purpose"], 1);
+        assert_eq!(
+            (&totals["resent"], &totals["signlost"]),
+            (&json!(1), &json!(1))
+        );
+        assert_eq!(totals["protocols"]["RUDP"], 3);
+        assert_eq!(
+            (&totals["files"], &totals["verified"]),
+            (&json!(3), &json!(1))
+        );
+    }
+
+    #[test]
+    fn a_chapter_without_packets_has_no_heading() {
+        let text = told(&Telling::Table(Table::new(None, false)));
+        assert!(!text.contains(Chapter::Address.title()));
+        assert_eq!(text.matches(Chapter::Signals.title()).count(), 1);
+        assert!(text.contains("1 of 3 files verified"), "{text}");
+    }
+
+    #[test]
+    fn the_ending_fits_the_terminal() {
+        for width in [80, 100, 120] {
+            let text = told(&Telling::Table(Table::new(Some(width), true)));
+            for line in text.lines() {
+                assert!(
+                    console::measure_text_width(line) <= width,
+                    "{width}: {line}"
+                );
+            }
+            assert!(text.contains(&"07".repeat(32)), "digests are whole");
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! How the story's table looks: pure text, so that it can be looked at in tests.
+
+use console::{Style, measure_text_width, truncate_str};
+
+use super::story::{Chapter, Row};
+use crate::client::units::Size;
+
+/// A terminal narrower than this gets two lines a packet; a line of its own for the meaning says
+/// more than the few columns beside the addresses.
+const ONE_LINE: usize = 110;
+/// Where nobody says how wide it is.
+const READABLE: usize = 100;
+
+/// Widths of the columns.
+const NUMBER: usize = 3;
+const TIME: usize = 7;
+const ROLE: usize = 6;
+const PROTOCOL: usize = 5;
+const BYTES: usize = 7;
+/// `127.20.30.41:40000 → 127.0.0.10:49152` and a column to spare.
+const ADDRESSES: usize = 38;
+
+/// Below the sender: `NUMBER + TIME + 3` columns.
+const INDENT: &str = "             ";
+
+/// How the table is drawn.
+#[derive(Debug, Clone)]
+pub(super) struct Table {
+    /// Columns of the terminal; `None`: no terminal, nothing is shortened.
+    width: Option<usize>,
+    color: bool,
+}
+
+impl Table {
+    /// A table for a terminal of `width` columns, or for a pipe.
+    pub(super) fn new(width: Option<usize>, color: bool) -> Self {
+        Self { width, color }
+    }
+
+    /// A style that is plain where colours are not wanted.
+    pub(super) fn style(&self) -> Style {
+        Style::new().force_styling(self.color)
+    }
+
+    /// A role's colour.
+    pub(super) fn role(&self, role: &str) -> Style {
+        let style = self.style();
+        match role {
+            "client" => style.cyan().bold(),
+            "dhcp" => style.green(),
+            "dns" => style.yellow(),
+            "rudp" => style.magenta(),
+            "scrap" => style.blue().bright(),
+            "origin" => style.red().bright(),
+            _ => style,
+        }
+    }
+
+    /// Columns that may be used.
+    pub(super) fn columns(&self) -> usize {
+        self.width.unwrap_or(READABLE)
+    }
+
+    fn one_line(&self) -> bool {
+        self.width.is_none_or(|width| width >= ONE_LINE)
+    }
+
+    /// A line that fits.
+    pub(super) fn fit(&self, line: &str) -> String {
+        match self.width {
+            Some(width) => truncate_str(line.trim_end(), width, "…").into_owned(),
+            None => line.trim_end().to_owned(),
+        }
+    }
+
+    /// What stands above the first row: as many lines as a packet has.
+    pub(super) fn titles(&self) -> String {
+        let head = format!(
+            "{:>NUMBER$} {:>TIME$}  {:<ROLE$} {:<PROTOCOL$} {:<ADDRESSES$} {:>BYTES$}",
+            "#", "SECONDS", "ROLE", "PROTO", "SOURCE → DESTINATION", "BYTES"
+        );
+        let meaning = "WHAT IT MEANS";
+        let titles = if self.one_line() {
+            self.fit(&format!("{head}  {meaning}"))
+        } else {
+            format!("{}\n{INDENT}{meaning}", self.fit(&head))
+        };
+        let dim = self.style().dim();
+        let lines = titles.lines().map(|line| dim.apply_to(line).to_string());
+        lines.collect::<Vec<_>>().join("\n")
+    }
+
+    /// The line above a chapter.
+    pub(super) fn heading(&self, chapter: Chapter) -> String {
+        let title = format!("── {} ── {} ", chapter.number(), chapter.title());
+        let rest = self.columns().saturating_sub(measure_text_width(&title));
+        let line = self.fit(&format!("{title}{}", "─".repeat(rest)));
+        format!("\n{}", self.style().bold().apply_to(line))
+    }
+
+    /// A packet, in one line or two.
+    pub(super) fn row(&self, row: &Row) -> String {
+        let packet = &row.packet;
+        let role = self.role(&packet.role);
+        let dim = self.style().dim();
+        let addresses = format!("{} → {}", packet.source, packet.destination);
+        // The columns are filled before they are coloured: colours have no width.
+        let head = format!(
+            "{} {}  {} {} {} {}",
+            dim.apply_to(format!("{:>NUMBER$}", row.number)),
+            dim.apply_to(format!("{:>TIME$.3}", row.time.as_secs_f64())),
+            role.apply_to(format!("{:<ROLE$}", packet.role)),
+            format_args!("{:<PROTOCOL$}", packet.protocol),
+            dim.apply_to(format!("{addresses:<ADDRESSES$}")),
+            format_args!("{:>BYTES$}", bytes(packet.bytes)),
+        );
+        let (marker, style) = match packet.fate.as_str() {
+            "lost" => ("✗ lost on purpose: ", self.style().red()),
+            "resent" => ("↻ again: ", self.style().yellow()),
+            _ if packet.meaning.starts_with("SIGNLOST") => ("", self.style().yellow()),
+            _ => ("", self.style()),
+        };
+        let meaning = style.apply_to(format!("{marker}{}", packet.meaning));
+        if self.one_line() {
+            return self.fit(&format!("{head}  {meaning}"));
+        }
+        let indent = " ".repeat(NUMBER + TIME + 3);
+        format!(
+            "{}\n{}",
+            self.fit(&head),
+            self.fit(&format!("{indent}{meaning}"))
+        )
+    }
+}
+
+/// Exact as long as it is short.
+fn bytes(bytes: u64) -> String {
+    if bytes < 100_000 {
+        bytes.to_string()
+    } else {
+        Size(bytes).to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use console::strip_ansi_codes;
+
+    use super::{
+        super::story::{Chapter, Packet, Row},
+        *,
+    };
+
+    fn row(meaning: &str, fate: &str) -> Row {
+        Row {
+            number: 12,
+            time: Duration::from_micros(1_234_567),
+            chapter: Chapter::Signals,
+            packet: Packet {
+                role: "client".to_owned(),
+                protocol: "RUDP".to_owned(),
+                source: "127.20.30.100:65535".to_owned(),
+                destination: "127.0.0.10:49152".to_owned(),
+                bytes: 20_000_000,
+                fate: fate.to_owned(),
+                meaning: meaning.to_owned(),
+            },
+        }
+    }
+
+    fn lines(table: &Table) -> String {
+        let long = "a meaning that goes on and on, ".repeat(6);
+        let wide = "日本語のファイル名".repeat(8);
+        [
+            table.titles(),
+            table.heading(Chapter::Files),
+            table.row(&row("SIGNECHO 290: send my timestamp back", "sent")),
+            table.row(&row(&long, "lost")),
+            table.row(&row(&wide, "resent")),
+        ]
+        .join("\n")
+    }
+
+    #[test]
+    fn no_line_is_wider_than_the_terminal() {
+        for width in [80, 100, 109, 110, 120, 200] {
+            for color in [false, true] {
+                for line in lines(&Table::new(Some(width), color)).lines() {
+                    assert!(measure_text_width(line) <= width, "{width}: {line}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn eighty_columns_show_every_column_and_the_meaning_below() {
+        let text = Table::new(Some(80), false).row(&row("SIGNECHO 290: back, please", "lost"));
+        let [first, second] = text.lines().collect::<Vec<_>>()[..] else {
+            panic!("{text}");
+        };
+        for part in [
+            "12",
+            "1.235",
+            "client",
+            "RUDP",
+            "127.20.30.100:65535 → 127.0.0.10:49152",
+            "20 MB",
+        ] {
+            assert!(first.contains(part), "{part}: {first}");
+        }
+        assert_eq!(
+            second.trim(),
+            "✗ lost on purpose: SIGNECHO 290: back, please"
+        );
+    }
+
+    #[test]
+    fn a_wide_terminal_has_one_line_a_packet_and_shortens_with_an_ellipsis() {
+        let long = "x".repeat(300);
+        let text = Table::new(Some(120), false).row(&row(&long, "sent"));
+        assert_eq!(text.lines().count(), 1);
+        assert!(text.ends_with('…'));
+        assert_eq!(measure_text_width(&text), 120);
+    }
+
+    #[test]
+    fn a_pipe_gets_everything_and_no_colours() {
+        let long = "x".repeat(300);
+        let text = Table::new(None, false).row(&row(&long, "sent"));
+        assert!(text.ends_with(&long));
+        assert_eq!(strip_ansi_codes(&text), text);
+        let colored = Table::new(Some(120), true).row(&row("hello", "sent"));
+        assert_ne!(strip_ansi_codes(&colored), colored);
+    }
+
+    #[test]
+    fn columns_stand_below_their_titles() {
+        let table = Table::new(Some(120), false);
+        let (titles, row) = (table.titles(), table.row(&row("MEANS", "sent")));
+        for (title, value) in [
+            ("SENDER", "client"),
+            ("FROM", "127.20"),
+            ("MEANING", "MEANS"),
+        ] {
+            let column = |line: &str, what: &str| {
+                let at = line.find(what).expect(what);
+                measure_text_width(&line[..at])
+            };
+            assert_eq!(column(&titles, title), column(&row, value), "{title}");
+        }
+    }
+}
