@@ -424,7 +424,10 @@ impl Requester {
         let flight = &mut self.pending[at].flight;
         let spacing = self.rtt.mean().unwrap_or(LOST_SPACING);
         let again = match flight.state {
-            State::Sent { .. } => now.saturating_duration_since(flight.last_sent) >= spacing,
+            // What the server says within a round trip of a resend, it may have said before it came.
+            State::Sent { .. } => {
+                flight.attempts == 1 || now.saturating_duration_since(flight.last_sent) >= spacing
+            }
             State::Refused => true,
             State::New | State::Due(_) => false,
         };
