@@ -30,4 +30,4 @@ pub mod udp;
 pub mod units;
 pub mod walk;
 
-pub use exchange::{Exchange, Transmit};
+pub use exchange::{Exchange, Patience, Transmit};

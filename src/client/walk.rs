@@ -13,7 +13,8 @@ use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use url::Url;
 
 use super::{
-    dhcp::{Identity, Patience},
+    Patience,
+    dhcp::Identity,
     download::{Downloaded, Downloader, Progress, part_path},
     failure::{FetchError, WalkError},
     file_name::FileName,
@@ -180,7 +181,7 @@ impl Walk {
                 };
                 self.dns = Some(dns);
                 let local = Some(leased.lease.address.into());
-                let found = lookup::resolve(dns, &host, local, patience(dns), self.plan.seed)
+                let found = lookup::resolve(dns, &host, local, Patience::with(dns), self.plan.seed)
                     .await
                     .map_err(|error| WalkError::Lookup {
                         host,
@@ -197,7 +198,7 @@ impl Walk {
     }
 
     async fn lease(&mut self, server: SocketAddr, identity: Identity) -> Result<Leased, WalkError> {
-        let leased = lease::obtain(server, identity, patience(server), self.plan.seed)
+        let leased = lease::obtain(server, identity, Patience::with(server), self.plan.seed)
             .await
             .map_err(|error| WalkError::Lease { server, error })?;
         // Known before anything else is sent: whether it can be sent from here at all.
@@ -494,15 +495,6 @@ impl Walk {
             }
         }
         ended
-    }
-}
-
-/// How long to wait for a server: on this machine an answer takes no time.
-fn patience(server: SocketAddr) -> Patience {
-    if server.ip().is_loopback() {
-        Patience::LOOPBACK
-    } else {
-        Patience::LAN
     }
 }
 
