@@ -412,7 +412,7 @@ fn five_large_files_from_nginx_arrive_whole_in_little_memory() {
 /// nginx with its own directory listing on port 8088.
 fn nginx(dir: &Path, files: &Path, ip: Ipv4Addr) -> Running {
     let config = format!(
-        "daemon off; pid {dir}/nginx.pid; error_log {dir}/error.log;\nevents {{}}\nhttp {{ access_log off; client_body_temp_path {dir}/b; proxy_temp_path {dir}/p; fastcgi_temp_path {dir}/f; uwsgi_temp_path {dir}/u; scgi_temp_path {dir}/s;\nserver {{ listen {ip}:8088; root {files}; autoindex on; }} }}\n",
+        "daemon off; master_process off; pid {dir}/nginx.pid; error_log {dir}/error.log;\nevents {{}}\nhttp {{ access_log off; client_body_temp_path {dir}/b; proxy_temp_path {dir}/p; fastcgi_temp_path {dir}/f; uwsgi_temp_path {dir}/u; scgi_temp_path {dir}/s;\nserver {{ listen {ip}:8088; root {files}; autoindex on; }} }}\n",
         dir = dir.display(),
         files = files.display(),
     );
