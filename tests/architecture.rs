@@ -10,17 +10,9 @@ use std::{
 
 const ROLES: [&str; 5] = ["dhcp", "dns", "rudp", "scrap", "origin"];
 
-/// Files of a role that exist to do IO or to count what it did; all others are cores.
-const SHELLS: [&str; 8] = [
-    "actor.rs",
-    "counters.rs",
-    "session_actor.rs",
-    "store.rs",
-    "fetch.rs",
-    "folder.rs",
-    "tcp.rs",
-    "page_server.rs",
-];
+/// A role's shells: its actor (with the folder `actor/`) and the files that exist to do IO. All
+/// others are cores.
+const SHELLS: [&str; 4] = ["actor.rs", "store.rs", "fetch.rs", "folder.rs"];
 
 /// What a core may not name: sockets, clocks, the executor, ambient randomness, the disk.
 const FORBIDDEN_IN_CORES: [&str; 12] = [
@@ -173,7 +165,8 @@ fn cores_decide_and_touch_nothing() {
             .expect("a file")
             .to_string_lossy()
             .into_owned();
-        if !ROLES.contains(&source.room.as_str()) || SHELLS.contains(&name.as_str()) {
+        let in_actor = source.path.iter().any(|folder| folder == "actor");
+        if !ROLES.contains(&source.room.as_str()) || in_actor || SHELLS.contains(&name.as_str()) {
             continue;
         }
         for forbidden in FORBIDDEN_IN_CORES {

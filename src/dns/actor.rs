@@ -1,3 +1,6 @@
+mod counters;
+mod tcp;
+
 use std::{
     cell::RefCell,
     fs, io,
@@ -19,12 +22,9 @@ use crate::{
     telemetry::{Metrics, packets},
 };
 
-use super::{
-    Authority, Name, Outcome, ReadFile, Transport, Zone,
-    counters::Counters,
-    meaning,
-    tcp::{self, Limits, Service},
-};
+use super::{Authority, Name, Outcome, ReadFile, Transport, Zone, meaning};
+use counters::Counters;
+use tcp::{Limits, Service};
 
 /// The DNS server's actor: owns the sockets' readers, asks the [`Authority`], sends the answers.
 pub struct DnsActor {

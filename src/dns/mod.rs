@@ -14,12 +14,10 @@
 
 mod actor;
 mod answer;
-mod counters;
 mod meaning;
 mod message;
 mod name;
 mod rdata;
-mod tcp;
 mod zone;
 mod zone_file;
 

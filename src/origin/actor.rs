@@ -1,12 +1,14 @@
 //! The origin's actor.
 
+mod page_server;
+
 use std::{net::TcpListener, sync::Arc};
 
 use actix::{
     Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Supervised, WrapFuture,
 };
 
-use super::{page_server, store::Store};
+use super::store::Store;
 use crate::{
     config::{self, OriginFiles},
     net::{HttpLimits, serve_http},

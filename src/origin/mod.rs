@@ -11,7 +11,6 @@ mod answer;
 mod folder;
 mod number;
 mod page;
-mod page_server;
 mod precondition;
 mod range;
 mod sample;

@@ -1,6 +1,9 @@
 //! The proxy's endpoint as an actor: owns the socket's receive side, gives each session what a
 //! receive brought for it in one message.
 
+mod counters;
+mod session;
+
 use std::{
     cell::RefCell,
     net::SocketAddr,
@@ -16,12 +19,13 @@ use actix::{
 };
 use bytes::BytesMut;
 
+use self::counters::{Counters, WindowSeries};
+pub use self::session::RudpSession;
+use self::session::{Deliver, Describe, Shared, Stop};
 use super::{
-    counters::{Counters, WindowSeries},
     endpoint::{Endpoint, Route, Serial},
     output::Change,
     session::{Limits, Session},
-    session_actor::{Deliver, Describe, RudpSession, Shared, Stop},
 };
 use crate::{
     config,

@@ -16,7 +16,6 @@
 //! `fetch` and `counters` are their shell.
 
 mod actor;
-mod counters;
 pub mod endpoint;
 mod fetch;
 mod flight;
@@ -27,12 +26,10 @@ mod request;
 pub mod requester;
 mod rtt;
 pub mod session;
-mod session_actor;
 pub mod signal;
 
-pub use actor::{Kept, RudpEndpoint};
+pub use actor::{Kept, RudpEndpoint, RudpSession};
 pub use requester::Requester;
-pub use session_actor::RudpSession;
 
 /// A session remembers the answers of at least so many ids; a client has no more under way.
 const REMEMBERED: usize = 64;

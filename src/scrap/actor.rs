@@ -1,5 +1,7 @@
 //! The scraper's actor: keeps the catalog fresh and answers its TCP peers.
 
+mod tcp;
+
 use std::{
     net::TcpListener,
     sync::Arc,
@@ -16,7 +18,7 @@ use super::{
     catalog::Catalog,
     fetch::{FetchError, Fetched, Page, Validators, fetch},
     freshness::{Lifetime, Schedule},
-    page, tcp,
+    page,
 };
 use crate::{
     config,

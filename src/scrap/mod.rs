@@ -13,6 +13,5 @@ mod fetch;
 mod freshness;
 pub mod page;
 mod request;
-mod tcp;
 
 pub use actor::{Kept, ScrapActor};

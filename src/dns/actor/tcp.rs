@@ -11,7 +11,8 @@ use tokio::{
 
 use crate::telemetry::packets;
 
-use super::{Authority, Outcome, Transport, counters::Counters, meaning};
+use super::counters::Counters;
+use crate::dns::{Authority, Outcome, Transport, meaning};
 
 /// What connections may take (RFC 7766 section 6.2).
 #[derive(Clone, Copy)]

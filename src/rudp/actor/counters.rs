@@ -7,7 +7,7 @@ use std::{
 
 use prometheus::{IntCounter, IntGauge};
 
-use super::{
+use crate::rudp::{
     endpoint::Reason,
     output::{Output, Reply},
     signal::{AnswerKind, Name, SignalKind},

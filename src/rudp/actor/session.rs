@@ -20,11 +20,13 @@ use bytes::Bytes;
 use tokio::time::{Sleep, sleep_until};
 
 use super::{
-    actor::SharedTable,
+    SharedTable,
     counters::{Counters, WindowSeries},
+};
+use crate::rudp::{
     endpoint::Serial,
     fetch, meaning,
-    output::{Change, Output},
+    output::{Change, Output, Reply},
     session::{Query, Session},
 };
 use crate::{
@@ -117,12 +119,13 @@ impl RudpSession {
         let mut output = shared.output.borrow_mut();
         output.clear();
         call(&mut self.session, &mut output);
-        for reply in output.replies() {
-            shared.send(&reply, self.client, self.local);
-        }
+        // Before the answers leave: who has one, finds it counted.
         shared.counters.add(&output);
         for change in output.changes.drain(..) {
             self.turn(change);
+        }
+        for reply in output.replies() {
+            shared.send(&reply, self.client, self.local);
         }
         drop(output);
         if let Some(window) = &self.window {
@@ -183,7 +186,7 @@ impl RudpSession {
 }
 
 impl Shared {
-    fn send(&self, reply: &super::output::Reply<'_>, client: SocketAddr, local: Option<IpAddr>) {
+    fn send(&self, reply: &Reply<'_>, client: SocketAddr, local: Option<IpAddr>) {
         if packets::watched() {
             let source = SocketAddr::new(local.unwrap_or(self.local.ip()), self.local.port());
             let fate = if reply.again {

@@ -2,7 +2,7 @@ use prometheus::{IntCounter, IntGauge};
 
 use crate::telemetry::Metrics;
 
-use super::{Ignored, Outcome, Rcode, RecordType, Transport};
+use crate::dns::{Ignored, Outcome, Rcode, RecordType, Transport};
 
 /// The DNS server's counters, looked up once: the hot path only adds.
 #[derive(Clone)]

@@ -21,7 +21,7 @@ use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use prometheus::IntCounter;
 use tokio::task::{JoinHandle, spawn_blocking};
 
-use super::{
+use crate::origin::{
     answer::{self, Answer, Body, Target},
     store::{Content, Store, Stored},
 };

@@ -16,8 +16,8 @@ use tokio::{
     time::timeout,
 };
 
-use super::{
-    actor::Index,
+use super::Index;
+use crate::scrap::{
     catalog::Catalog,
     request::{MAX_REQUEST, Parsed, Request, parse},
 };
