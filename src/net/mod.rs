@@ -4,6 +4,7 @@ mod driver;
 mod http;
 mod impairment;
 pub mod interface;
+pub mod link;
 mod sockets;
 mod udp;
 
