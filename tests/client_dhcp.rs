@@ -1,5 +1,7 @@
 //! The client's DHCP core against servers that lose, refuse and lie, in virtual time.
 
+#![allow(clippy::expect_used, clippy::unwrap_used)]
+
 use std::{
     net::Ipv4Addr,
     time::{Duration, Instant},

@@ -1,5 +1,7 @@
 //! The client's DNS core against servers that lose, truncate and lie, in virtual time.
 
+#![allow(clippy::expect_used, clippy::unwrap_used)]
+
 use std::{
     net::Ipv4Addr,
     str::FromStr,

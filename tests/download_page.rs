@@ -309,6 +309,21 @@ fn a_question_waits_for_the_first_list() {
 }
 
 #[test]
+fn a_question_outlives_the_actor() {
+    let page = Web::start(|_| html("", "<a href=one.zip>"));
+    let scraper = Running::<ScrapActor>::start(&scrap_config(page.address, SELDOM), &resources());
+    assert_eq!(list(scraper.address), "one.zip;");
+    let mut stream = TcpStream::connect(scraper.address).unwrap();
+    stream.write_all(b"SIGN").unwrap();
+    thread::sleep(Duration::from_millis(100));
+    scraper.crash();
+    stream.write_all(b"GET").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert_eq!(answer, "one.zip;");
+}
+
+#[test]
 fn odd_peers_are_answered_and_broken_ones_counted() {
     let resources = resources();
     let web = Web::start(|_| html("", "<a href=one.zip>"));

@@ -131,6 +131,8 @@ impl Downloaded {
 /// How a download goes.
 #[derive(Debug)]
 pub enum Progress<'a> {
+    /// The origin has been asked; nothing has come yet.
+    Asking,
     /// So much is on the disk or on its way to it.
     Going {
         /// Bytes.
@@ -350,6 +352,7 @@ impl Transfer<'_> {
     /// Asks for what is missing, until the answer is one to take.
     async fn ask(&mut self, part: &Part) -> Result<(Answer, Body), DownloadError> {
         let mut redirects = 0;
+        (self.progress)(Progress::Asking);
         loop {
             let known = part
                 .known()

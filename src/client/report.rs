@@ -108,7 +108,8 @@ pub fn totals(counts: &Counts) -> String {
     let rtt = match (counts.rtt_min, counts.rtt_avg) {
         (Some(min), Some(avg)) => {
             format!(
-                "; round trip {} at least, {} on average",
+                "
+     round trip {} at least, {} on average",
                 Latency(min),
                 Latency(avg)
             )
@@ -116,7 +117,7 @@ pub fn totals(counts: &Counts) -> String {
         _ => String::new(),
     };
     format!(
-        "sent here {}, {} of them resent, {} lost on purpose; {} SIGNLOST, {} SIGNFULL heard{rtt}",
+        "sent here {}: {} again, {} lost on purpose; {} SIGNLOST, {} SIGNFULL heard{rtt}",
         counts.sent, counts.resent, counts.dropped, counts.lost, counts.full
     )
 }

@@ -100,10 +100,17 @@ impl Observer for Teller {
 
     fn progress(&mut self, file: &FileName, progress: &Progress<'_>) {
         match progress {
+            Progress::Asking => self.bar = Some(bar(file, WAITING)),
             Progress::Going { received, length } => {
-                let bar = self.bar.get_or_insert_with(|| bar(file, *length));
-                if let Some(length) = length {
-                    bar.set_length(*length);
+                let bar = self.bar.get_or_insert_with(|| bar(file, WAITING));
+                if bar.length() != *length || bar.position() == 0 {
+                    match length {
+                        Some(length) => {
+                            bar.set_length(*length);
+                            draw(bar, KNOWN);
+                        }
+                        None => draw(bar, UNKNOWN),
+                    }
                 }
                 bar.set_position(*received);
             }
@@ -153,21 +160,21 @@ pub fn describe(file: &Downloaded) -> String {
     )
 }
 
+const WAITING: &str = "{msg:16!} {spinner} asking the origin";
+const KNOWN: &str = "{msg:16!} {wide_bar:.cyan/dim} {percent:>3} % of {decimal_total_bytes}  {decimal_bytes_per_sec}  {eta} left";
+const UNKNOWN: &str = "{msg:16!} {spinner} {decimal_bytes}  {decimal_bytes_per_sec}";
+
 /// Draws on standard error, and nothing at all if that is no terminal.
-fn bar(file: &FileName, length: Option<u64>) -> ProgressBar {
-    let (bar, template) = match length {
-        Some(length) => (
-            ProgressBar::new(length),
-            "{msg:16!} {wide_bar:.cyan/dim} {percent:>3} % of {decimal_total_bytes}  {decimal_bytes_per_sec}  {eta} left",
-        ),
-        None => (
-            ProgressBar::no_length(),
-            "{msg:16!} {spinner} {decimal_bytes}  {decimal_bytes_per_sec}",
-        ),
-    };
+fn bar(file: &FileName, template: &str) -> ProgressBar {
+    let bar = ProgressBar::no_length();
+    draw(&bar, template);
+    bar.set_message(file.to_string());
+    bar.enable_steady_tick(Duration::from_millis(100));
+    bar
+}
+
+fn draw(bar: &ProgressBar, template: &str) {
     if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style.progress_chars("━╸━"));
     }
-    bar.set_message(file.to_string());
-    bar
 }

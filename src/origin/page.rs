@@ -13,7 +13,7 @@ pub(super) struct Entry {
     pub(super) name: Vec<u8>,
     /// Its size in bytes.
     pub(super) length: u64,
-    /// When it was last modified.
+    /// When it was last modified; from 1970 to 9999.
     pub(super) modified: Option<SystemTime>,
 }
 
@@ -36,7 +36,8 @@ pub(super) fn render(entries: &[Entry]) -> String {
         let size = size(entry.length);
         let modified = entry.modified.map_or_else(String::new, |modified| {
             let text = humantime::format_rfc3339_seconds(modified).to_string();
-            text.replace('T', " ").replace('Z', " UTC")
+            // 2023-04-28T08:59:02Z
+            format!("{} {} UTC", &text[..10], &text[11..16])
         });
         // Writing to a String cannot fail.
         let _ = writeln!(
@@ -94,6 +95,8 @@ th { color: var(--dim); font-weight: 500; font-size: .85rem }
 tr:last-child td { border-bottom: 0 }
 th:nth-child(n+2), td:nth-child(n+2) { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums }
 td:nth-child(3) { color: var(--dim) }
+table + p { margin-top: .75rem }
+@media (max-width: 34rem) { th:nth-child(3), td:nth-child(3) { display: none } }
 a { color: var(--link); text-decoration: none }
 a:hover { text-decoration: underline }
 </style>
@@ -126,7 +129,7 @@ mod tests {
         let page = render(&[entry("50MB.zip", 50_000_000)]);
         assert!(page.contains(
             "<tr><td><a href=\"50MB.zip\">50MB.zip</a></td>\
-             <td title=\"50,000,000 bytes\">50 MB</td><td>2023-04-28 08:59:02 UTC</td></tr>"
+             <td title=\"50,000,000 bytes\">50 MB</td><td>2023-04-28 08:59 UTC</td></tr>"
         ));
         assert!(page.contains("<p>1 file, 50 MB</p>"));
     }

@@ -16,14 +16,14 @@ use axum::{
     response::Response,
 };
 use bytes::Bytes;
-use http::request::Parts;
+use http::{HeaderMap, StatusCode, request::Parts};
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use prometheus::IntCounter;
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::{
     answer::{self, Answer, Body, Target},
-    store::{Content, Store},
+    store::{Content, Store, Stored},
 };
 use crate::{
     net::Ends,
@@ -57,20 +57,26 @@ async fn handle(State(site): State<Site>, request: Request) -> Response {
         .origin_requests
         .with_label_values(&[code])
         .inc();
+    let body = match (answer.body, content) {
+        (Body::Part(range), Some(content)) => Outgoing::new(range, content, &site.metrics),
+        (Body::Text(text), _) => Outgoing::Memory(text.into()),
+        (Body::Part(_) | Body::Empty, _) => Outgoing::Memory(Bytes::new()),
+    };
     if packets::watched()
         && let Some(ends) = request.extensions.get::<Ends>()
     {
-        tell(ends, &answer);
+        let with_it = match &body {
+            Outgoing::Memory(bytes) => bytes.len(),
+            Outgoing::File(_) => 0,
+        };
+        let head = head_length(answer.status, &answer.headers);
+        let (local, peer) = (ends.local, ends.peer);
+        let (bytes, meaning) = (head + with_it, &answer.meaning);
+        packets::sent("origin", "HTTP", local, peer, bytes, Fate::Sent, meaning);
     }
-    let body = match (answer.body, content) {
-        (Body::Part(range), Some(content)) => AxumBody::new(FileBody {
-            content,
-            range,
-            reading: None,
-            sent: site.metrics.origin_sent_bytes.clone(),
-        }),
-        (Body::Text(text), _) => AxumBody::from(text),
-        (Body::Part(_) | Body::Empty, _) => AxumBody::empty(),
+    let body = match body {
+        Outgoing::Memory(bytes) => AxumBody::from(bytes),
+        Outgoing::File(file) => AxumBody::new(file),
     };
     let mut response = Response::new(body);
     *response.status_mut() = answer.status;
@@ -79,7 +85,7 @@ async fn handle(State(site): State<Site>, request: Request) -> Response {
 }
 
 impl Site {
-    async fn answer(&self, request: &Parts) -> (Answer, Option<Arc<Content>>) {
+    async fn answer(&self, request: &Parts) -> (Answer, Option<Content>) {
         if !answer::is_read(&request.method) {
             return (answer::not_allowed(&request.method), None);
         }
@@ -111,30 +117,48 @@ impl Site {
     }
 }
 
-fn tell(ends: &Ends, answer: &Answer) {
+fn head_length(status: StatusCode, headers: &HeaderMap) -> usize {
     // The status line and the date, which hyper writes, and the empty line.
-    let reason = answer.status.canonical_reason().unwrap_or_default();
+    let reason = status.canonical_reason().unwrap_or_default();
     let line = "HTTP/1.1 200 \r\n\r\n".len() + reason.len();
     let date = "date: Sun, 06 Nov 1994 08:49:37 GMT\r\n".len();
-    let fields = answer.headers.iter();
+    let fields = headers.iter();
     let fields: usize = fields
         .map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len())
         .sum();
-    packets::sent(
-        "origin",
-        "HTTP",
-        ends.local,
-        ends.peer,
-        line + date + fields,
-        Fate::Sent,
-        &answer.meaning,
-    );
+    line + date + fields
+}
+
+/// What follows the header.
+enum Outgoing {
+    /// Goes out with it, in the same packet if it fits.
+    Memory(Bytes),
+    /// Read bit by bit, as the client takes it.
+    File(FileBody),
+}
+
+impl Outgoing {
+    fn new(range: Range<u64>, content: Content, metrics: &Metrics) -> Self {
+        match content {
+            Content::Page(page) => {
+                let place = |offset: u64| usize::try_from(offset).unwrap_or(usize::MAX);
+                let end = place(range.end).min(page.len());
+                Self::Memory(page.slice(place(range.start).min(end)..end))
+            }
+            Content::File(stored) => Self::File(FileBody {
+                stored,
+                range,
+                reading: None,
+                sent: metrics.origin_sent_bytes.clone(),
+            }),
+        }
+    }
 }
 
 /// A part of a file on its way: while one chunk is being sent the next one is read, so that a
 /// download holds two chunks, whatever the file's size and the client's speed.
 struct FileBody {
-    content: Arc<Content>,
+    stored: Arc<Stored>,
     /// What has not been asked of the reader yet.
     range: Range<u64>,
     reading: Option<JoinHandle<io::Result<Bytes>>>,
@@ -148,12 +172,12 @@ impl FileBody {
         if length == 0 {
             return;
         }
-        let content = Arc::clone(&self.content);
+        let stored = Arc::clone(&self.stored);
         let offset = self.range.start;
         self.range.start += length as u64;
         self.reading = Some(spawn_blocking(move || {
             let mut chunk = vec![0; length];
-            content.read(offset, &mut chunk)?;
+            stored.read(offset, &mut chunk)?;
             Ok(chunk.into())
         }));
     }

@@ -56,17 +56,23 @@ pub(super) struct Found {
     /// What the answer's header says of it.
     pub(super) meta: Meta,
     /// Its bytes.
-    pub(super) content: Arc<Content>,
+    pub(super) content: Content,
 }
 
-/// The bytes of a file or of the page.
+/// The bytes of what is to be sent.
 pub(super) enum Content {
-    /// Of an open file.
+    /// The page.
+    Page(Bytes),
+    /// A file.
+    File(Arc<Stored>),
+}
+
+/// A file that can be read anywhere.
+pub(super) enum Stored {
+    /// On disk, open.
     Disk(File),
-    /// Of a sample.
+    /// Made up.
     Sample(Arc<Sample>),
-    /// Of the page.
-    Memory(Bytes),
 }
 
 impl Store {
@@ -126,23 +132,27 @@ impl Store {
                 .collect(),
         };
         let page = page::render(&entries);
+        let shown = match entries.len() {
+            1 => "the page with 1 link".into(),
+            links => format!("the page with {links} links"),
+        };
         let digest: [u8; 32] = Sha256::digest(&page).into();
         let tag = digest[..12].iter().map(|byte| format!("{byte:02x}"));
         Ok(Found {
             meta: Meta {
-                shown: "the page".into(),
+                shown,
                 kind: "text/html; charset=utf-8",
                 length: page.len() as u64,
                 etag: format!("\"{}\"", tag.collect::<String>()),
                 modified: None,
                 digest: Some(digest),
             },
-            content: Arc::new(Content::Memory(page.into())),
+            content: Content::Page(page.into()),
         })
     }
 
     fn file(&self, name: &[u8]) -> io::Result<Option<Found>> {
-        let (length, etag, modified, content) = match &self.files {
+        let (length, etag, modified, stored) = match &self.files {
             Files::Folder(folder) => {
                 let Some((file, metadata)) = folder.find(name)? else {
                     return Ok(None);
@@ -157,7 +167,7 @@ impl Store {
                         metadata.len()
                     ),
                     folder::modified(&metadata),
-                    Content::Disk(file),
+                    Stored::Disk(file),
                 )
             }
             Files::Samples(samples) => {
@@ -169,7 +179,7 @@ impl Store {
                     sample.len(),
                     sample.etag(),
                     Some(sample.modified()),
-                    Content::Sample(Arc::clone(sample)),
+                    Stored::Sample(Arc::clone(sample)),
                 )
             }
         };
@@ -183,7 +193,7 @@ impl Store {
                 modified,
                 digest,
             },
-            content: Arc::new(content),
+            content: Content::File(Arc::new(stored)),
         }))
     }
 
@@ -196,6 +206,9 @@ impl Store {
     /// The SHA-256 of a file that [`Store::find`] gave: computed once for each of its states, by
     /// however many requests it is asked for, and even if all of them go away meanwhile.
     pub(super) async fn sum(&self, name: &[u8], found: &Found) -> Option<[u8; 32]> {
+        let Content::File(stored) = &found.content else {
+            return found.meta.digest;
+        };
         let cell = {
             let mut sums = self.sums.lock().unwrap_or_else(PoisonError::into_inner);
             if sums.len() >= MAX_SUMS && !sums.contains_key(name) {
@@ -214,12 +227,12 @@ impl Store {
             Arc::clone(&sum.sha256)
         };
         let summing = Arc::clone(&self.summing);
-        let (content, length) = (Arc::clone(&found.content), found.meta.length);
+        let (stored, length) = (Arc::clone(stored), found.meta.length);
         let computing = tokio::spawn(async move {
             let sum = cell.get_or_init(|| async {
                 // The semaphore is never closed.
                 let _turn = summing.acquire().await.ok()?;
-                let sum = spawn_blocking(move || content.sha256(length)).await;
+                let sum = spawn_blocking(move || stored.sha256(length)).await;
                 sum.map_err(io::Error::other)
                     .flatten()
                     .inspect_err(|error| tracing::debug!(%error, "a file could not be summed"))
@@ -231,7 +244,7 @@ impl Store {
     }
 }
 
-impl Content {
+impl Stored {
     /// Fills `buffer` with the bytes from `offset` on.
     ///
     /// # Errors
@@ -240,14 +253,6 @@ impl Content {
         match self {
             Self::Disk(file) => file.read_exact_at(buffer, offset),
             Self::Sample(sample) if sample.read_at(offset, buffer) == buffer.len() => Ok(()),
-            Self::Memory(bytes) => {
-                let part = usize::try_from(offset)
-                    .ok()
-                    .and_then(|from| bytes.get(from..from.checked_add(buffer.len())?))
-                    .ok_or(io::ErrorKind::UnexpectedEof)?;
-                buffer.copy_from_slice(part);
-                Ok(())
-            }
             Self::Sample(_) => Err(io::ErrorKind::UnexpectedEof.into()),
         }
     }

@@ -29,8 +29,8 @@ const MAX_TIMEOUTS: u32 = 16;
 const FULL_WAIT: Duration = Duration::from_millis(50);
 /// The longest such wait.
 const MAX_FULL_WAIT: Duration = Duration::from_secs(1);
-/// SIGNLOST sends a signal again at once, but not twice within a round trip, or, as long as that is
-/// not known, within this.
+/// SIGNLOST sends a signal again at once, but a copy of it not within a round trip, or, as long as
+/// that is not known, within this.
 const LOST_SPACING: Duration = Duration::from_millis(100);
 /// SIGNEND is sent again no earlier than this.
 const END_TIMEOUT: Duration = Duration::from_millis(300);
@@ -424,7 +424,10 @@ impl Requester {
         let flight = &mut self.pending[at].flight;
         let spacing = self.rtt.mean().unwrap_or(LOST_SPACING);
         let again = match flight.state {
-            State::Sent { .. } => now.saturating_duration_since(flight.last_sent) >= spacing,
+            // What the server says within a round trip of a resend, it may have said before it came.
+            State::Sent { .. } => {
+                flight.attempts == 1 || now.saturating_duration_since(flight.last_sent) >= spacing
+            }
             State::Refused => true,
             State::New | State::Due(_) => false,
         };

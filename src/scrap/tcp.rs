@@ -12,7 +12,7 @@ use prometheus::IntCounterVec;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
-    task::{AbortHandle, JoinSet},
+    task::AbortHandle,
     time::timeout,
 };
 
@@ -33,7 +33,8 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a peer that has its answer may take to close.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Serves the peers of `listener` until the future is dropped; they end with it.
+/// Serves the peers of `listener` until the future is dropped. Peers that are there by then still
+/// get their answer, so that a restart leaves no question unanswered.
 ///
 /// With `max_peers` connections open, the oldest makes room for the next: whoever holds connections
 /// without asking cannot keep out who asks.
@@ -46,26 +47,22 @@ pub(super) async fn serve(
     let listener = listener.try_clone()?;
     listener.set_nonblocking(true)?;
     let listener = tokio::net::TcpListener::from_std(listener)?;
-    let mut peers = JoinSet::new();
-    let mut oldest: VecDeque<AbortHandle> = VecDeque::new();
+    let mut peers: VecDeque<AbortHandle> = VecDeque::new();
     loop {
-        let stream = tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => stream,
-                Err(error) => {
-                    // Out of descriptors, or a peer that was gone before it was accepted.
-                    tracing::debug!(%error, "accept failed");
-                    tokio::time::sleep(Duration::from_millis(20)).await;
-                    continue;
-                }
-            },
-            Some(_) = peers.join_next() => continue,
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                // Out of descriptors, or a peer that was gone before it was accepted.
+                tracing::debug!(%error, "accept failed");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                continue;
+            }
         };
-        oldest.retain(|peer| !peer.is_finished());
-        if oldest.len() >= max_peers
-            && let Some(peer) = oldest.pop_front()
+        peers.retain(|peer| !peer.is_finished());
+        if peers.len() >= max_peers
+            && let Some(oldest) = peers.pop_front()
         {
-            peer.abort();
+            oldest.abort();
             metrics.scrap_requests.with_label_values(&["refused"]).inc();
         }
         let peer = Peer {
@@ -73,7 +70,7 @@ pub(super) async fn serve(
             index: Arc::clone(&index),
             requests: metrics.scrap_requests.clone(),
         };
-        oldest.push_back(peers.spawn(peer.serve()));
+        peers.push_back(tokio::spawn(peer.serve()).abort_handle());
     }
 }
 

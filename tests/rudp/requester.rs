@@ -157,6 +157,25 @@ fn signlost_sends_again_at_once_but_not_twice_in_a_round_trip() {
 }
 
 #[test]
+fn the_first_signlost_of_a_signal_is_believed_however_soon_it_comes() {
+    let start = Instant::now();
+    let mut requester = open(8, start);
+    // A slow answer: the smoothed round trip is far above what the path can do.
+    requester.submit(echo("slow"), start).expect("open");
+    sends(&mut requester, start);
+    let now = start + MS * 50;
+    requester.handle(b"ECHOREPLY:290;slow", now);
+    requester.submit(echo("a"), now).expect("open");
+    requester.submit(echo("b"), now).expect("open");
+    assert_eq!(sends(&mut requester, now).len(), 2);
+    let soon = now + MS;
+    requester.handle(b"SIGNLOST:291", soon);
+    assert_eq!(sends(&mut requester, soon), ["SIGNECHO:291;a"]);
+    requester.handle(b"SIGNLOST:291", soon + MS);
+    assert_eq!(sends(&mut requester, soon + MS), [""; 0]);
+}
+
+#[test]
 fn signfull_waits_and_goes_on_when_an_answer_frees_the_window() {
     let now = Instant::now();
     let mut requester = open(8, now);

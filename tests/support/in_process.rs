@@ -71,9 +71,14 @@ impl<R: Role> Running<R> {
         }
     }
 
-    pub fn crash_and_resume(self) -> Self {
+    /// The actor dies; its thread, which its supervisor would go on in, lives.
+    pub fn crash(&self) {
         self.actor.do_send(Crash);
         wait_for("the crash", || (!self.actor.connected()).then_some(()));
+    }
+
+    pub fn crash_and_resume(self) -> Self {
+        self.crash();
         let keep = self.keep.clone();
         drop(self);
         Self::resume(keep)

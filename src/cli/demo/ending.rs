@@ -106,7 +106,7 @@ pub(super) fn json_lines(ending: &Ending, tally: &Tally) -> String {
         "packets_of_the_client": tally.by_client,
         "lost_on_purpose": tally.lost,
         "signlost": tally.signlost,
-        "resent": tally.resent,
+        "resent": ending.counts.resent,
         "signals": json_counts(&ending.counts),
         "files": ending.files.len(),
         "verified": ending.verified(),
@@ -205,7 +205,7 @@ fn describe_totals(table: &Table, ending: &Ending, tally: &Tally) -> Vec<String>
             "{} lost on purpose, {} SIGNLOST from the proxy, {} sent again",
             count(tally.lost, "signal"),
             tally.signlost,
-            tally.resent
+            counts.resent
         )
     };
     let round_trip = match (counts.rtt_min, counts.rtt_avg, counts.rtt_max) {

@@ -114,8 +114,6 @@ pub(super) struct Tally {
     pub(super) by_client: u64,
     /// Lost on purpose.
     pub(super) lost: u64,
-    /// Sent again.
-    pub(super) resent: u64,
     /// SIGNLOST that the proxy sent.
     pub(super) signlost: u64,
     /// The last packet's time.
@@ -193,7 +191,6 @@ impl Tally {
         *self.protocols.entry(packet.protocol.clone()).or_default() += 1;
         self.by_client += u64::from(packet.role == "client");
         self.lost += u64::from(packet.fate == "lost");
-        self.resent += u64::from(packet.fate == "resent");
         self.signlost += u64::from(packet.meaning.starts_with("SIGNLOST"));
     }
 }
@@ -307,10 +304,7 @@ mod tests {
             (&json!(3), &json!(2))
         );
         assert_eq!(totals["lost_on_purpose"], 1);
-        assert_eq!(
-            (&totals["resent"], &totals["signlost"]),
-            (&json!(1), &json!(1))
-        );
+        assert_eq!(totals["signlost"], 1);
         assert_eq!(totals["protocols"]["RUDP"], 3);
         assert_eq!(
             (&totals["files"], &totals["verified"]),

@@ -207,7 +207,10 @@ mod tests {
                 "image-site.png",
                 "7fcd5f799baa5d85090be1d7dbed44a166a6ee146b67629155bb48c548adf5f1",
             ),
-            ("task2.pdf", ""),
+            (
+                "task2.pdf",
+                "5bdd8fdfbc0a1db883eafd6d35f7678ae1a4e8ea652f641444ba07b0ecb9fa5e",
+            ),
         ];
         assert_eq!(sums, expected.map(|(name, sum)| (name, sum.to_owned())));
     }
