@@ -32,7 +32,7 @@ use std::time::Instant;
 
 pub use counters::{Counters, Losses};
 pub use direction::Direction;
-pub use options::{Blackout, LinkOptions, duration, percent, rate, size};
+pub use options::{Blackout, LinkOptions, blackout, burst, duration, percent, rate, size};
 use serde::{Deserialize, Serialize};
 
 /// What travels over a link.

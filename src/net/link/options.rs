@@ -297,7 +297,10 @@ pub fn percent(text: &str) -> Result<f64, String> {
 }
 
 /// A mean number of packets.
-fn burst(text: &str) -> Result<f64, String> {
+///
+/// # Errors
+/// What is wrong, and what would be right.
+pub fn burst(text: &str) -> Result<f64, String> {
     let number = text.parse().ok();
     number
         .filter(|burst| (1.0..=1e6).contains(burst))
@@ -384,7 +387,10 @@ fn with_unit(text: &str, units: &[(&str, f64)], most: f64) -> Option<u64> {
 }
 
 /// `WORKS/DARK`, both longer than nothing.
-fn blackout(text: &str) -> Result<Blackout, String> {
+///
+/// # Errors
+/// What is wrong, and what would be right.
+pub fn blackout(text: &str) -> Result<Blackout, String> {
     let times = || {
         let (works, dark) = text.split_once('/')?;
         let works = duration(works.trim()).ok()?;
