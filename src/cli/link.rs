@@ -38,8 +38,6 @@ pub(super) struct Args {
     /// The server
     #[arg(long, value_name = "ADDRESS:PORT")]
     to: SocketAddr,
-    #[command(flatten)]
-    impairment: Impairment,
     /// Decides every packet's fate: with the same seed the Nth packet has the same one
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     seed: u64,
@@ -55,6 +53,8 @@ pub(super) struct Args {
     /// Print the totals at the end as JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    impairment: Impairment,
 }
 
 fn some_time(text: &str) -> Result<Duration, String> {

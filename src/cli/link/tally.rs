@@ -73,11 +73,10 @@ impl Tally {
             let bits = 8.0 * (now.delivered_bytes - before.delivered_bytes) as f64;
             // The first line is at once.
             let rate = bits / time.as_secs_f64().max(1e-3) / 1e6;
-            let lost = now.lost.total();
-            let share = 100.0 * lost as f64 / (now.sent.max(1)) as f64;
+            let lost = 100.0 * now.lost.total() as f64 / (now.sent.max(1)) as f64;
             format!(
-                "{name} {} {rate:.2} Mbit/s, {lost} lost ({share:.1} %), queue {}",
-                count(now.sent, "packet"),
+                "{name} {} sent, {lost:.1} % lost, {rate:.2} Mbit/s, {} queued",
+                now.sent,
                 Size(now.queued_bytes)
             )
         };
@@ -111,8 +110,8 @@ mod tests {
         let tally = Tally(counters);
         assert_eq!(
             tally.line(&before, Duration::from_secs(2)),
-            "1 client | up 40 packets 1.00 Mbit/s, 10 lost (25.0 %), queue 1.5 kB | \
-             down 0 packets 0.00 Mbit/s, 0 lost (0.0 %), queue 0 B"
+            "1 client | up 40 sent, 25.0 % lost, 1.00 Mbit/s, 1.5 kB queued | \
+             down 0 sent, 0.0 % lost, 0.00 Mbit/s, 0 B queued"
         );
         let text = tally.table();
         assert!(text.ends_with("2 clients, 1 packet refused\n"), "{text}");
