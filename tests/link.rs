@@ -140,7 +140,7 @@ fn a_client_gets_through_a_link_that_loses_nearly_a_third_each_way() {
     assert!(said.lines().count() >= 30, "{said}");
     let (code, counters) = link.end("TERM");
     assert_eq!(code, Some(0));
-    assert_eq!(counters["clients_seen"], 1, "{counters}");
+    assert_eq!(counters["clients"]["seen"], 1, "{counters}");
     for way in ["up", "down"] {
         let count = |key: &str| counters[way][key].as_u64().expect("a number");
         let lost = counters[way]["lost"]["random"].as_u64().expect("a number");
@@ -207,6 +207,16 @@ fn a_long_delay_is_a_long_delay() {
 fn wrong_use_is_told() {
     for (arguments, part) in [
         (&["--to", "127.0.0.1:1"][..], "--listen"),
+        (&["--netns", "one"], "2 values"),
+        (&["--netns", "one", "one"], "two namespaces"),
+        (
+            &["--netns", "one", "two", "--listen", "127.0.0.1:1"],
+            "cannot be used with",
+        ),
+        (
+            &["--netns", "one", "two", "--left", "10.0.0.1"],
+            "10.77.0.1/24",
+        ),
         (
             &["--listen", "127.0.0.1:1", "--to", "127.0.0.1:1"],
             "own address",

@@ -1,4 +1,5 @@
-//! `labnet link`: a bad network between UDP clients and a server.
+//! `labnet link`: a bad network between UDP clients and a server, or between two network
+//! namespaces.
 
 mod endpoints;
 mod options;
@@ -6,7 +7,8 @@ mod tally;
 
 use std::{
     io::{self, stdout},
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
+    pin::Pin,
     process::ExitCode,
     time::Duration,
 };
@@ -22,8 +24,8 @@ use tokio::{
 use super::{WRONG_USE, output};
 use crate::{
     net::{
-        HttpLimits, Relay, RelayControl, RelayPlan, Sockets,
-        link::{LinkOptions, Way, duration},
+        HttpLimits, LinkControl, Relay, RelayPlan, Sockets, TunPlan, Tunnel, TunnelPlan,
+        link::{Way, duration},
         serve_http,
     },
     telemetry::logging::{self, Format},
@@ -32,16 +34,32 @@ use crate::{
 /// Arguments of `labnet link`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Where clients send to
-    #[arg(long, value_name = "ADDRESS:PORT")]
-    listen: SocketAddr,
-    /// The server
-    #[arg(long, value_name = "ADDRESS:PORT")]
-    to: SocketAddr,
+    /// Where UDP clients send to
+    #[arg(long, value_name = "ADDRESS:PORT", required_unless_present = "netns")]
+    listen: Option<SocketAddr>,
+    /// The clients' server
+    #[arg(long, value_name = "ADDRESS:PORT", required_unless_present = "netns")]
+    to: Option<SocketAddr>,
+    /// Join two network namespaces for everything that goes over IP, by a device in each (needs
+    /// root)
+    #[arg(long, num_args = 2, value_names = ["LEFT", "RIGHT"], conflicts_with_all = ["listen", "to", "clients", "idle"])]
+    netns: Vec<String>,
+    /// The name of both devices
+    #[arg(long, value_name = "NAME", default_value = "link0", requires = "netns", value_parser = device)]
+    device: String,
+    /// The left device's address
+    #[arg(long, value_name = "ADDRESS/BITS", default_value = "10.77.0.1/24", requires = "netns", value_parser = network)]
+    left: Network,
+    /// The right device's address
+    #[arg(long, value_name = "ADDRESS/BITS", default_value = "10.77.0.2/24", requires = "netns", value_parser = network)]
+    right: Network,
+    /// The largest IP packet that fits through the devices
+    #[arg(long, value_name = "BYTES", default_value_t = 1500, requires = "netns", value_parser = clap::value_parser!(u16).range(576..))]
+    mtu: u16,
     /// Decides every packet's fate: with the same seed the Nth packet has the same one
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     seed: u64,
-    /// Clients at once; the packets of others are dropped
+    /// UDP clients at once; the packets of others are dropped
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u16).range(1..))]
     clients: u16,
     /// Forget a client after so long without packets
@@ -65,23 +83,59 @@ fn some_time(text: &str) -> Result<Duration, String> {
     Ok(time)
 }
 
-/// Relays until SIGINT or SIGTERM, then prints the totals.
+/// A device's address, and the size of the network it reaches.
+#[derive(Debug, Clone, Copy)]
+struct Network {
+    address: Ipv4Addr,
+    prefix_len: u8,
+}
+
+fn network(text: &str) -> Result<Network, String> {
+    let parts = || {
+        let (address, prefix_len) = text.split_once('/')?;
+        Some(Network {
+            address: address.parse().ok()?,
+            prefix_len: prefix_len
+                .parse()
+                .ok()
+                .filter(|bits| (1..=31).contains(bits))?,
+        })
+    };
+    parts()
+        .ok_or_else(|| "not an IPv4 address with its network's size like 10.77.0.1/24".to_owned())
+}
+
+/// A name that Linux takes (IFNAMSIZ).
+fn device(text: &str) -> Result<String, String> {
+    let fits = (1..=15).contains(&text.len())
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+        && !text.starts_with('.');
+    if fits {
+        Ok(text.to_owned())
+    } else {
+        Err("not 1 to 15 letters and digits like link0".to_owned())
+    }
+}
+
+/// The two ends of a link.
+enum Plan {
+    Relay(RelayPlan),
+    Tunnel(TunnelPlan),
+}
+
+/// Carries packets until SIGINT or SIGTERM, then prints the totals.
 pub(super) fn run(args: Args) -> ExitCode {
     logging::init(Format::Text, "info");
-    let (up, down) = match args.impairment.directions() {
-        Ok(directions) => directions,
+    let plan = match plan(&args) {
+        Ok(plan) => plan,
         Err(problem) => return wrong_use(&problem),
     };
-    if args.to.port() == 0 || args.to.ip().is_unspecified() {
-        return wrong_use("--to: one server's address and port are needed");
-    }
-    if args.to == args.listen {
-        return wrong_use("--to: this is the link's own address; name the server's");
-    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
-    let ran = runtime.and_then(|runtime| runtime.block_on(relay(&args, up, down)));
+    let ran = runtime.and_then(|runtime| runtime.block_on(carry(&args, plan)));
     match ran {
         Ok(tally) if args.json => output(&mut stdout(), tally.json().as_bytes()),
         Ok(tally) => output(&mut stdout(), tally.table().as_bytes()),
@@ -92,25 +146,73 @@ pub(super) fn run(args: Args) -> ExitCode {
     }
 }
 
-fn wrong_use(problem: &str) -> ExitCode {
-    eprintln!("labnet link: {problem}");
-    ExitCode::from(WRONG_USE)
-}
-
-async fn relay(args: &Args, up: LinkOptions, down: LinkOptions) -> io::Result<Tally> {
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let relay = Relay::bind(RelayPlan {
-        listen: args.listen,
-        to: args.to,
+fn plan(args: &Args) -> Result<Plan, String> {
+    let (up, down) = args.impairment.directions()?;
+    if let [left, right] = &args.netns[..] {
+        if left == right {
+            return Err("--netns: a link has two ends, in two namespaces".to_owned());
+        }
+        let end = |namespace: &str, network: Network| TunPlan {
+            namespace: namespace.to_owned(),
+            device: args.device.clone(),
+            address: network.address,
+            prefix_len: network.prefix_len,
+            mtu: args.mtu,
+        };
+        return Ok(Plan::Tunnel(TunnelPlan {
+            left: end(left, args.left),
+            right: end(right, args.right),
+            up,
+            down,
+            seed: args.seed,
+        }));
+    }
+    let (Some(listen), Some(to)) = (args.listen, args.to) else {
+        return Err("--listen and --to are needed, or --netns".to_owned());
+    };
+    if to.port() == 0 || to.ip().is_unspecified() {
+        return Err("--to: one server's address and port are needed".to_owned());
+    }
+    if to == listen {
+        return Err("--to: this is the link's own address; name the server's".to_owned());
+    }
+    Ok(Plan::Relay(RelayPlan {
+        listen,
+        to,
         up,
         down,
         seed: args.seed,
         clients: usize::from(args.clients),
         idle: args.idle,
-    })
-    .map_err(|error| whose("--listen", args.listen, error))?;
-    let control = relay.control();
+    }))
+}
+
+fn wrong_use(problem: &str) -> ExitCode {
+    eprintln!("labnet link: {problem}");
+    ExitCode::from(WRONG_USE)
+}
+
+async fn carry(args: &Args, plan: Plan) -> io::Result<Tally> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let running: Pin<Box<dyn Future<Output = io::Result<()>>>>;
+    let (control, ends) = match &plan {
+        Plan::Relay(plan) => {
+            let relay = Relay::bind(*plan);
+            let relay = relay.map_err(|error| whose("--listen", plan.listen, error))?;
+            let (control, listen) = (relay.control(), relay.local_addr()?);
+            running = Box::pin(relay.run());
+            (control, format!("relaying {listen} -> {}", plan.to))
+        }
+        Plan::Tunnel(plan) => {
+            let tunnel = Tunnel::open(plan)?;
+            let control = tunnel.control();
+            running = Box::pin(tunnel.run());
+            let end = |end: &TunPlan| format!("{} ({})", end.namespace, end.address);
+            let ends = format!("joining {} and {}", end(&plan.left), end(&plan.right));
+            (control, ends)
+        }
+    };
     let listener = match args.http {
         Some(address) => {
             let listener = Sockets::default().tcp(address);
@@ -118,7 +220,8 @@ async fn relay(args: &Args, up: LinkOptions, down: LinkOptions) -> io::Result<Ta
         }
         None => None,
     };
-    tracing::info!("relaying {} -> {}", relay.local_addr()?, args.to);
+    tracing::info!("{ends}");
+    let (up, down) = (control.options(Way::Up), control.options(Way::Down));
     tracing::info!("up: {up}; down: {down}; seed {}", args.seed);
     if let Some(listener) = &listener {
         tracing::info!("http://{}/ has counters, options", listener.local_addr()?);
@@ -133,7 +236,7 @@ async fn relay(args: &Args, up: LinkOptions, down: LinkOptions) -> io::Result<Ta
         }
     };
     tokio::select! {
-        failed = relay.run() => failed?,
+        failed = running => failed?,
         failed = serving => failed?,
         _ = show(&control) => {}
         _ = interrupt.recv() => {}
@@ -147,7 +250,7 @@ fn whose(option: &str, address: SocketAddr, error: io::Error) -> io::Error {
 }
 
 /// Keeps a line of counters on standard error, if that is a terminal.
-async fn show(control: &RelayControl) -> std::convert::Infallible {
+async fn show(control: &LinkControl) -> std::convert::Infallible {
     const OFTEN: Duration = Duration::from_secs(1);
     let line = ProgressBar::no_length();
     if line.is_hidden() {

@@ -8,12 +8,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde::Serialize;
 use tokio::{sync::Notify, task::AbortHandle};
 
 use super::{
-    ReceiveBatch, Sockets, Timer, UdpSocket,
-    link::{Counters, Link, LinkOptions, Packet, Way},
+    LinkControl, ReceiveBatch, Sockets, UdpSocket,
+    control::{ClientCounters, Controlled, LinkCounters},
+    link::{Damage, Link, LinkOptions, Packet, Way},
+    timer::keep_time,
 };
 
 /// What a relay joins, and how much of the machine it may use.
@@ -35,28 +36,6 @@ pub struct RelayPlan {
     pub idle: Duration,
 }
 
-/// What a relay has done so far.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
-pub struct RelayCounters {
-    /// Clients now.
-    pub clients: usize,
-    /// Clients since the start; one that was forgotten and came back counts twice.
-    pub clients_seen: u64,
-    /// Clients forgotten because they were idle.
-    pub clients_expired: u64,
-    /// Datagrams dropped because there were too many clients, or no socket for one more.
-    pub refused: u64,
-    /// Datagrams dropped because they did not come from the server.
-    pub strangers: u64,
-    /// Datagrams that came through the link, but not to their receiver: its client is forgotten,
-    /// or the kernel takes none.
-    pub undelivered: u64,
-    /// The link towards the server.
-    pub up: Counters,
-    /// The link back.
-    pub down: Counters,
-}
-
 /// A bad link between UDP clients and one server: every client address gets a socket of its own
 /// towards the server, and all share the link's queue and rate as the machines of a classroom share
 /// its uplink.
@@ -64,13 +43,9 @@ pub struct RelayCounters {
 /// Rate and queue count a datagram's IP and UDP headers, too. Corruption changes one byte of the
 /// payload under a correct checksum: a receiver that relies on UDP's own will not see it.
 pub struct Relay {
-    control: RelayControl,
+    shared: Arc<Shared>,
     listener: Arc<UdpSocket>,
 }
-
-/// What can be seen and changed of a relay while it runs.
-#[derive(Clone)]
-pub struct RelayControl(Arc<Shared>);
 
 struct Shared {
     plan: RelayPlan,
@@ -86,7 +61,8 @@ struct State {
     batch: ReceiveBatch,
     /// When the link's timer is due.
     timer: Option<Instant>,
-    counters: RelayCounters,
+    counters: ClientCounters,
+    undelivered: u64,
 }
 
 struct Client {
@@ -116,8 +92,8 @@ impl Packet for Datagram {
         headers + self.payload.len()
     }
 
-    fn payload(&mut self) -> &mut [u8] {
-        &mut self.payload
+    fn take(&mut self, damage: Damage) -> bool {
+        damage.strike(&mut self.payload).is_some()
     }
 }
 
@@ -133,14 +109,15 @@ impl Relay {
             clients: HashMap::new(),
             batch: ReceiveBatch::new(),
             timer: None,
-            counters: RelayCounters::default(),
+            counters: ClientCounters::default(),
+            undelivered: 0,
         };
         Ok(Self {
-            control: RelayControl(Arc::new(Shared {
+            shared: Arc::new(Shared {
                 plan,
                 state: Mutex::new(state),
                 earlier: Notify::new(),
-            })),
+            }),
             listener: Arc::new(listener),
         })
     }
@@ -154,8 +131,8 @@ impl Relay {
     }
 
     /// A handle on it that outlives [`run`](Self::run).
-    pub fn control(&self) -> RelayControl {
-        self.control.clone()
+    pub fn control(&self) -> LinkControl {
+        LinkControl::new(self.shared.clone())
     }
 
     /// Relays until dropped.
@@ -163,22 +140,21 @@ impl Relay {
     /// # Errors
     /// Those of the listening socket and of the timer. What goes wrong with one client is counted.
     pub async fn run(self) -> io::Result<()> {
-        let shared = &self.control.0;
         tokio::select! {
             failed = self.receive_from_clients() => failed,
             failed = self.deliver() => failed,
-            never = shared.forget_idle_clients() => match never {},
+            never = self.shared.forget_idle_clients() => match never {},
         }
     }
 
     async fn receive_from_clients(&self) -> io::Result<()> {
-        let shared = &self.control.0;
         loop {
-            poll_fn(|task| self.poll_clients(shared, task)).await?;
+            poll_fn(|task| self.poll_clients(task)).await?;
         }
     }
 
-    fn poll_clients(&self, shared: &Arc<Shared>, task: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_clients(&self, task: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let shared = &self.shared;
         let state = &mut *shared.lock();
         ready!(self.listener.poll_receive(task, &mut state.batch))?;
         let now = Instant::now();
@@ -192,7 +168,7 @@ impl Relay {
                 }
                 None => match shared.admit(datagram.source, now) {
                     Ok(client) => {
-                        state.counters.clients_seen += 1;
+                        state.counters.seen += 1;
                         state.clients.entry(datagram.source).or_insert(client)
                     }
                     Err(error) => {
@@ -216,28 +192,21 @@ impl Relay {
     }
 
     async fn deliver(&self) -> io::Result<()> {
-        let shared = &self.control.0;
-        let mut timer = Timer::new()?;
-        loop {
-            let due = {
-                let state = &mut *shared.lock();
-                state.deliver(&self.listener, shared.plan.to, Instant::now());
-                state.timer = state.link.poll_timeout();
-                state.timer
-            };
-            timer.set(due)?;
-            tokio::select! {
-                expired = timer.expired() => expired?,
-                () = shared.earlier.notified() => {}
-            }
-        }
+        let shared = &self.shared;
+        keep_time(&shared.earlier, || {
+            let state = &mut *shared.lock();
+            state.deliver(&self.listener, shared.plan.to, Instant::now());
+            state.timer = state.link.poll_timeout();
+            state.timer
+        })
+        .await
     }
 }
 
 impl Drop for Relay {
     fn drop(&mut self) {
         // Each client's task holds what holds the client.
-        self.control.0.lock().clients.clear();
+        self.shared.lock().clients.clear();
     }
 }
 
@@ -321,7 +290,7 @@ impl Shared {
             state
                 .clients
                 .retain(|_, client| client.last_seen.elapsed() < idle);
-            state.counters.clients_expired += (before - state.clients.len()) as u64;
+            state.counters.expired += (before - state.clients.len()) as u64;
         }
     }
 }
@@ -335,36 +304,36 @@ impl State {
                 Way::Down => listener.try_send(&datagram.payload, datagram.client, client.local),
             });
             if !matches!(sent, Some(Ok(()))) {
-                self.counters.undelivered += 1;
+                self.undelivered += 1;
             }
         }
     }
 }
 
-impl RelayControl {
-    /// What the relay has done so far.
-    pub fn counters(&self) -> RelayCounters {
-        let state = self.0.lock();
-        RelayCounters {
-            clients: state.clients.len(),
+impl Controlled for Shared {
+    fn counters(&self) -> LinkCounters {
+        let state = self.lock();
+        LinkCounters {
+            clients: Some(ClientCounters {
+                now: state.clients.len(),
+                ..state.counters
+            }),
+            undelivered: state.undelivered,
             up: state.link.direction(Way::Up).counters(),
             down: state.link.direction(Way::Down).counters(),
-            ..state.counters
         }
     }
 
-    /// What the link does to datagrams that go `way`.
-    pub fn options(&self, way: Way) -> LinkOptions {
-        *self.0.lock().link.direction(way).options()
+    fn options(&self, way: Way) -> LinkOptions {
+        *self.lock().link.direction(way).options()
     }
 
-    /// Changes both directions' options at once, from now on.
-    pub fn set_options(&self, up: LinkOptions, down: LinkOptions) {
+    fn set_options(&self, up: LinkOptions, down: LinkOptions) {
         let now = Instant::now();
-        let state = &mut *self.0.lock();
+        let state = &mut *self.lock();
         state.link.set_options(Way::Up, up, now);
         state.link.set_options(Way::Down, down, now);
-        self.0.wake_if_earlier(state);
+        self.wake_if_earlier(state);
     }
 }
 
@@ -385,7 +354,7 @@ mod tests {
     /// A relay in this thread's runtime, and the server behind it.
     struct Stage {
         relay: SocketAddr,
-        control: RelayControl,
+        control: LinkControl,
         server: tokio::net::UdpSocket,
         running: AbortHandle,
     }
@@ -420,13 +389,17 @@ mod tests {
             client
         }
 
-        async fn wait_for(&self, what: &str, check: impl Fn(RelayCounters) -> bool) {
+        async fn wait_for(&self, what: &str, check: impl Fn(LinkCounters) -> bool) {
             let start = Instant::now();
             while !check(self.control.counters()) {
                 assert!(start.elapsed() < PATIENCE, "waited in vain for {what}");
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         }
+    }
+
+    fn of_clients(counters: LinkCounters) -> ClientCounters {
+        counters.clients.expect("a relay has clients")
     }
 
     async fn receive(socket: &tokio::net::UdpSocket) -> (Vec<u8>, SocketAddr) {
@@ -466,7 +439,10 @@ mod tests {
         assert_eq!(receive(&two).await, (large, stage.relay));
         assert_eq!(receive(&one).await, (b"to one".to_vec(), stage.relay));
         let counters = stage.control.counters();
-        assert_eq!((counters.clients, counters.clients_seen), (2, 2));
+        assert_eq!(
+            (of_clients(counters).now, of_clients(counters).seen),
+            (2, 2)
+        );
         assert_eq!((counters.up.delivered, counters.down.delivered), (2, 2));
         // With the headers of IPv4 and UDP.
         assert_eq!(counters.up.sent_bytes, 28 + 8 + 28);
@@ -505,14 +481,16 @@ mod tests {
             client.send(b"hello").await.expect("sent");
         }
         stage
-            .wait_for("the refusal", |counters| counters.refused == 1)
+            .wait_for("the refusal", |counters| of_clients(counters).refused == 1)
             .await;
         let (_, upstream) = receive(&stage.server).await;
         let stranger = Plain::bind("127.0.0.1:0").expect("loopback");
         let port = upstream.port();
         stranger.send_to(b"boo", ("127.0.0.1", port)).expect("sent");
         stage
-            .wait_for("the stranger", |counters| counters.strangers == 1)
+            .wait_for("the stranger", |counters| {
+                of_clients(counters).strangers == 1
+            })
             .await;
         assert_eq!(stage.control.counters().down.sent, 0);
     }
@@ -524,7 +502,7 @@ mod tests {
         client.send(b"first").await.expect("sent");
         let (_, before) = receive(&stage.server).await;
         stage
-            .wait_for("the end", |counters| counters.clients_expired == 1)
+            .wait_for("the end", |counters| of_clients(counters).expired == 1)
             .await;
         // Its socket is closed: the port can be bound again.
         let port = before.port();
@@ -535,7 +513,7 @@ mod tests {
         }
         client.send(b"again").await.expect("sent");
         assert_eq!(receive(&stage.server).await.0, b"again");
-        assert_eq!(stage.control.counters().clients_seen, 2);
+        assert_eq!(of_clients(stage.control.counters()).seen, 2);
     }
 
     #[tokio::test]

@@ -8,7 +8,10 @@ use nix::sys::{
     time::TimeSpec,
     timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags},
 };
-use tokio::io::{Interest, unix::AsyncFd};
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    sync::Notify,
+};
 
 /// One timer, set again and again. It is exact to some microseconds; the executor's own are to a
 /// millisecond, which is much beside the delay of a short link or the pace of a fast one.
@@ -75,6 +78,24 @@ impl Timer {
                 self.due = None;
                 return expired;
             }
+        }
+    }
+}
+
+/// Calls `turn` at once, when the time that it told has come, and when `earlier` is notified.
+///
+/// # Errors
+/// Those of the timer.
+pub(super) async fn keep_time(
+    earlier: &Notify,
+    mut turn: impl FnMut() -> Option<Instant>,
+) -> io::Result<()> {
+    let mut timer = Timer::new()?;
+    loop {
+        timer.set(turn())?;
+        tokio::select! {
+            expired = timer.expired() => expired?,
+            () = earlier.notified() => {}
         }
     }
 }

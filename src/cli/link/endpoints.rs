@@ -12,13 +12,13 @@ use serde_json::{Map, Value};
 
 use super::options::Directions;
 use crate::{
-    net::{RelayControl, RelayCounters},
+    net::{LinkControl, LinkCounters},
     telemetry::{only_from_here, problem},
 };
 
 /// `GET /counters`; `GET /options`, `PUT` for all of them (what is not named is off), `PATCH` for
 /// some (what is not named stays).
-pub(super) fn router(control: RelayControl) -> Router {
+pub(super) fn router(control: LinkControl) -> Router {
     let changes = Router::new()
         .route("/options", put(change).patch(change))
         .layer(middleware::from_fn(only_from_here));
@@ -33,15 +33,15 @@ pub(super) fn router(control: RelayControl) -> Router {
         .with_state(control)
 }
 
-async fn counters(State(control): State<RelayControl>) -> Json<RelayCounters> {
+async fn counters(State(control): State<LinkControl>) -> Json<LinkCounters> {
     Json(control.counters())
 }
 
-async fn options(State(control): State<RelayControl>) -> Json<Directions> {
+async fn options(State(control): State<LinkControl>) -> Json<Directions> {
     Json(Directions::of(&control))
 }
 
-async fn change(State(control): State<RelayControl>, method: Method, body: String) -> Response {
+async fn change(State(control): State<LinkControl>, method: Method, body: String) -> Response {
     let object: Map<String, Value> = match serde_json::from_str(&body) {
         Ok(object) => object,
         Err(error) => {

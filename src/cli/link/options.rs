@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::Way;
 use crate::net::{
-    RelayControl,
+    LinkControl,
     link::{Blackout, LinkOptions, blackout, burst, duration, percent, rate, size},
 };
 
@@ -101,16 +101,16 @@ pub(super) struct Directions {
 }
 
 impl Directions {
-    /// Those of a running relay.
-    pub(super) fn of(control: &RelayControl) -> Self {
+    /// Those of a running link.
+    pub(super) fn of(control: &LinkControl) -> Self {
         Self {
             up: control.options(Way::Up),
             down: control.options(Way::Down),
         }
     }
 
-    /// Gives them to a running relay.
-    pub(super) fn give(self, control: &RelayControl) {
+    /// Gives them to a running link.
+    pub(super) fn give(self, control: &LinkControl) {
         control.set_options(self.up, self.down);
     }
 

@@ -1,15 +1,15 @@
-//! A relay's counters, for people and as JSON.
+//! A link's counters, for people and as JSON.
 
 use std::time::Duration;
 
 use crate::{
     cli::api::table,
     client::units::{Size, count},
-    net::{RelayCounters, link::Counters},
+    net::{LinkCounters, link::Counters},
 };
 
-/// What a relay has done.
-pub(super) struct Tally(pub(super) RelayCounters);
+/// What a link has done.
+pub(super) struct Tally(pub(super) LinkCounters);
 
 impl Tally {
     /// One object on one line.
@@ -47,28 +47,26 @@ impl Tally {
         ];
         let rows = [row("up", &self.0.up), row("down", &self.0.down)];
         let mut text = format!("{}\n", table(headers, rows));
-        let RelayCounters {
-            clients_seen,
-            refused,
-            strangers,
-            undelivered,
-            ..
-        } = self.0;
-        text += &count(clients_seen, "client");
-        for (number, what) in [
-            (refused, "refused"),
-            (strangers, "not from the server"),
-            (undelivered, "undelivered at the end of the link"),
-        ] {
+        let mut notes = Vec::new();
+        let mut note = |number: u64, what: &str| {
             if number > 0 {
-                text += &format!(", {} {what}", count(number, "packet"));
+                notes.push(format!("{} {what}", count(number, "packet")));
             }
+        };
+        note(self.0.undelivered, "undelivered at the end of the link");
+        if let Some(clients) = self.0.clients {
+            note(clients.refused, "refused");
+            note(clients.strangers, "not from the server");
+            notes.insert(0, count(clients.seen, "client"));
         }
-        text + "\n"
+        if !notes.is_empty() {
+            text += &format!("{}\n", notes.join(", "));
+        }
+        text
     }
 
     /// The present: what has happened since `before`, `time` ago.
-    pub(super) fn line(&self, before: &RelayCounters, time: Duration) -> String {
+    pub(super) fn line(&self, before: &LinkCounters, time: Duration) -> String {
         let way = |name: &str, now: &Counters, before: &Counters| {
             let bits = 8.0 * (now.delivered_bytes - before.delivered_bytes) as f64;
             // The first line is at once.
@@ -80,26 +78,37 @@ impl Tally {
                 Size(now.queued_bytes)
             )
         };
-        format!(
-            "{} | {} | {}",
-            count(self.0.clients as u64, "client"),
+        let clients = self
+            .0
+            .clients
+            .map(|clients| count(clients.now as u64, "client"));
+        let ways = [
             way("up", &self.0.up, &before.up),
-            way("down", &self.0.down, &before.down)
-        )
+            way("down", &self.0.down, &before.down),
+        ];
+        clients
+            .into_iter()
+            .chain(ways)
+            .collect::<Vec<_>>()
+            .join(" | ")
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::ClientCounters;
 
     #[test]
     fn totals_and_the_present_are_said() {
-        let mut counters = RelayCounters {
-            clients: 1,
-            clients_seen: 2,
-            refused: 1,
-            ..RelayCounters::default()
+        let mut counters = LinkCounters {
+            clients: Some(ClientCounters {
+                now: 1,
+                seen: 2,
+                refused: 1,
+                ..ClientCounters::default()
+            }),
+            ..LinkCounters::default()
         };
         let before = counters;
         counters.up.sent = 40;

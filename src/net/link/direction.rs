@@ -216,10 +216,7 @@ impl<P: Packet> Direction<P> {
             self.last_arrival = arrival;
         }
         let copy = (fate.duplicated && self.hold(size)).then(|| packet.clone());
-        if fate
-            .damage
-            .is_some_and(|damage| damage.strike(packet.payload()))
-        {
+        if fate.damage.is_some_and(|damage| packet.take(damage)) {
             self.counters.corrupted += 1;
         }
         self.land(packet, Some(number), arrival);

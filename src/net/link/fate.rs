@@ -16,18 +16,20 @@ pub(super) struct Fate {
 
 /// A change of one byte.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Damage {
+pub struct Damage {
     place: u64,
     flip: u8,
 }
 
 impl Damage {
-    /// Changes one byte of `payload`; tells whether there was one.
-    pub(super) fn strike(self, payload: &mut [u8]) -> bool {
-        let length = payload.len().max(1) as u64;
+    /// Changes one of `bytes` and tells which one, and what it was. Without bytes there is none.
+    pub fn strike(self, bytes: &mut [u8]) -> Option<(usize, u8)> {
         // A remainder by a usize's value is one.
-        let struck = payload.get_mut((self.place % length) as usize);
-        struck.map(|byte| *byte ^= self.flip).is_some()
+        let place = self.place.checked_rem(bytes.len() as u64)? as usize;
+        let byte = bytes.get_mut(place)?;
+        let before = *byte;
+        *byte ^= self.flip;
+        Some((place, before))
     }
 }
 
@@ -138,11 +140,15 @@ mod tests {
         for length in 1..300_usize {
             let mut payload = vec![0_u8; length];
             let damage = dice.roll(&options).damage.expect("always");
-            assert!(damage.strike(&mut payload));
-            assert_eq!(payload.iter().filter(|byte| **byte != 0).count(), 1);
+            let (place, before) = damage.strike(&mut payload).expect("a byte");
+            assert_eq!(
+                (payload.iter().filter(|byte| **byte != 0).count(), before),
+                (1, 0)
+            );
+            assert_ne!(payload[place], 0);
         }
         let damage = dice.roll(&options).damage.expect("always");
-        assert!(!damage.strike(&mut []));
+        assert_eq!(damage.strike(&mut []), None);
     }
 
     #[test]

@@ -32,6 +32,7 @@ use std::time::Instant;
 
 pub use counters::{Counters, Losses};
 pub use direction::Direction;
+pub use fate::Damage;
 pub use options::{Blackout, LinkOptions, blackout, burst, duration, percent, rate, size};
 use serde::{Deserialize, Serialize};
 
@@ -40,8 +41,8 @@ pub trait Packet: Clone {
     /// The bytes that it takes on the link, headers included: what rate and queue count.
     fn size(&self) -> usize;
 
-    /// The bytes of which corruption changes one.
-    fn payload(&mut self) -> &mut [u8];
+    /// Takes one damage; tells whether it had a byte for it.
+    fn take(&mut self, damage: Damage) -> bool;
 }
 
 impl Packet for Vec<u8> {
@@ -49,8 +50,8 @@ impl Packet for Vec<u8> {
         self.len()
     }
 
-    fn payload(&mut self) -> &mut [u8] {
-        self
+    fn take(&mut self, damage: Damage) -> bool {
+        damage.strike(self).is_some()
     }
 }
 
