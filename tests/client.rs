@@ -403,3 +403,32 @@ fn a_proxy_of_the_original_kind_is_enough() {
     done.store(true, Ordering::Relaxed);
     proxy.join().expect("it did well");
 }
+
+#[test]
+fn a_person_who_thinks_for_long_is_not_forgotten() {
+    let nowhere = Addresses(loopback());
+    let out = folder();
+    let proxy = UdpSocket::bind((loopback(), 49152)).expect("a socket");
+    proxy
+        .set_read_timeout(Some(support::PATIENCE))
+        .expect("set");
+    let server = proxy.local_addr().expect("one").to_string();
+    let mut child = command(&nowhere, out.path(), &["--server", &server])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("labnet starts");
+    let hear = |expected: &str, answer: &str| {
+        let mut buffer = [0; 2000];
+        let (length, peer) = proxy.recv_from(&mut buffer).expect("a signal");
+        assert_eq!(String::from_utf8_lossy(&buffer[..length]), expected);
+        proxy.send_to(answer.as_bytes(), peer).expect("sent");
+    };
+    hear("SIGNEW:Tal", "SIGNACK");
+    hear("SIGNECHO:290;keep-alive", "ECHOREPLY:290;keep-alive");
+    drop(child.stdin.take());
+    hear("SIGNEND:291;SIGNEND", "ACKEND:291");
+    let status = wait_for("the end", || child.try_wait().expect("a child"));
+    assert_eq!(status.code(), Some(0));
+}

@@ -9,8 +9,8 @@ use std::{
 
 use labnet::{
     client::{
-        Exchange, Transmit,
-        dhcp::{DhcpClient, DhcpError, Identity, Lease, Patience},
+        Exchange, Patience, Transmit,
+        dhcp::{DhcpClient, DhcpError, Identity, Lease},
     },
     config::MacAddress,
     telemetry::packets::Fate,

@@ -14,8 +14,7 @@ use hickory_proto::{
 };
 use labnet::{
     client::{
-        Exchange,
-        dhcp::Patience,
+        Exchange, Patience,
         dns::{DnsClient, DnsError, Lookup, Resolved},
     },
     telemetry::packets::Fate,

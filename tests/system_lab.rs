@@ -280,6 +280,70 @@ fn an_idle_lab_costs_nearly_nothing() {
 }
 
 #[test]
+#[ignore = "starts two hundred processes"]
+fn two_hundred_clients_at_once_are_all_answered() {
+    let (lab, addresses) = whole_lab();
+    wait_for("the file list", || addresses.scrap(support::PATIENCE));
+    let proxy = addresses.at(49152).to_string();
+    let clients: Vec<(u32, std::process::Child)> = (0..200)
+        .map(|n| {
+            let name = format!("client-{n:03}");
+            let child = Command::new(env!("CARGO_BIN_EXE_labnet"))
+                .args([
+                    "client", "--server", &proxy, "--name", &name, "--json", "echo",
+                ])
+                .env_remove("RUST_LOG")
+                .stdin(Stdio::null())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .expect("the client starts");
+            // The number of a name: the sum of its characters' codes.
+            (name.bytes().map(u32::from).sum(), child)
+        })
+        .collect();
+    let (mut echoes, mut attempts) = (0, 0);
+    for (number, client) in clients {
+        let output = client.wait_with_output().expect("it ends");
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(
+            output.status.success(),
+            "{said}{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        let mut ids = Vec::new();
+        for line in said.lines() {
+            let line: serde_json::Value = serde_json::from_str(line).expect("JSON");
+            if line["type"] == "echo" {
+                ids.push(line["id"].as_u64().expect("an id"));
+                attempts += line["attempts"].as_u64().expect("a number");
+            }
+        }
+        // Its own numbers, without a gap: no answer was another client's.
+        let first = u64::from(number) + 1;
+        let expected: Vec<u64> = (first..first + ids.len() as u64).collect();
+        assert!(!ids.is_empty(), "{said}");
+        assert_eq!(ids, expected);
+        echoes += ids.len();
+    }
+    let metric = |series: &str| lab.metric(series);
+    assert_eq!(
+        metric("labnet_rudp_signals_total{direction=\"received\",type=\"signecho\"}"),
+        attempts as f64
+    );
+    let answered = metric("labnet_rudp_signals_total{direction=\"sent\",type=\"echoreply\"}");
+    assert!(answered >= echoes as f64, "{answered} answers to {echoes}");
+    assert_eq!(metric("labnet_rudp_sessions_total"), 200.0);
+    assert_eq!(
+        metric("labnet_rudp_sessions_ended_total{reason=\"end\"}"),
+        200.0
+    );
+    assert_eq!(metric("labnet_rudp_sessions"), 0.0);
+    assert_eq!(metric("labnet_rudp_lost_total{reason=\"mailbox\"}"), 0.0);
+    assert_eq!(metric("labnet_rudp_lost_total{reason=\"send\"}"), 0.0);
+}
+
+#[test]
 #[ignore = "needs nginx"]
 fn five_large_files_from_nginx_arrive_whole_in_little_memory() {
     let addresses = Addresses(loopback());
@@ -348,7 +412,7 @@ fn five_large_files_from_nginx_arrive_whole_in_little_memory() {
 /// nginx with its own directory listing on port 8088.
 fn nginx(dir: &Path, files: &Path, ip: Ipv4Addr) -> Running {
     let config = format!(
-        "daemon off; pid {dir}/nginx.pid; error_log {dir}/error.log;\nevents {{}}\nhttp {{ access_log off; client_body_temp_path {dir}/b; proxy_temp_path {dir}/p; fastcgi_temp_path {dir}/f; uwsgi_temp_path {dir}/u; scgi_temp_path {dir}/s;\nserver {{ listen {ip}:8088; root {files}; autoindex on; }} }}\n",
+        "daemon off; master_process off; pid {dir}/nginx.pid; error_log {dir}/error.log;\nevents {{}}\nhttp {{ access_log off; client_body_temp_path {dir}/b; proxy_temp_path {dir}/p; fastcgi_temp_path {dir}/f; uwsgi_temp_path {dir}/u; scgi_temp_path {dir}/s;\nserver {{ listen {ip}:8088; root {files}; autoindex on; }} }}\n",
         dir = dir.display(),
         files = files.display(),
     );

@@ -18,11 +18,12 @@ use crate::{
         command::MAX_LOSS,
         dhcp::Identity,
         dns,
+        failure::WalkError,
         file_name::FileName,
         prompt,
         report::{Output, Report},
         terminal::Teller,
-        walk::{Plan, Walk, WalkError, Way},
+        walk::{Plan, Walk, Way},
     },
     config::MacAddress,
     net::Loss,
@@ -46,9 +47,9 @@ pub(super) struct Args {
     /// The DNS server; without it the one that DHCP names
     #[arg(long, global = true, value_name = "ADDRESS[:PORT]", value_parser = dns_server)]
     dns: Option<DnsServer>,
-    /// The DNS server's port, where no other is given
-    #[arg(long, global = true, value_name = "PORT", default_value_t = 5300)]
-    dns_port: u16,
+    /// The DNS server's port, where no other is given [default: 5300 on the loopback, else 53]
+    #[arg(long, global = true, value_name = "PORT")]
+    dns_port: Option<u16>,
     /// The proxy's name
     #[arg(
         long,
@@ -248,6 +249,12 @@ fn plan(args: &Args) -> Plan {
     let way = match args.server {
         Some(server) => Way::Direct(server),
         None => {
+            let usual = if args.dhcp.ip().is_loopback() {
+                5300
+            } else {
+                53
+            };
+            let dns_port = args.dns_port.unwrap_or(usual);
             let made_up = Identity::from_seed(seed, args.name.as_str());
             Way::Network {
                 dhcp: args.dhcp,
@@ -258,9 +265,9 @@ fn plan(args: &Args) -> Plan {
                 keep_lease: args.keep_lease,
                 dns: args.dns.map(|server| match server {
                     DnsServer::Port(address) => address,
-                    DnsServer::Address(address) => (address, args.dns_port).into(),
+                    DnsServer::Address(address) => (address, dns_port).into(),
                 }),
-                dns_port: args.dns_port,
+                dns_port,
                 host: args.host.clone(),
                 port: args.port,
             }

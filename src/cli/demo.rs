@@ -31,9 +31,10 @@ use crate::{
     client::{
         dhcp::Identity,
         download::Downloaded,
+        failure::{FetchError, WalkError},
         file_name::FileName,
         part,
-        walk::{FetchError, Observer, Plan, Step, Walk, WalkError, Way},
+        walk::{Observer, Plan, Step, Walk, Way},
     },
     net::Loss,
     origin,

@@ -41,7 +41,7 @@ enum Verb {
     Serve(serve::Args),
     /// Tell the whole story on this machine, packet by packet
     Demo(demo::Args),
-    /// Walk through the lab as a student's program would
+    /// Walk through the lab as a student's program would; without a command, at a prompt
     Client(Box<client::Args>),
     /// Be a bad network: relay UDP, and lose, delay, reorder, duplicate and damage it
     Link(Box<link::Args>),

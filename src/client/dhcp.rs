@@ -10,10 +10,10 @@ use dhcproto::{
     Encodable, Encoder,
     v4::{self, DhcpOption, MessageType, OptionCode, borrowed},
 };
-use rand::{Rng, RngExt, SeedableRng};
+use rand::{Rng, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 
-use super::exchange::{Exchange, Transmit};
+use super::exchange::{Exchange, Patience, Transmit};
 use crate::{config::MacAddress, telemetry::packets::Fate};
 
 /// Who the client says it is.
@@ -49,28 +49,6 @@ fn host_label(name: &str) -> String {
         "" => "client".to_owned(),
         label => label.to_owned(),
     }
-}
-
-/// How long the client waits for an answer, and how often it asks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Patience {
-    /// The first wait; each next one is twice as long, plus or minus a quarter of the first.
-    pub first: Duration,
-    /// How often one message is sent before it is given up.
-    pub tries: u32,
-}
-
-impl Patience {
-    /// RFC 2131 section 4.1's figures for an Ethernet.
-    pub const LAN: Self = Self {
-        first: Duration::from_secs(4),
-        tries: 4,
-    };
-    /// The same shape where a round trip takes microseconds.
-    pub const LOOPBACK: Self = Self {
-        first: Duration::from_millis(500),
-        tries: 4,
-    };
 }
 
 /// A leased address and what came with it.
@@ -214,12 +192,9 @@ impl DhcpClient {
     }
 
     fn attempt(&mut self, before: u32, now: Instant) -> Attempt {
-        let quarter = self.patience.first / 4;
-        let doubled = self.patience.first * 2_u32.saturating_pow(before.min(4));
-        let jitter = self.rng.random_range(Duration::ZERO..=quarter * 2);
         Attempt {
             tries: before + 1,
-            deadline: now + doubled - quarter + jitter,
+            deadline: now + self.patience.wait(before, &mut self.rng),
         }
     }
 

@@ -13,10 +13,7 @@ use hickory_proto::{
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 
-use super::{
-    dhcp::Patience,
-    exchange::{Exchange, Transmit},
-};
+use super::exchange::{Exchange, Patience, Transmit};
 use crate::telemetry::packets::Fate;
 
 /// Where a name leads.
@@ -177,10 +174,7 @@ impl DnsClient {
     }
 
     fn send(&mut self, now: Instant) {
-        let first = self.patience.first;
-        let doubled = first * 2_u32.saturating_pow(self.tries.min(4));
-        let jitter = self.rng.random_range(Duration::ZERO..=first / 2);
-        self.deadline = now + doubled - first / 4 + jitter;
+        self.deadline = now + self.patience.wait(self.tries, &mut self.rng);
         self.tries += 1;
         self.transmit = Some(self.query());
     }

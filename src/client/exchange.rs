@@ -1,4 +1,11 @@
-use std::time::Instant;
+//! What the questions over datagrams have in common.
+
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use rand::{Rng, RngExt};
 
 use crate::telemetry::packets::Fate;
 
@@ -11,6 +18,44 @@ pub struct Transmit {
     pub fate: Fate,
     /// What it means, for a student.
     pub meaning: String,
+}
+
+/// How long the client waits for an answer, and how often it asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patience {
+    /// The first wait; each next one is twice as long, plus or minus a quarter of the first.
+    pub first: Duration,
+    /// How often one message is sent before it is given up.
+    pub tries: u32,
+}
+
+impl Patience {
+    /// RFC 2131 section 4.1's figures for an Ethernet.
+    pub const LAN: Self = Self {
+        first: Duration::from_secs(4),
+        tries: 4,
+    };
+    /// The same shape where a round trip takes microseconds.
+    pub const LOOPBACK: Self = Self {
+        first: Duration::from_millis(500),
+        tries: 4,
+    };
+
+    /// What a server at this address deserves.
+    pub fn with(server: SocketAddr) -> Self {
+        if server.ip().is_loopback() {
+            Self::LOOPBACK
+        } else {
+            Self::LAN
+        }
+    }
+
+    /// The wait after a message that was sent `before` times already.
+    pub fn wait(&self, before: u32, rng: &mut impl Rng) -> Duration {
+        let quarter = self.first / 4;
+        let jitter = rng.random_range(Duration::ZERO..=quarter * 2);
+        self.first * 2_u32.saturating_pow(before.min(4)) - quarter + jitter
+    }
 }
 
 /// A question over datagrams that is repeated until it is answered or given up.

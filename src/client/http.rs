@@ -21,7 +21,7 @@ use tokio::{
 };
 use url::{Host, Position, Url};
 
-use super::{dhcp::Patience, dns, lookup};
+use super::{Patience, dns, lookup};
 use crate::telemetry::packets::{self, Fate};
 
 /// Why there is no answer.
@@ -206,7 +206,8 @@ impl Http {
             reason,
         };
         if let Some(dns) = self.dns {
-            match lookup::resolve(dns, host, self.local, Patience::LOOPBACK, rand::random()).await {
+            match lookup::resolve(dns, host, self.local, Patience::with(dns), rand::random()).await
+            {
                 Ok(found) => return Ok((found.resolved.address(), port).into()),
                 // Not a name of the lab's: the system may know it.
                 Err(lookup::LookupError::Dns(

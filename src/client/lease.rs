@@ -6,7 +6,8 @@ use std::{
 };
 
 use super::{
-    dhcp::{DhcpClient, DhcpError, Identity, Lease, Patience},
+    Patience,
+    dhcp::{DhcpClient, DhcpError, Identity, Lease},
     udp::{self, SocketError},
 };
 use crate::telemetry::packets;

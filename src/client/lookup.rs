@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use super::{
-    dhcp::Patience,
+    Patience,
     dns::{DnsClient, DnsError, Lookup, Resolved},
     udp::{self, SocketError},
 };

@@ -15,6 +15,7 @@ pub mod dhcp;
 pub mod dns;
 pub mod download;
 mod exchange;
+pub mod failure;
 pub mod file_name;
 pub mod http;
 pub mod lease;
@@ -29,4 +30,4 @@ pub mod udp;
 pub mod units;
 pub mod walk;
 
-pub use exchange::{Exchange, Transmit};
+pub use exchange::{Exchange, Patience, Transmit};

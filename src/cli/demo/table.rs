@@ -240,9 +240,10 @@ mod tests {
         let table = Table::new(Some(120), false);
         let (titles, row) = (table.titles(), table.row(&row("MEANS", "sent")));
         for (title, value) in [
-            ("SENDER", "client"),
-            ("FROM", "127.20"),
-            ("MEANING", "MEANS"),
+            ("ROLE", "client"),
+            ("PROTO", "RUDP"),
+            ("SOURCE", "127.20"),
+            ("WHAT", "MEANS"),
         ] {
             let column = |line: &str, what: &str| {
                 let at = line.find(what).expect(what);
