@@ -74,3 +74,21 @@ fn two_namespaces_are_joined_by_a_long_and_lossy_link() {
         (!String::from_utf8_lossy(&links.stdout).contains("link0")).then_some(())
     });
 }
+
+#[test]
+#[ignore = "needs root: network namespaces, TUN devices"]
+fn a_device_that_is_removed_ends_the_link() {
+    let (left, right) = (Namespace::new("stays"), Namespace::new("goes"));
+    let labnet = env!("CARGO_BIN_EXE_labnet");
+    let link = ["link", "--netns", &left.name, &right.name];
+    let mut link = Running::start(labnet, &link);
+    wait_for("the devices", || {
+        let links = right.ip(&["-o", "link"]);
+        String::from_utf8_lossy(&links.stdout)
+            .contains("link0")
+            .then_some(())
+    });
+    right.ip(&["link", "del", "link0"]);
+    let ended = wait_for("its end", || link.0.try_wait().expect("a child"));
+    assert_eq!(ended.code(), Some(1));
+}

@@ -33,6 +33,7 @@ pub struct TunPlan {
 /// when dropped.
 pub(super) struct Tun {
     io: AsyncFd<Device>,
+    name: String,
 }
 
 struct Device(File);
@@ -57,10 +58,12 @@ impl Tun {
                 .unwrap_or_else(|_| Err(io::Error::other("its thread panicked")))
         });
         let device = Device(made?);
+        let interest = Interest::READABLE | Interest::ERROR;
         // SAFETY: Device owns its descriptor, always the same one, and closes it when dropped, not
         // before; nobody else registers it.
-        let io = unsafe { AsyncFd::register_with_interest(device, Interest::READABLE) }?;
-        Ok(Self { io })
+        let io = unsafe { AsyncFd::register_with_interest(device, interest) }?;
+        let name = format!("{} in {}", plan.device, plan.namespace);
+        Ok(Self { io, name })
     }
 
     /// Waits for one packet.
@@ -75,6 +78,13 @@ impl Tun {
                 return Poll::Ready(read);
             }
         }
+    }
+
+    /// Waits until someone removes the device: a reader is not told.
+    pub(super) async fn removed(&self) -> io::Result<()> {
+        self.io.ready(Interest::ERROR).await?.retain_ready();
+        let gone = format!("{}: the device was removed", self.name);
+        Err(io::Error::new(io::ErrorKind::NotConnected, gone))
     }
 
     /// Hands one packet to the namespace's kernel.

@@ -93,12 +93,15 @@ impl Tunnel {
     /// Carries packets until dropped; the devices vanish then.
     ///
     /// # Errors
-    /// Those of the devices and of the timer: a namespace that is removed takes its device along.
+    /// Those of the devices and of the timer, and if someone removes a device. To remove a
+    /// namespace by name is not enough for that: it lives on as long as its device does.
     pub async fn run(self) -> io::Result<()> {
         tokio::select! {
             failed = self.receive(Way::Up) => failed,
             failed = self.receive(Way::Down) => failed,
             failed = self.deliver() => failed,
+            failed = self.left.removed() => failed,
+            failed = self.right.removed() => failed,
         }
     }
 
