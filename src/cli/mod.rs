@@ -7,6 +7,7 @@ mod client;
 mod completions;
 mod demo;
 mod leases;
+mod link;
 mod man;
 mod reload;
 mod serve;
@@ -42,6 +43,8 @@ enum Verb {
     Demo(demo::Args),
     /// Walk through the lab as a student's program would; without a command, at a prompt
     Client(Box<client::Args>),
+    /// Be a bad network: relay UDP, and lose, delay, reorder, duplicate and damage it
+    Link(Box<link::Args>),
     /// Check a configuration: what it would run, or all that is wrong with it
     Check(check::Args),
     /// Make a running lab read its configuration again
@@ -64,6 +67,7 @@ pub fn run() -> ExitCode {
         Verb::Serve(args) => serve::run(args),
         Verb::Demo(args) => demo::run(args),
         Verb::Client(args) => client::run(*args),
+        Verb::Link(args) => link::run(*args),
         Verb::Check(args) => check::run(args),
         Verb::Reload(args) => reload::run(args),
         Verb::Status(args) => status::run(args),

@@ -81,18 +81,18 @@ impl UdpSocket {
         destination: SocketAddr,
         source: Option<IpAddr>,
     ) -> io::Result<()> {
-        self.io.try_io(Interest::WRITABLE, || {
-            self.state.try_send(
-                (&self.io).into(),
-                &Transmit {
-                    destination,
-                    ecn: None,
-                    contents,
-                    segment_size: None,
-                    src_ip: source,
-                },
-            )
-        })
+        // Not by the executor's readiness, which a socket lacks until the executor first looks at it:
+        // what is sent before that would be lost. Nobody waits for room in the queue.
+        self.state.try_send(
+            (&self.io).into(),
+            &Transmit {
+                destination,
+                ecn: None,
+                contents,
+                segment_size: None,
+                src_ip: source,
+            },
+        )
     }
 }
 
@@ -208,6 +208,17 @@ mod tests {
     use std::future::poll_fn;
 
     use super::*;
+
+    #[tokio::test]
+    async fn a_socket_sends_as_soon_as_it_is_adopted() {
+        let peer = std::net::UdpSocket::bind("127.0.0.1:0").expect("loopback");
+        let held = std::net::UdpSocket::bind("127.0.0.1:0").expect("loopback");
+        let socket = UdpSocket::adopt(&held).expect("adopt");
+        let to = peer.local_addr().expect("bound");
+        socket.try_send(b"first", to, None).expect("sent");
+        let mut buffer = [0; 9];
+        assert_eq!(peer.recv(&mut buffer).expect("received"), 5);
+    }
 
     #[tokio::test]
     async fn a_batch_gives_back_every_datagram_with_its_addresses() {

@@ -147,7 +147,7 @@ async fn count(State(kept): State<Kept>, request: Request, next: Next) -> Respon
 
 /// What changes the lab is for this machine's own users: a peer on loopback, and no page of
 /// another site in a browser here (which cannot help but say where it comes from).
-async fn only_from_here(
+pub(crate) async fn only_from_here(
     Extension(ends): Extension<Ends>,
     request: Request,
     next: Next,
@@ -183,7 +183,8 @@ struct Problem<'a> {
     error: &'a str,
 }
 
-fn problem(code: StatusCode, error: &str) -> Response {
+/// A refusal that says why.
+pub(crate) fn problem(code: StatusCode, error: &str) -> Response {
     (code, Json(Problem { error })).into_response()
 }
 

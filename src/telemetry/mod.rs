@@ -8,5 +8,6 @@ pub mod packets;
 mod roster;
 
 pub use http::HttpActor;
+pub(crate) use http::{only_from_here, problem};
 pub use metrics::Metrics;
 pub use roster::{Member, Roster, State};

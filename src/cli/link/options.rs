@@ -1,0 +1,220 @@
+//! The options of a link, on the command line and as JSON.
+
+use std::{num::NonZeroU64, time::Duration};
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use super::Way;
+use crate::net::{
+    LinkControl,
+    link::{Blackout, LinkOptions, blackout, burst, duration, percent, rate, size},
+};
+
+/// What happens to packets; nothing, if no option is given.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "What happens to packets")]
+pub(super) struct Impairment {
+    /// Lose so many percent of them
+    #[arg(long, value_name = "PERCENT", value_parser = percent)]
+    loss: Option<f64>,
+    /// Lose so many in a row, on average
+    #[arg(long, value_name = "N", value_parser = burst)]
+    burst: Option<f64>,
+    /// Take so long for each way
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    delay: Option<Duration>,
+    /// Vary the delay by up to so much; the order stays
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    jitter: Option<Duration>,
+    /// Carry so many bits a second (10mbit, 500kbit)
+    #[arg(long, value_name = "RATE", value_parser = rate)]
+    rate: Option<NonZeroU64>,
+    /// Let so many bytes wait for the rate, drop others; without it, those of 100 ms
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    queue: Option<usize>,
+    /// Hold back so many percent, so that others overtake them
+    #[arg(long, value_name = "PERCENT", value_parser = percent)]
+    reorder: Option<f64>,
+    /// By how much they are held back; without it, 5ms
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    reorder_by: Option<Duration>,
+    /// Deliver so many percent twice
+    #[arg(long, value_name = "PERCENT", value_parser = percent)]
+    duplicate: Option<f64>,
+    /// Change one byte of so many percent
+    #[arg(long, value_name = "PERCENT", value_parser = percent)]
+    corrupt: Option<f64>,
+    /// Work for some time, then lose everything for some time, over and over (5s/2s)
+    #[arg(long, value_name = "WORKS/DARK", value_parser = blackout)]
+    blackout: Option<Blackout>,
+    /// Other options for packets to the server, a list like `loss=5,delay=20ms`
+    #[arg(long, value_name = "LIST", value_parser = list)]
+    up: Option<String>,
+    /// Other options for packets from the server
+    #[arg(long, value_name = "LIST", value_parser = list)]
+    down: Option<String>,
+}
+
+/// A list that is right by itself.
+fn list(text: &str) -> Result<String, String> {
+    LinkOptions::default().set_list(text)?;
+    Ok(text.to_owned())
+}
+
+impl Impairment {
+    /// The options of both directions, up first.
+    pub(super) fn directions(&self) -> Result<(LinkOptions, LinkOptions), String> {
+        let both = LinkOptions {
+            loss: self.loss.unwrap_or_default(),
+            burst: self.burst,
+            delay: self.delay.unwrap_or_default(),
+            jitter: self.jitter.unwrap_or_default(),
+            rate: self.rate,
+            queue: self.queue,
+            reorder: self.reorder.unwrap_or_default(),
+            reorder_by: self.reorder_by,
+            duplicate: self.duplicate.unwrap_or_default(),
+            corrupt: self.corrupt.unwrap_or_default(),
+            blackout: self.blackout,
+        };
+        let mut options = Directions {
+            up: both,
+            down: both,
+        };
+        options
+            .up
+            .set_list(self.up.as_deref().unwrap_or_default())?;
+        options
+            .down
+            .set_list(self.down.as_deref().unwrap_or_default())?;
+        options.check()?;
+        Ok((options.up, options.down))
+    }
+}
+
+/// Both directions' options.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
+pub(super) struct Directions {
+    up: LinkOptions,
+    down: LinkOptions,
+}
+
+impl Directions {
+    /// Those of a running link.
+    pub(super) fn of(control: &LinkControl) -> Self {
+        Self {
+            up: control.options(Way::Up),
+            down: control.options(Way::Down),
+        }
+    }
+
+    /// Gives them to a running link.
+    pub(super) fn give(self, control: &LinkControl) {
+        control.set_options(self.up, self.down);
+    }
+
+    /// With what a JSON object says: its `up` and `down` are for one direction, whatever else it
+    /// has is for both.
+    pub(super) fn with(mut self, object: &Map<String, Value>) -> Result<Self, String> {
+        let mut both = object.clone();
+        let (up, down) = (both.remove("up"), both.remove("down"));
+        for (way, options, own) in [("up", &mut self.up, up), ("down", &mut self.down, down)] {
+            options.set_json(&both)?;
+            match own {
+                None => {}
+                Some(Value::Object(own)) => options
+                    .set_json(&own)
+                    .map_err(|error| format!("{way}: {error}"))?,
+                Some(_) => return Err(format!("{way}: an object of options is needed")),
+            }
+        }
+        self.check()?;
+        Ok(self)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        for (way, options) in [("up", &self.up), ("down", &self.down)] {
+            options.check().map_err(|error| format!("{way}: {error}"))?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+    use serde_json::json;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Command {
+        #[command(flatten)]
+        impairment: Impairment,
+    }
+
+    fn said(line: &str) -> Result<String, String> {
+        let words = std::iter::once("x").chain(line.split_whitespace());
+        let command = Command::try_parse_from(words).map_err(|error| error.to_string())?;
+        let (up, down) = command.impairment.directions()?;
+        Ok(format!("{up} {down}"))
+    }
+
+    #[test]
+    fn directions_have_what_both_have_and_their_own() {
+        for (line, options) in [
+            ("", "nothing nothing"),
+            ("--loss 5 --burst 3", "loss=5,burst=3 loss=5,burst=3"),
+            (
+                "--loss 5 --rate 10mbit --up loss=off,delay=20ms --down rate=100kbit",
+                "delay=20ms,rate=10mbit loss=5,rate=100kbit",
+            ),
+            (
+                "--jitter 1ms --queue 9kB --reorder 25 --reorder-by 7ms --duplicate 1 --corrupt 2 \
+                 --blackout 5s/2s --up blackout=off,reorder=off,reorder_by=off",
+                "jitter=1ms,queue=9kB,duplicate=1,corrupt=2 \
+                 jitter=1ms,queue=9kB,reorder=25,reorder_by=7ms,duplicate=1,corrupt=2,blackout=5s/2s",
+            ),
+        ] {
+            assert_eq!(said(line).as_deref(), Ok(options), "{line}");
+        }
+        for (line, part) in [
+            ("--loss 101", "percentage"),
+            ("--up los=1", "no option of a link"),
+            (
+                "--loss 80 --burst 2",
+                "up: a loss of 80 % can't come in bursts of 2",
+            ),
+            ("--loss 80 --down burst=2", "down: a loss of 80 %"),
+        ] {
+            let error = said(line).expect_err(line);
+            assert!(error.contains(part), "{line}: {error}");
+        }
+    }
+
+    #[test]
+    fn json_changes_one_direction_or_both() {
+        let with =
+            |options: Directions, json: Value| options.with(json.as_object().expect("an object"));
+        let options = Directions::default();
+        let changed = with(
+            options,
+            json!({"loss": 5, "down": {"loss": "off", "delay": "20ms"}}),
+        );
+        let changed = changed.expect("right");
+        assert_eq!(changed.up.to_string(), "loss=5");
+        assert_eq!(changed.down.to_string(), "delay=20ms");
+        // What it prints is what it reads.
+        let printed = serde_json::to_value(changed).expect("JSON");
+        assert_eq!(with(options, printed), Ok(changed));
+        for wrong in [
+            json!({"up": 3}),
+            json!({"up": {"lost": 3}}),
+            json!({"loss": [3]}),
+            json!({"loss": 80, "up": {"burst": 2}}),
+        ] {
+            with(options, wrong.clone()).expect_err(&wrong.to_string());
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! The model of a bad link: packets go in, and come out late, twice, damaged, out of order or not
+//! at all.
+//!
+//! ```text
+//!            +-------+   +------+   +-----------------------------------------------+
+//! packet --->| queue |-->| rate |-->| wire: loss, black-out, corruption, duplication, |---> packet
+//!            +-------+   +------+   |       delay and jitter, reordering            |
+//!             (drops what           +-----------------------------------------------+
+//!              doesn't fit)
+//! ```
+//!
+//! It does no IO and reads no clock: [`Link::handle_input`] takes a packet, [`Link::poll_output`]
+//! gives the packets that have arrived by now, [`Link::poll_timeout`] tells when the next one
+//! will. After every input and at every timeout, drain the output. A socket, a device or a
+//! simulator in virtual time does the rest.
+//!
+//! **One seed, one fate.** What chance decides about the Nth packet of a direction (lost, damaged
+//! and where, duplicated, held back, how much jitter) follows from the seed, the options and N
+//! alone, never from when it is sent. Only the queue and black-outs depend on time.
+//!
+//! [`Loss`](super::Loss) is something else: it spoils the client's own signals, by the signal's
+//! number instead of by counting packets, so that a resend on a busy machine does not shift the
+//! losses that a lesson shows. Here a resend is one more packet, as on a real link.
+
+mod bottleneck;
+mod counters;
+mod direction;
+mod fate;
+mod options;
+
+use std::time::Instant;
+
+pub use counters::{Counters, Losses};
+pub use direction::Direction;
+pub use fate::Damage;
+pub use options::{Blackout, LinkOptions, blackout, burst, duration, percent, rate, size};
+use serde::{Deserialize, Serialize};
+
+/// What travels over a link.
+pub trait Packet: Clone {
+    /// The bytes that it takes on the link, headers included: what rate and queue count.
+    fn size(&self) -> usize;
+
+    /// Takes one damage; tells whether it had a byte for it.
+    fn take(&mut self, damage: Damage) -> bool;
+}
+
+impl Packet for Vec<u8> {
+    fn size(&self) -> usize {
+        self.len()
+    }
+
+    fn take(&mut self, damage: Damage) -> bool {
+        damage.strike(self).is_some()
+    }
+}
+
+/// One of a link's two directions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Way {
+    /// From the client to the server, or from left to right.
+    Up,
+    /// Back.
+    Down,
+}
+
+impl Way {
+    /// Both, up first.
+    pub const BOTH: [Self; 2] = [Self::Up, Self::Down];
+}
+
+/// A link with its two directions, each with its own options, queue and dice.
+#[derive(Debug)]
+pub struct Link<P> {
+    up: Direction<P>,
+    down: Direction<P>,
+}
+
+impl<P: Packet> Link<P> {
+    /// A link that black-outs count from `now`.
+    pub fn new(up: LinkOptions, down: LinkOptions, seed: u64, now: Instant) -> Self {
+        /// Tells the dice of the two directions apart.
+        const DOWN: u64 = 0x9e37_79b9_7f4a_7c15;
+        Self {
+            up: Direction::new(up, seed, now),
+            down: Direction::new(down, seed ^ DOWN, now),
+        }
+    }
+
+    /// One of its directions.
+    pub fn direction(&self, way: Way) -> &Direction<P> {
+        match way {
+            Way::Up => &self.up,
+            Way::Down => &self.down,
+        }
+    }
+
+    fn direction_mut(&mut self, way: Way) -> &mut Direction<P> {
+        match way {
+            Way::Up => &mut self.up,
+            Way::Down => &mut self.down,
+        }
+    }
+
+    /// Takes a packet that goes `way`.
+    pub fn handle_input(&mut self, way: Way, packet: P, now: Instant) {
+        self.direction_mut(way).handle_input(packet, now);
+    }
+
+    /// The next packet that has arrived by `now`; in each direction in the order of arrival.
+    pub fn poll_output(&mut self, now: Instant) -> Option<(Way, P)> {
+        Way::BOTH.into_iter().find_map(|way| {
+            let packet = self.direction_mut(way).poll_output(now)?;
+            Some((way, packet))
+        })
+    }
+
+    /// When to poll for output again; `None`: not before the next input.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        Way::BOTH
+            .into_iter()
+            .filter_map(|way| self.direction(way).poll_timeout())
+            .min()
+    }
+
+    /// Replaces the options of one direction while packets are under way: see
+    /// [`Direction::set_options`].
+    pub fn set_options(&mut self, way: Way, options: LinkOptions, now: Instant) {
+        self.direction_mut(way).set_options(options, now);
+    }
+}
