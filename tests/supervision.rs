@@ -4,9 +4,13 @@
 
 mod support;
 
-use std::fs;
+use std::{
+    fs,
+    io::{Read, Write},
+    net::TcpStream,
+};
 
-use support::{Lab, loopback, wait_for};
+use support::{Lab, PATIENCE, loopback, request, wait_for};
 
 #[test]
 fn a_crashed_component_is_back_and_counted() {
@@ -79,4 +83,39 @@ fn a_component_that_keeps_failing_ends_the_process_with_an_error() {
         lab.exit_code()
     });
     assert_eq!(lab.exit_code(), Some(1));
+}
+
+#[test]
+fn a_download_under_way_lives_through_a_crash_and_a_reload() {
+    let ip = loopback();
+    let lab = Lab::start(&format!(
+        "[http]\nlisten = \"{ip}:9167\"\nfault_injection = true\n\
+         [origin]\nlisten = \"{ip}:8080\"\nsamples = [\"40MB.zip\"]\n"
+    ));
+    let mut stream = TcpStream::connect((ip, 8080)).expect("a connection");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    write!(
+        stream,
+        "GET /40MB.zip HTTP/1.1\r\nHost: lab\r\nConnection: close\r\n\r\n"
+    )
+    .expect("open");
+    // More than the sockets' buffers hold is still to come when the actor goes.
+    let mut received = vec![0; 1 << 20];
+    stream.read_exact(&mut received).expect("the beginning");
+    assert_eq!(lab.post("/api/v1/components/origin/crash").0, 202);
+    let restarts = "labnet_component_restarts_total{component=\"origin\",reason=\"panic\"}";
+    wait_for("the restart", || {
+        (lab.metric(restarts) == 1.0).then_some(())
+    });
+    let config = fs::read_to_string(lab.config()).expect("the file");
+    fs::write(lab.config(), config.replace("40MB.zip", "7MB.zip")).expect("write");
+    let (code, body) = lab.post("/-/reload");
+    assert_eq!(code, 200, "{body}");
+    assert_eq!(request((ip, 8080).into(), "GET", "/40MB.zip").0, 404);
+    stream.read_to_end(&mut received).expect("the rest");
+    let head = received
+        .windows(4)
+        .position(|window| window == b"\r\n\r\n")
+        .expect("a head");
+    assert_eq!(received.len() - head - 4, 40_000_000);
 }
