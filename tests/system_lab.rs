@@ -44,6 +44,8 @@ fn client(addresses: &Addresses, out: &Path, verb: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_labnet"));
     command
         .args(["client", "--dhcp", &addresses.at(6767).to_string()])
+        // One client, however often it comes: a new one each time would use up the pool.
+        .args(["--mac", "02:00:00:00:00:aa"])
         .args(["--out", out.to_str().expect("UTF-8")])
         .args(verb)
         .env("NO_COLOR", "1")
