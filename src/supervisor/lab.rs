@@ -102,12 +102,12 @@ impl Lab {
         }
         let (reports, reported) = mpsc::unbounded_channel();
         let limits = limits(&config);
-        let stopped = tree.commit(limits, &reports, &resources.roster);
-        if let Err(cause) = stopped {
+        let (_, failures) = tree.commit(limits, &reports, &resources.roster);
+        if !failures.is_empty() {
             for stopping in tree.stop(&resources.roster) {
                 stopping.await;
             }
-            return Err(StartError::Role(cause));
+            return Err(StartError::Role(failures.join("\n")));
         }
         let (end, ended) = watch::channel(None);
         let roster = resources.roster.clone();
@@ -231,16 +231,22 @@ impl Tree {
         prepared
     }
 
+    /// Carries out what was prepared, for every role even if one fails. Gives what is to be awaited,
+    /// and what failed.
     fn commit(
         &mut self,
         limits: Limits,
         reports: &Reports,
         roster: &Roster,
-    ) -> Result<Vec<Pending>, String> {
-        self.0
-            .iter_mut()
-            .map(|slot| slot.commit(limits, reports, roster))
-            .collect()
+    ) -> (Vec<Pending>, Vec<String>) {
+        let (mut stopping, mut failures) = (Vec::new(), Vec::new());
+        for slot in &mut self.0 {
+            match slot.commit(limits, reports, roster) {
+                Ok(stopped) => stopping.push(stopped),
+                Err(cause) => failures.push(cause),
+            }
+        }
+        (stopping, failures)
     }
 
     /// In reverse order: to be awaited one after the other.
@@ -444,31 +450,36 @@ impl Handler<Reload> for Supervisor {
                 return AtomicResponse::new(Box::pin(async { Err(refused) }.into_actor(self)));
             }
         };
-        let committed = self
-            .tree
-            .commit(limits(&config), &self.reports, &self.resources.roster);
+        let (stopping, failures) =
+            self.tree
+                .commit(limits(&config), &self.reports, &self.resources.roster);
         self.adopted(config);
         let generation = self.resources.roster.read().generation;
-        let outcome = match committed {
-            Ok(stopping) => {
-                tracing::info!(generation, "reloaded");
-                Ok((
-                    stopping,
-                    Reloaded {
-                        generation,
-                        changes,
-                    },
-                ))
+        let outcome = if failures.is_empty() {
+            tracing::info!(generation, "reloaded");
+            Ok(Reloaded {
+                generation,
+                changes,
+            })
+        } else {
+            // A role that panicked as it was made: all others run by the new configuration.
+            let metrics = &self.resources.metrics;
+            metrics.config_reload_failures.inc();
+            metrics.config_last_reload_successful.set(0);
+            for failure in &failures {
+                tracing::error!(generation, "reloaded, but a role did not start: {failure}");
             }
-            Err(cause) => Err(self.refuse(vec![cause])),
+            Err(ReloadRefused {
+                generation,
+                problems: failures,
+            })
         };
         AtomicResponse::new(Box::pin(
             async move {
-                let (stopping, reloaded) = outcome?;
                 for stopped in stopping {
                     stopped.await;
                 }
-                Ok(reloaded)
+                outcome
             }
             .into_actor(self),
         ))

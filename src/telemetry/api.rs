@@ -86,7 +86,8 @@ pub struct Change {
     pub action: String,
 }
 
-/// A reload that was refused: everything runs on as before.
+/// A reload that was not carried out as a whole. It was refused and everything runs on as before;
+/// or, with a new generation, a role failed at its very start and all others run by the new file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReloadRefused {
     /// The number of the configuration that still runs.
