@@ -1,0 +1,721 @@
+//! One connection of the binary transport: bytes and the time come in, bytes come out.
+//!
+//! # The contract
+//!
+//! - `handle_datagram` and `handle_timeout` take input; `open`, `write`, `read`, `finish`, `reset`,
+//!   `stop` and `close` are the application's.
+//! - After any of them, drain in this order: [`poll_event`](Connection::poll_event) until `None` (an
+//!   event may lead to more application calls), [`poll_transmit`](Connection::poll_transmit) until
+//!   `None`, then [`poll_timeout`](Connection::poll_timeout) for the time of the next
+//!   [`handle_timeout`](Connection::handle_timeout). Several inputs may come before one draining:
+//!   a whole receive batch is acknowledged at once.
+//!
+//! # Where things are
+//!
+//! | file | |
+//! |---|---|
+//! | `receive`, `acks` | what comes in; what to acknowledge, and when |
+//! | `transmit`, `pacing` | what goes out, and when |
+//! | `recovery`, `sent`, `rtt` | RFC 9002: round trips, losses, probes |
+//! | `delivery` | how fast the path delivers |
+//! | `streams`, `send_buffer`, `assembler` | data in order, flow control |
+//! | `path`, `mtu` | the peer's address and its proof; the largest datagram |
+
+mod acks;
+mod assembler;
+mod config;
+mod delivery;
+mod mtu;
+mod pacing;
+mod path;
+mod ranges;
+mod receive;
+mod recovery;
+mod rtt;
+mod send_buffer;
+mod sent;
+mod stats;
+mod streams;
+mod transmit;
+
+use std::{
+    collections::VecDeque,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use rand::{RngExt, SeedableRng};
+use rand_pcg::Pcg64Mcg;
+
+pub use self::{
+    config::Config,
+    stats::Stats,
+    streams::{Read, StreamError, StreamEvent, StreamId, Streams},
+    transmit::Transmit,
+};
+use self::{
+    acks::Acks,
+    path::{Learned, Path, Proof},
+    recovery::Recovery,
+    sent::SentPackets,
+    streams::Limits,
+};
+use super::{
+    congestion::Algorithm,
+    packet::{
+        Accept, Agreement, Cid, ErrorCode, HandshakeKey, Hello, Keys, Nonce, Parameters, Side, Text,
+        Token,
+    },
+};
+
+/// How long a client's HELLO waits for an answer before it is sent again, at first.
+const HELLO_TIMEOUT: Duration = Duration::from_millis(300);
+/// However often it has doubled, it is no longer.
+const HELLO_TIMEOUT_MAX: Duration = Duration::from_secs(3);
+/// So long a client tries to be heard.
+const HANDSHAKE: Duration = Duration::from_secs(30);
+/// So long a server waits for the first packet after its ACCEPT.
+const CONFIRMATION: Duration = Duration::from_secs(10);
+
+/// An ECN mark (RFC 3168).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ecn {
+    /// ECT(0): the sender understands marks.
+    Ect0,
+    /// ECT(1).
+    Ect1,
+    /// CE: the network is congested.
+    Ce,
+}
+
+/// How a datagram came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Arrival {
+    /// From whom.
+    pub remote: SocketAddr,
+    /// To which of our addresses.
+    pub local: Option<IpAddr>,
+    /// Its ECN mark.
+    pub ecn: Option<Ecn>,
+}
+
+/// What the application should know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// The handshake is done: for a client, streams can be opened; for a server, the client has
+    /// shown that it knows.
+    Connected,
+    /// About a stream.
+    Stream(StreamEvent),
+    /// The peer is at another address now, and has proven it.
+    Moved {
+        /// It was here.
+        from: SocketAddr,
+        /// It is here.
+        to: SocketAddr,
+    },
+    /// It is over: nothing more comes.
+    Closed(CloseReason),
+}
+
+/// Why a connection is over.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CloseReason {
+    /// We closed it.
+    #[error("closed here: {code}")]
+    Local {
+        /// The code told to the peer.
+        code: ErrorCode,
+    },
+    /// The peer closed it.
+    #[error("closed by the peer: {code}{}{reason}", if .reason.is_empty() { "" } else { ": " })]
+    Peer {
+        /// Its code.
+        code: ErrorCode,
+        /// In its words.
+        reason: String,
+    },
+    /// The peer broke the rules.
+    #[error("the peer broke the rules ({code}): {problem}")]
+    Violation {
+        /// The code told to the peer.
+        code: ErrorCode,
+        /// In words.
+        problem: &'static str,
+    },
+    /// The peer knows nothing of the connection: it was restarted.
+    #[error("the peer has lost the connection")]
+    Reset,
+    /// Nothing was heard for too long.
+    #[error("nothing was heard for too long")]
+    Idle,
+    /// No answer to the first packets.
+    #[error("no answer")]
+    Handshake,
+    /// The peer speaks other versions only.
+    #[error("the server speaks other versions of the protocol only")]
+    Version,
+}
+
+type Violation = (ErrorCode, &'static str);
+
+#[derive(Debug)]
+enum State {
+    /// A client that is not yet connected.
+    Hello(Box<Greeting>),
+    Open {
+        /// A server's answer to the HELLO, as long as it may have to be repeated.
+        accept: Option<Box<Greeted>>,
+    },
+    /// CLOSE was sent, and is again if the peer goes on.
+    Closing {
+        until: Instant,
+        code: ErrorCode,
+        problem: &'static str,
+        due: bool,
+        /// Packets received since: each power of two is answered.
+        heard: u32,
+    },
+    Closed,
+}
+
+#[derive(Debug)]
+struct Greeting {
+    key: HandshakeKey,
+    nonce: Nonce,
+    cookie: Vec<u8>,
+    /// When the HELLO went out last, and how often since the last cookie.
+    sent_at: Option<Instant>,
+    attempts: u32,
+    due: bool,
+    give_up_at: Instant,
+    name: Text,
+    wish: Option<Algorithm>,
+}
+
+#[derive(Debug)]
+struct Greeted {
+    key: HandshakeKey,
+    accept: Accept,
+    due: bool,
+    client_nonce: Nonce,
+    give_up_at: Instant,
+}
+
+/// A connection, from either side.
+#[derive(Debug)]
+pub struct Connection {
+    side: Side,
+    config: Arc<Config>,
+    state: State,
+    cid: Cid,
+    peer_cid: Cid,
+    /// With this the peer says that it has lost the connection.
+    peer_reset: Option<Token>,
+    peer: Parameters,
+    keys: Keys,
+    algorithm: Algorithm,
+    path: Path,
+    /// The path before, while the new one is not proven.
+    previous: Option<Box<Path>>,
+    generations: u32,
+    acks: Acks,
+    sent: SentPackets,
+    recovery: Recovery,
+    streams: Streams,
+    /// PATH_RESPONSE to send.
+    response: Option<[u8; 8]>,
+    ack_frequency: AckFrequency,
+    ack_frequency_due: bool,
+    /// The next number that is left out.
+    skip_at: u64,
+    /// When the pacer lets the next packet go.
+    send_at: Option<Instant>,
+    ping_due: bool,
+    heard_at: Instant,
+    /// The first ack-eliciting packet sent since something was heard.
+    spoke_at: Option<Instant>,
+    tail: transmit::Tail,
+    rng: Pcg64Mcg,
+    stats: Stats,
+    events: VecDeque<Event>,
+}
+
+/// How often we have asked the peer to acknowledge, and what it asked of us.
+#[derive(Debug, Clone, Copy, Default)]
+struct AckFrequency {
+    sequence: u64,
+    packets: u64,
+    delay: Duration,
+    heard: Option<u64>,
+}
+
+/// What a client says of itself.
+#[derive(Debug, Clone, Copy)]
+pub struct Introduction {
+    /// Its name.
+    pub name: Text,
+    /// What should control the server's sending.
+    pub congestion: Option<Algorithm>,
+    /// Its connection id: random.
+    pub cid: Cid,
+    /// Random.
+    pub nonce: Nonce,
+}
+
+/// What a server's connection is made from.
+#[derive(Debug)]
+pub struct Admission<'a> {
+    /// The client's HELLO, its cookie verified.
+    pub hello: &'a Hello<'a>,
+    /// How it came.
+    pub arrival: Arrival,
+    /// The connection id that the server chose: random.
+    pub cid: Cid,
+    /// Random.
+    pub nonce: Nonce,
+    /// With this the server will say that it has lost the connection.
+    pub reset_token: Token,
+}
+
+impl Connection {
+    /// A client's connection to the server at `remote`. `seed` is for the numbers left out and the
+    /// congestion controller.
+    pub fn connect(
+        config: Arc<Config>,
+        introduction: &Introduction,
+        remote: SocketAddr,
+        seed: u64,
+        now: Instant,
+    ) -> Self {
+        let greeting = Greeting {
+            key: config.protection.handshake_key(),
+            nonce: introduction.nonce,
+            cookie: Vec::new(),
+            sent_at: None,
+            attempts: 0,
+            due: true,
+            give_up_at: now + HANDSHAKE,
+            name: introduction.name,
+            wish: introduction.congestion,
+        };
+        let arrival = Arrival {
+            remote,
+            local: None,
+            ecn: None,
+        };
+        let parts = Parts {
+            side: Side::Client,
+            state: State::Hello(Box::new(greeting)),
+            cid: introduction.cid,
+            peer_cid: Cid(0),
+            peer: Parameters::default(),
+            keys: Keys::Checksum,
+            algorithm: config.congestion,
+        };
+        Self::new(config, parts, arrival, seed, now)
+    }
+
+    /// A server's connection to a client whose address is proven.
+    pub fn accept(config: Arc<Config>, admission: &Admission<'_>, seed: u64, now: Instant) -> Self {
+        let hello = admission.hello;
+        let keys = config.protection.keys(
+            Side::Server,
+            &Agreement {
+                client: hello.cid,
+                server: admission.cid,
+                client_nonce: hello.nonce,
+                server_nonce: admission.nonce,
+            },
+        );
+        let greeted = Greeted {
+            key: config.protection.handshake_key(),
+            accept: Accept {
+                destination: hello.cid,
+                cid: admission.cid,
+                nonce: admission.nonce,
+                reset_token: admission.reset_token,
+                parameters: parameters(&config),
+            },
+            due: true,
+            client_nonce: hello.nonce,
+            give_up_at: now + CONFIRMATION,
+        };
+        let wish = hello.parameters.congestion.as_ref();
+        let algorithm = wish.and_then(|name| name.as_str().parse().ok());
+        let parts = Parts {
+            side: Side::Server,
+            state: State::Open {
+                accept: Some(Box::new(greeted)),
+            },
+            cid: admission.cid,
+            peer_cid: hello.cid,
+            peer: hello.parameters,
+            keys,
+            algorithm: algorithm.unwrap_or(config.congestion),
+        };
+        let mut connection = Self::new(config, parts, admission.arrival, seed, now);
+        connection.peer_reset = hello.parameters.reset_token;
+        // Its acknowledgement is the first measurement of the path.
+        connection.ping_due = true;
+        connection
+    }
+
+    fn new(config: Arc<Config>, parts: Parts, arrival: Arrival, seed: u64, now: Instant) -> Self {
+        let mut rng = Pcg64Mcg::seed_from_u64(seed);
+        let learned = Learned {
+            config: &config,
+            algorithm: parts.algorithm,
+            max_datagram: config.max_datagram.min(parts.peer.max_udp_payload_size),
+            rtt: None,
+            seed: rng.random(),
+        };
+        let path = Path::new(
+            0,
+            arrival.remote,
+            arrival.local,
+            Proof::Given,
+            &learned,
+            now,
+        );
+        let ours = Limits {
+            connection: config.connection_window,
+            stream: config.stream_window,
+            streams: config.max_streams,
+        };
+        let streams = Streams::new(parts.side == Side::Client, ours, limits(&parts.peer));
+        Self {
+            side: parts.side,
+            state: parts.state,
+            cid: parts.cid,
+            peer_cid: parts.peer_cid,
+            peer_reset: None,
+            peer: parts.peer,
+            keys: parts.keys,
+            algorithm: parts.algorithm,
+            path,
+            previous: None,
+            generations: 0,
+            acks: Acks::new(config.max_ack_delay),
+            sent: SentPackets::new(0),
+            recovery: Recovery::new(),
+            streams,
+            response: None,
+            ack_frequency: AckFrequency::default(),
+            ack_frequency_due: false,
+            skip_at: transmit::next_skip(0, 0, &mut rng),
+            send_at: None,
+            ping_due: false,
+            heard_at: now,
+            spoke_at: None,
+            tail: transmit::Tail::default(),
+            rng,
+            stats: Stats::default(),
+            events: VecDeque::new(),
+            config,
+        }
+    }
+
+    /// Opens a stream: clients alone can.
+    ///
+    /// # Errors
+    /// If the server allows no more at a time, or is not connected yet.
+    pub fn open(&mut self) -> Result<StreamId, StreamError> {
+        match self.state {
+            State::Open { .. } => self.streams.open(),
+            _ => Err(StreamError::Closed),
+        }
+    }
+
+    /// Adds `data` to what is to be sent on a stream. Nothing bounds it here: the caller writes
+    /// while [`unsent`](Self::unsent) and [`held`](Self::held) are small.
+    ///
+    /// # Errors
+    /// If the stream is finished, reset or unknown.
+    pub fn write(&mut self, id: StreamId, data: Bytes) -> Result<(), StreamError> {
+        self.streams.write(id, data)
+    }
+
+    /// Ends our side of a stream after what was written.
+    ///
+    /// # Errors
+    /// If it has ended.
+    pub fn finish(&mut self, id: StreamId) -> Result<(), StreamError> {
+        self.streams.finish(id)
+    }
+
+    /// Gives up our side of a stream: what is not sent yet never will be.
+    ///
+    /// # Errors
+    /// If it has ended.
+    pub fn reset(&mut self, id: StreamId, code: ErrorCode) -> Result<(), StreamError> {
+        self.streams.reset(id, code.0)
+    }
+
+    /// Wants no more of the peer's side of a stream.
+    ///
+    /// # Errors
+    /// If it has ended.
+    pub fn stop(&mut self, id: StreamId, code: ErrorCode) -> Result<(), StreamError> {
+        self.streams.stop(id, code.0)
+    }
+
+    /// Takes at most `max` of the bytes of a stream that arrived in order. Each opened stream is
+    /// to be read to [`Read::Finished`] or [`Read::Reset`], or stopped.
+    ///
+    /// # Errors
+    /// If it was read to its end before.
+    pub fn read(&mut self, id: StreamId, max: usize) -> Result<Read, StreamError> {
+        self.streams.read(id, max)
+    }
+
+    /// Bytes written to a stream and never sent yet.
+    pub fn unsent(&self, id: StreamId) -> u64 {
+        self.streams.held(id).1
+    }
+
+    /// Bytes written to a stream and not yet acknowledged.
+    pub fn held_by(&self, id: StreamId) -> u64 {
+        self.streams.held(id).0
+    }
+
+    /// Bytes written to all streams and not yet acknowledged: what they take in memory.
+    pub fn held(&self) -> u64 {
+        self.streams.held_by_all()
+    }
+
+    /// Ends the connection. The peer hears of it; streams end where they are.
+    pub fn close(&mut self, code: ErrorCode, reason: &'static str, now: Instant) {
+        match self.state {
+            State::Hello(_) => self.end(CloseReason::Local { code }),
+            State::Open { .. } => {
+                self.begin_closing(code, reason, now);
+                self.events
+                    .push_back(Event::Closed(CloseReason::Local { code }));
+            }
+            State::Closing { .. } | State::Closed => {}
+        }
+    }
+
+    fn begin_closing(&mut self, code: ErrorCode, problem: &'static str, now: Instant) {
+        self.state = State::Closing {
+            until: now + self.path.rtt.pto_base(self.peer.max_ack_delay) * 3,
+            code,
+            problem,
+            due: true,
+            heard: 0,
+        };
+        self.forget();
+    }
+
+    /// It is over, without a word to the peer.
+    fn end(&mut self, reason: CloseReason) {
+        let told = matches!(self.state, State::Closing { .. } | State::Closed);
+        self.state = State::Closed;
+        self.forget();
+        if !told {
+            self.events.push_back(Event::Closed(reason));
+        }
+    }
+
+    /// Gives back memory that a connection at its end has no use for.
+    fn forget(&mut self) {
+        let none = Limits {
+            connection: 0,
+            stream: 0,
+            streams: 0,
+        };
+        let events = std::mem::take(&mut self.streams.events);
+        self.events.extend(events.into_iter().map(Event::Stream));
+        self.streams = Streams::new(self.side == Side::Client, none, none);
+        self.sent = SentPackets::new(self.sent.next());
+        self.recovery = Recovery::new();
+        self.path.in_flight = 0;
+    }
+
+    /// What happened.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        if let Some(event) = self.streams.events.pop_front() {
+            return Some(Event::Stream(event));
+        }
+        self.events.pop_front()
+    }
+
+    /// When to call [`handle_timeout`](Self::handle_timeout), at the latest.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        match &self.state {
+            State::Hello(greeting) => {
+                let again = greeting
+                    .sent_at
+                    .map(|at| at + hello_timeout(greeting.attempts));
+                Some(again.map_or(greeting.give_up_at, |at| at.min(greeting.give_up_at)))
+            }
+            State::Open { accept } => {
+                let handshake = accept.as_ref().map(|greeted| greeted.give_up_at);
+                [
+                    handshake,
+                    Some(self.idle_at()),
+                    self.keep_alive_at(),
+                    self.loss_timeout(),
+                    self.acks.timeout(),
+                    self.send_at,
+                    self.path.timeout(),
+                    self.path.mtu.next_timeout(),
+                ]
+                .into_iter()
+                .flatten()
+                .min()
+            }
+            State::Closing { until, .. } => Some(*until),
+            State::Closed => None,
+        }
+    }
+
+    /// The time has come that [`poll_timeout`](Self::poll_timeout) told, or later.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        match &mut self.state {
+            State::Hello(greeting) => {
+                if greeting.give_up_at <= now {
+                    self.end(CloseReason::Handshake);
+                } else if greeting
+                    .sent_at
+                    .is_some_and(|at| at + hello_timeout(greeting.attempts) <= now)
+                {
+                    greeting.due = true;
+                }
+            }
+            State::Open { accept } => {
+                if accept.as_ref().is_some_and(|g| g.give_up_at <= now) {
+                    self.end(CloseReason::Handshake);
+                    return;
+                }
+                if self.idle_at() <= now {
+                    self.end(CloseReason::Idle);
+                    return;
+                }
+                if self.path.is_given_up(now) {
+                    self.go_back(now);
+                }
+                if self.keep_alive_at().is_some_and(|at| at <= now) {
+                    self.ping_due = true;
+                }
+                if self.loss_timeout().is_some_and(|at| at <= now) {
+                    self.on_loss_timeout(now);
+                }
+            }
+            State::Closing { until, .. } => {
+                if *until <= now {
+                    self.state = State::Closed;
+                }
+            }
+            State::Closed => {}
+        }
+    }
+
+    /// When it ends for want of a word from the peer.
+    fn idle_at(&self) -> Instant {
+        let idle = self.config.idle_timeout.min(self.peer.max_idle_timeout);
+        let base = self.spoke_at.map_or(self.heard_at, |at| at.max(self.heard_at));
+        // Before that the peer shall have had its chance to answer (RFC 9000 section 10.1).
+        base + idle.max(self.path.rtt.pto_base(self.peer.max_ack_delay) * 3)
+    }
+
+    fn keep_alive_at(&self) -> Option<Instant> {
+        let interval = self.config.keep_alive?;
+        if self.ping_due || self.recovery.eliciting_in_flight > 0 {
+            return None;
+        }
+        let base = self.spoke_at.map_or(self.heard_at, |at| at.max(self.heard_at));
+        Some(base + interval)
+    }
+
+    /// Whether it is over, its last words said: it can be dropped.
+    pub fn is_over(&self) -> bool {
+        matches!(self.state, State::Closed)
+    }
+
+    /// Whether the handshake is done and it is not over.
+    pub fn is_open(&self) -> bool {
+        matches!(self.state, State::Open { .. })
+    }
+
+    /// Our connection id: what the peer writes to.
+    pub fn cid(&self) -> Cid {
+        self.cid
+    }
+
+    /// Where the peer is.
+    pub fn remote(&self) -> SocketAddr {
+        self.path.remote
+    }
+
+    /// What the peer said of itself.
+    pub fn peer(&self) -> &Parameters {
+        &self.peer
+    }
+
+    /// What controls our sending.
+    pub fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+
+    /// How many streams are open.
+    pub fn stream_count(&self) -> usize {
+        self.streams.count()
+    }
+
+    /// What it has counted, and how it stands.
+    pub fn stats(&self) -> Stats {
+        let path = &self.path;
+        Stats {
+            rtt: path.rtt.smoothed(),
+            rtt_variation: path.rtt.variation(),
+            min_rtt: path.rtt.min(),
+            latest_rtt: path.rtt.latest(),
+            window: path.congestion.window(),
+            ssthresh: path.congestion.ssthresh(),
+            in_flight: path.in_flight,
+            pacing_rate: path.pacer.rate(),
+            mtu: path.mtu.current(),
+            phase: path.congestion.phase(),
+            ..self.stats
+        }
+    }
+}
+
+struct Parts {
+    side: Side,
+    state: State,
+    cid: Cid,
+    peer_cid: Cid,
+    peer: Parameters,
+    keys: Keys,
+    algorithm: Algorithm,
+}
+
+fn hello_timeout(attempts: u32) -> Duration {
+    (HELLO_TIMEOUT * (1 << attempts.saturating_sub(1).min(8))).min(HELLO_TIMEOUT_MAX)
+}
+
+fn limits(parameters: &Parameters) -> Limits {
+    Limits {
+        connection: parameters.initial_max_data,
+        stream: parameters.initial_max_stream_data,
+        streams: parameters.initial_max_streams,
+    }
+}
+
+/// What we tell the peer of ourselves.
+fn parameters(config: &Config) -> Parameters {
+    Parameters {
+        max_idle_timeout: config.idle_timeout,
+        initial_max_data: config.connection_window,
+        initial_max_stream_data: config.stream_window,
+        initial_max_streams: config.max_streams,
+        max_udp_payload_size: config.max_datagram,
+        max_ack_delay: config.max_ack_delay,
+        ..Parameters::default()
+    }
+}

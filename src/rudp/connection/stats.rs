@@ -1,0 +1,60 @@
+use std::time::Duration;
+
+/// What a connection has counted, and how it stands.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Stats {
+    /// Packets sent, acknowledgements and probes included.
+    pub packets_sent: u64,
+    /// Of these, packets that carried pieces of streams.
+    pub data_packets_sent: u64,
+    /// Their UDP payload bytes.
+    pub bytes_sent: u64,
+    /// Packets received whole and for the first time.
+    pub packets_received: u64,
+    /// Their UDP payload bytes.
+    pub bytes_received: u64,
+    /// Packets declared lost.
+    pub packets_lost: u64,
+    /// Packets declared lost that were acknowledged later.
+    pub spurious_losses: u64,
+    /// Packets that carried a piece of a stream again.
+    pub packets_retransmitted: u64,
+    /// Packets that came again.
+    pub duplicates: u64,
+    /// Packets whose integrity tag was wrong.
+    pub corrupted: u64,
+    /// Packets that made no sense although their tag was right.
+    pub malformed: u64,
+    /// Probe timeouts.
+    pub probe_timeouts: u64,
+    /// Path-MTU probes that got lost.
+    pub mtu_probes_lost: u64,
+    /// Reductions of the congestion window.
+    pub congestion_events: u64,
+    /// Of these undone.
+    pub spurious_congestion_events: u64,
+    /// Times the path was given up for another.
+    pub path_changes: u64,
+    /// The smoothed round trip.
+    pub rtt: Duration,
+    /// Its mean deviation.
+    pub rtt_variation: Duration,
+    /// The least round trip on this path.
+    pub min_rtt: Duration,
+    /// The newest sample.
+    pub latest_rtt: Duration,
+    /// The congestion window, bytes.
+    pub window: u64,
+    /// The slow-start threshold, bytes.
+    pub ssthresh: Option<u64>,
+    /// Bytes in flight.
+    pub in_flight: u64,
+    /// The pacing rate, bytes a second.
+    pub pacing_rate: u64,
+    /// The delivery rate last measured, bytes a second.
+    pub delivery_rate: u64,
+    /// The largest datagram, UDP payload bytes.
+    pub mtu: u16,
+    /// The congestion controller's phase.
+    pub phase: &'static str,
+}

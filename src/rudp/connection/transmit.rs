@@ -1,0 +1,606 @@
+//! What goes out.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::{Duration, Instant},
+};
+
+use rand::RngExt;
+use rand_pcg::Pcg64Mcg;
+
+use super::{
+    Connection, Ecn, State, parameters,
+    path::Proof,
+    sent::{Flags, SentFrame},
+    streams::{Control, Piece},
+};
+use crate::rudp::packet::{
+    DATA_HEADER, ErrorCode, Frame, Hello, MIN_UDP_PAYLOAD, Parameters, encode_data_header,
+    frame::{self, encode_ack, encode_stream_header, stream_header_len},
+};
+
+/// The largest UDP datagram over IPv4 carries so much; what the kernel cuts into segments is no
+/// larger.
+const MAX_BURST: usize = 65_507;
+/// Below so much room a packet is filled up instead of one more piece put in.
+const LEAST_ROOM: usize = 64;
+/// The most that acknowledgements take of a packet that carries data, too.
+const ACK_ROOM: usize = 400;
+/// An acknowledgement each eighth of a window keeps the window moving smoothly.
+const ACKS_A_WINDOW: u64 = 8;
+/// But not less often than every so many packets.
+const MAX_ACK_EVERY: u64 = 64;
+/// Pieces that are sent twice at a transfer's end.
+const TWICE: usize = 64;
+
+/// Datagrams to one address, all but the last of the same size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Transmit {
+    /// To whom.
+    pub remote: SocketAddr,
+    /// From which of our addresses.
+    pub local: Option<IpAddr>,
+    /// The mark to send with.
+    pub ecn: Option<Ecn>,
+    /// Bytes in the buffer.
+    pub length: usize,
+    /// The size of each datagram but the last.
+    pub segment: usize,
+}
+
+/// What is sent a second time because nothing else is left to send.
+#[derive(Debug, Default)]
+pub(super) struct Tail {
+    /// Retransmissions of the transfer's end.
+    again: std::collections::VecDeque<Piece>,
+    /// Bytes sent twice, since there was last something else to send.
+    spent: u64,
+}
+
+/// Which packet may go next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Leave {
+    /// Any.
+    Any,
+    /// One that only acknowledges: the window is full, or the pacer wants to wait.
+    AckOnly,
+}
+
+/// A number after `next` that will be left out: in each window there is one, so that whoever
+/// acknowledges what it has not received is caught within a round trip or two.
+pub(super) fn next_skip(next: u64, window: u64, rng: &mut Pcg64Mcg) -> u64 {
+    let longest = (window / 2).clamp(64, 1024);
+    next + rng.random_range(longest / 2..=longest)
+}
+
+impl Connection {
+    /// Appends the next datagrams to `buffer`, which the caller has cleared: at most
+    /// `max_segments`. They are sent as of `now`.
+    pub fn poll_transmit(
+        &mut self,
+        now: Instant,
+        buffer: &mut Vec<u8>,
+        max_segments: usize,
+    ) -> Option<Transmit> {
+        match &self.state {
+            State::Hello(_) => self.poll_hello(now, buffer),
+            State::Closing { .. } => self.poll_close(now, buffer),
+            State::Closed => None,
+            State::Open { accept } => {
+                if accept.as_ref().is_some_and(|greeted| greeted.due) {
+                    return self.poll_accept(buffer);
+                }
+                self.poll_data(now, buffer, max_segments)
+            }
+        }
+    }
+
+    fn transmit(&self, length: usize, segment: usize, ecn: Option<Ecn>) -> Transmit {
+        Transmit {
+            remote: self.path.remote,
+            local: self.path.local,
+            ecn,
+            length,
+            segment,
+        }
+    }
+
+    fn poll_hello(&mut self, now: Instant, buffer: &mut Vec<u8>) -> Option<Transmit> {
+        let State::Hello(greeting) = &mut self.state else {
+            return None;
+        };
+        if !std::mem::take(&mut greeting.due) {
+            return None;
+        }
+        greeting.attempts += 1;
+        greeting.sent_at = Some(now);
+        let wish = greeting.wish.map(|algorithm| algorithm.name());
+        let hello = Hello {
+            cid: self.cid,
+            nonce: greeting.nonce,
+            cookie: &greeting.cookie,
+            parameters: Parameters {
+                name: Some(greeting.name),
+                congestion: wish.and_then(|name| super::Text::new(name).ok()),
+                ..parameters(&self.config)
+            },
+        };
+        let start = buffer.len();
+        hello.encode(&greeting.key, buffer);
+        let length = buffer.len() - start;
+        self.stats.packets_sent += 1;
+        self.stats.bytes_sent += length as u64;
+        Some(self.transmit(length, length, None))
+    }
+
+    fn poll_accept(&mut self, buffer: &mut Vec<u8>) -> Option<Transmit> {
+        let State::Open {
+            accept: Some(greeted),
+        } = &mut self.state
+        else {
+            return None;
+        };
+        greeted.due = false;
+        let start = buffer.len();
+        greeted.accept.encode(&greeted.key, buffer);
+        let length = buffer.len() - start;
+        self.stats.packets_sent += 1;
+        self.stats.bytes_sent += length as u64;
+        Some(self.transmit(length, length, None))
+    }
+
+    fn poll_close(&mut self, now: Instant, buffer: &mut Vec<u8>) -> Option<Transmit> {
+        let State::Closing {
+            code, problem, due, ..
+        } = &mut self.state
+        else {
+            return None;
+        };
+        if !std::mem::take(due) {
+            return None;
+        }
+        let (code, reason): (ErrorCode, _) = (*code, *problem);
+        let start = buffer.len();
+        let number = self.sent.next();
+        encode_data_header(self.peer_cid, number, buffer);
+        Frame::Close { code, reason }.encode(buffer);
+        self.keys.seal(buffer, start, number);
+        let length = buffer.len() - start;
+        let snapshot = self.path.estimator.snapshot(0);
+        self.sent.skip(now, snapshot);
+        self.stats.packets_sent += 1;
+        self.stats.bytes_sent += length as u64;
+        Some(self.transmit(length, length, None))
+    }
+
+    fn poll_data(
+        &mut self,
+        now: Instant,
+        buffer: &mut Vec<u8>,
+        max_segments: usize,
+    ) -> Option<Transmit> {
+        self.send_at = None;
+        self.want_acks();
+        if let Some(probe) = self.poll_mtu_probe(now, buffer) {
+            return Some(probe);
+        }
+        let begin = buffer.len();
+        let mtu = usize::from(self.path.mtu.current());
+        let mut segment = 0;
+        let mut ecn = None;
+        for _ in 0..max_segments {
+            let start = buffer.len();
+            if start - begin + mtu > MAX_BURST {
+                break;
+            }
+            let room = self.path.allowance().min(self.probe_room(mtu) as u64) as usize;
+            if room < DATA_HEADER + LEAST_ROOM {
+                break;
+            }
+            let leave = self.leave(now, mtu as u64);
+            let Some(marked) = self.build(now, buffer, room, leave) else {
+                break;
+            };
+            let length = buffer.len() - start;
+            if segment == 0 {
+                segment = length;
+                ecn = marked.then_some(Ecn::Ect0);
+            }
+            // The kernel cuts a burst into equal segments: a shorter one is the last.
+            if length < mtu {
+                break;
+            }
+        }
+        if buffer.len() > begin {
+            return Some(self.transmit(buffer.len() - begin, segment, ecn));
+        }
+        None
+    }
+
+    /// A probe that follows one in vain is of a size that every path carries: it may be the size
+    /// that gets lost.
+    fn probe_room(&self, mtu: usize) -> usize {
+        if self.recovery.probes > 0 && self.recovery.is_insisting() {
+            mtu.min(usize::from(MIN_UDP_PAYLOAD))
+        } else {
+            mtu
+        }
+    }
+
+    /// Whether the window and the pacer let a full packet go.
+    fn leave(&mut self, now: Instant, mtu: u64) -> Leave {
+        if self.recovery.probes > 0 {
+            return Leave::Any;
+        }
+        if self.path.in_flight + mtu > self.path.congestion.window() {
+            return Leave::AckOnly;
+        }
+        if self.path.pacer.budget(now) < mtu {
+            let room = self.path.congestion.window() - self.path.in_flight;
+            self.send_at = self.path.pacer.next(now, room);
+            return Leave::AckOnly;
+        }
+        Leave::Any
+    }
+
+    /// Whether the peer is to acknowledge more or less often than it was told.
+    fn want_acks(&mut self) {
+        let window = self.path.congestion.window() / u64::from(self.path.mtu.current());
+        let packets = (window / ACKS_A_WINDOW).clamp(2, MAX_ACK_EVERY);
+        let told = self.ack_frequency.packets.max(2);
+        if packets >= told * 2 || packets * 2 <= told {
+            let delay = (self.path.rtt.smoothed() / 4)
+                .clamp(Duration::from_millis(1), self.peer.max_ack_delay);
+            self.ack_frequency.packets = packets;
+            self.ack_frequency.delay = delay;
+            self.ack_frequency.sequence += 1;
+            self.ack_frequency_due = true;
+        }
+    }
+
+    /// Appends one packet of at most `room` bytes; `None`: there is nothing to send. Says whether it
+    /// goes with an ECN mark.
+    fn build(
+        &mut self,
+        now: Instant,
+        buffer: &mut Vec<u8>,
+        room: usize,
+        leave: Leave,
+    ) -> Option<bool> {
+        let acks_due = self.acks.is_due(now) && !self.acks.is_empty();
+        let eliciting_due = leave == Leave::Any && self.has_to_send(now);
+        if !acks_due && !eliciting_due {
+            if leave == Leave::Any {
+                self.on_nothing_to_send();
+            } else if self.has_to_send(now) {
+                // Held back by the window or the pacer: the path is used to the full.
+                self.path.app_limited = false;
+            }
+            return None;
+        }
+        if self.sent.next() == self.skip_at {
+            let number = self.sent.next();
+            let snapshot = self.path.estimator.snapshot(self.path.in_flight);
+            self.sent.skip(now, snapshot);
+            self.recovery.on_skipped(number);
+            let window = self.path.congestion.window() / u64::from(self.path.mtu.current());
+            self.skip_at = next_skip(self.sent.next(), window, &mut self.rng);
+        }
+        let start = buffer.len();
+        let number = self.sent.next();
+        let first_frame = self.sent.frame_count();
+        encode_data_header(self.peer_cid, number, buffer);
+        let end = start + room - self.keys.tag_len();
+        let mut eliciting = false;
+        let mut acked = None;
+        // A piece that is sent again just fits if nothing else comes with it.
+        let company = self.acks.has_news() && !self.streams.is_repeating();
+        if (acks_due || company) && !self.acks.is_empty() {
+            let budget = if eliciting_due {
+                ACK_ROOM.min(end - buffer.len())
+            } else {
+                end - buffer.len()
+            };
+            if self.put_ack(now, budget, buffer) {
+                acked = self.acks.largest();
+            }
+        }
+        let mut data = Data::default();
+        if eliciting_due {
+            eliciting |= self.put_control(now, end, buffer);
+            data = self.put_data(end, buffer);
+            eliciting |= data.any;
+            let probing = self.recovery.probes > 0;
+            if std::mem::take(&mut self.ping_due) || probing && !eliciting {
+                buffer.push(PING);
+                eliciting = true;
+            }
+            self.recovery.probes = self.recovery.probes.saturating_sub(1);
+        }
+        if let Some(largest) = acked {
+            if self.acks.sent(eliciting) && leave == Leave::Any && buffer.len() < end {
+                buffer.push(PING);
+                eliciting = true;
+            }
+            self.sent.add_frame(SentFrame::Ack { largest });
+        }
+        if buffer.len() == start + DATA_HEADER {
+            buffer.truncate(start);
+            self.sent.drop_frames(first_frame);
+            return None;
+        }
+        // A full burst is worth some bytes of padding: a shorter packet would end it.
+        if data.more && buffer.len() < end {
+            buffer.resize(end, 0);
+        }
+        self.keys.seal(buffer, start, number);
+        let length = buffer.len() - start;
+        Some(self.on_built(now, length, eliciting, first_frame, data))
+    }
+
+    fn on_built(
+        &mut self,
+        now: Instant,
+        length: usize,
+        eliciting: bool,
+        first_frame: u64,
+        data: Data,
+    ) -> bool {
+        let size = length as u64;
+        let marked = eliciting && !self.path.ecn.failed;
+        let snapshot = if eliciting {
+            self.path
+                .congestion
+                .on_sent(&crate::rudp::congestion::Sent {
+                    now,
+                    packet: self.sent.next(),
+                    bytes: size,
+                    in_flight: self.path.in_flight,
+                    app_limited: self.path.app_limited,
+                });
+            self.path.pacer.on_sent(now, size);
+            self.path.ecn.sent += u64::from(marked);
+            self.path.estimator.on_sent(now, size, self.path.in_flight)
+        } else {
+            self.path.estimator.snapshot(self.path.in_flight)
+        };
+        let flags = Flags {
+            in_flight: eliciting,
+            ack_eliciting: eliciting,
+            ecn: marked,
+        };
+        // No datagram is longer than 65,507 bytes.
+        let short = u16::try_from(length).unwrap_or(u16::MAX);
+        self.sent.push(
+            now,
+            short,
+            flags,
+            self.path.generation,
+            first_frame,
+            snapshot,
+        );
+        if eliciting {
+            self.path.in_flight += size;
+            self.spoke_at.get_or_insert(now);
+        }
+        self.recovery.on_sent(eliciting, eliciting, now);
+        self.path.on_datagram_sent(size);
+        self.stats.packets_sent += 1;
+        self.stats.bytes_sent += size;
+        self.stats.data_packets_sent += u64::from(data.any);
+        self.stats.packets_retransmitted += u64::from(data.again);
+        marked
+    }
+
+    fn has_to_send(&self, now: Instant) -> bool {
+        self.recovery.probes > 0
+            || self.ping_due
+            || self.response.is_some()
+            || self.ack_frequency_due
+            || self.streams.max_data_due
+            || self.streams.max_streams_due
+            || !self.streams.control.is_empty()
+            || self.path.challenge_due(now).is_some()
+            || self.streams.can_send()
+            || self.tail_due()
+    }
+
+    fn on_nothing_to_send(&mut self) {
+        self.path.app_limited = true;
+        self.path.estimator.on_app_limited(self.path.in_flight);
+    }
+
+    fn put_ack(&mut self, now: Instant, budget: usize, buffer: &mut Vec<u8>) -> bool {
+        let [ect0, ect1, ce] = self.acks.ecn;
+        let ecn = (ect0 + ect1 + ce > 0).then_some(frame::Ecn { ect0, ect1, ce });
+        let held = self.acks.held(now);
+        let ranges = self.acks.ranges().map(|range| range.start..=range.end - 1);
+        encode_ack(ranges, held, ecn, budget, buffer) > 0
+    }
+
+    /// Everything but acknowledgements and data; says whether there was anything.
+    fn put_control(&mut self, now: Instant, end: usize, buffer: &mut Vec<u8>) -> bool {
+        let before = buffer.len();
+        if let Some(challenge) = self.path.challenge_due(now) {
+            Frame::PathChallenge(challenge.to_be_bytes()).encode(buffer);
+            let patience = self.path.rtt.pto_base(self.peer.max_ack_delay) * 2;
+            self.path.challenge_sent(now, patience);
+        }
+        if let Some(response) = self.response.take() {
+            Frame::PathResponse(response).encode(buffer);
+        }
+        if std::mem::take(&mut self.ack_frequency_due) {
+            Frame::AckFrequency {
+                sequence: self.ack_frequency.sequence,
+                packets: self.ack_frequency.packets,
+                max_delay: self.ack_frequency.delay,
+            }
+            .encode(buffer);
+            self.sent.add_frame(SentFrame::AckFrequency);
+        }
+        if self.streams.max_data_due {
+            Frame::MaxData(self.streams.grant_data()).encode(buffer);
+            self.sent.add_frame(SentFrame::MaxData);
+        }
+        if self.streams.max_streams_due {
+            Frame::MaxStreams(self.streams.grant_streams()).encode(buffer);
+            self.sent.add_frame(SentFrame::MaxStreams);
+        }
+        // None of these is longer than 25 bytes.
+        while buffer.len() + 25 <= end
+            && let Some(control) = self.streams.pop_control()
+        {
+            match control {
+                Control::MaxStreamData(id) => {
+                    if let Some(max) = self.streams.grant_stream_data(id) {
+                        Frame::MaxStreamData { id, max }.encode(buffer);
+                        self.sent.add_frame(SentFrame::MaxStreamData(id));
+                    }
+                }
+                Control::Reset(id) => {
+                    let reset = self.streams.get(id).and_then(|stream| stream.reset);
+                    if let Some(reset) = reset {
+                        Frame::ResetStream {
+                            id,
+                            code: ErrorCode(reset.code),
+                            final_size: reset.final_size,
+                        }
+                        .encode(buffer);
+                        self.sent.add_frame(SentFrame::ResetStream(id));
+                    }
+                }
+                Control::Stop(id) => {
+                    let code = self.streams.get(id).and_then(|stream| stream.stopped);
+                    if let Some(code) = code {
+                        Frame::StopSending {
+                            id,
+                            code: ErrorCode(code),
+                        }
+                        .encode(buffer);
+                        self.sent.add_frame(SentFrame::StopSending(id));
+                    }
+                }
+            }
+        }
+        buffer.len() > before
+    }
+
+    fn put_data(&mut self, end: usize, buffer: &mut Vec<u8>) -> Data {
+        let mut data = Data::default();
+        while end.saturating_sub(buffer.len()) >= LEAST_ROOM {
+            let left = end - buffer.len();
+            let room = |id, offset| left.saturating_sub(stream_header_len(id, offset, None));
+            let Some(piece) = self
+                .streams
+                .next_piece(room)
+                .or_else(|| self.tail_piece(left))
+            else {
+                return data;
+            };
+            self.put_piece(&piece, end, buffer);
+            data.any = true;
+            data.again |= piece.again;
+            if piece.again && self.tail.again.len() < TWICE && self.is_lossy() {
+                self.tail.again.push_back(piece);
+            }
+        }
+        data.more = self.streams.can_send();
+        data
+    }
+
+    fn put_piece(&mut self, piece: &Piece, end: usize, buffer: &mut Vec<u8>) {
+        let bare = stream_header_len(piece.id, piece.offset, None) + piece.length;
+        let with_length = stream_header_len(piece.id, piece.offset, Some(piece.length));
+        let left = end - buffer.len();
+        let length = if with_length + piece.length <= left {
+            Some(piece.length)
+        } else {
+            // Without its length it reaches to the packet's end: what is over goes before it.
+            buffer.resize(buffer.len() + left.saturating_sub(bare), 0);
+            None
+        };
+        encode_stream_header(piece.id, piece.offset, length, piece.fin, buffer);
+        self.streams.copy_piece(piece, buffer);
+        self.sent.add_frame(SentFrame::Stream {
+            id: piece.id,
+            offset: piece.offset,
+            // No longer than a packet.
+            length: piece.length as u32,
+            fin: piece.fin,
+        });
+    }
+
+    fn poll_mtu_probe(&mut self, now: Instant, buffer: &mut Vec<u8>) -> Option<Transmit> {
+        if self.path.proof != Proof::Given
+            || !self.path.rtt.has_sample()
+            || self.leave(now, u64::from(self.path.mtu.current())) != Leave::Any
+        {
+            return None;
+        }
+        let size = usize::from(self.path.mtu.poll_probe(now)?);
+        let start = buffer.len();
+        let first_frame = self.sent.frame_count();
+        let number = self.sent.next();
+        encode_data_header(self.peer_cid, number, buffer);
+        buffer.push(PING);
+        buffer.resize(start + size - self.keys.tag_len(), 0);
+        self.keys.seal(buffer, start, number);
+        let length = buffer.len() - start;
+        self.path.mtu.on_probe_sent(number);
+        self.on_built(now, length, true, first_frame, Data::default());
+        Some(self.transmit(length, length, None))
+    }
+
+    /// The kernel refused a datagram of this size: the first link is narrower.
+    pub fn on_too_big(&mut self, size: usize) {
+        let size = u16::try_from(size).unwrap_or(u16::MAX);
+        self.path.mtu.on_too_big(size);
+        self.path.set_mtu(self.path.mtu.current());
+    }
+
+    /// Whether so much gets lost that a transfer's last packets are worth being sent twice.
+    fn is_lossy(&self) -> bool {
+        self.stats.packets_lost * 200 >= self.stats.packets_sent
+    }
+
+    fn tail_due(&self) -> bool {
+        self.is_lossy() && (!self.tail.again.is_empty() || self.streams.has_tail())
+    }
+
+    /// At the end of a transfer over a lossy path there is room but nothing new to send. A loss among
+    /// the last packets costs a whole round trip; sending them twice, the last first, mostly saves
+    /// it. No more than half a round trip's worth: what is older will be heard of sooner.
+    fn tail_piece(&mut self, left: usize) -> Option<Piece> {
+        if !self.is_lossy() {
+            return None;
+        }
+        let header = stream_header_len(u64::from(u32::MAX), u64::from(u32::MAX), Some(left));
+        let room = left.checked_sub(header + 1)?;
+        while let Some(piece) = self.tail.again.pop_front() {
+            if piece.length <= room && self.streams.is_unacked(&piece) {
+                return Some(Piece {
+                    again: false,
+                    ..piece
+                });
+            }
+        }
+        let half = self.path.rtt.smoothed() / 2;
+        let most = u128::from(self.stats.delivery_rate) * half.as_micros() / 1_000_000;
+        let piece = self
+            .streams
+            .tail_piece(room, u64::try_from(most).unwrap_or(u64::MAX))?;
+        self.tail.spent += piece.length as u64;
+        Some(piece)
+    }
+}
+
+const PING: u8 = 0x01;
+
+/// What data a packet got.
+#[derive(Debug, Clone, Copy, Default)]
+struct Data {
+    any: bool,
+    again: bool,
+    /// There is more that did not fit.
+    more: bool,
+}
