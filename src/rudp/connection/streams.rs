@@ -159,7 +159,6 @@ pub struct Streams {
     pub(super) control: VecDeque<Control>,
     control_set: HashSet<Control>,
     finished_streams: u64,
-    pub(super) blocked: bool,
 }
 
 /// A control frame about one stream that is due.
@@ -206,7 +205,6 @@ impl Streams {
             control: VecDeque::new(),
             control_set: HashSet::new(),
             finished_streams: 0,
-            blocked: false,
         }
     }
 
@@ -562,7 +560,6 @@ impl Streams {
     pub(super) fn on_max_data(&mut self, limit: u64) {
         if limit > self.send_limit {
             self.send_limit = limit;
-            self.blocked = false;
         }
     }
 
@@ -631,7 +628,6 @@ impl Streams {
                     });
                     // Held up by the connection's limit alone: its turn comes with MAX_DATA.
                     if blocked && let Some(stream) = self.open.get_mut(&id) {
-                        self.blocked = true;
                         Self::enqueue(&mut self.queue, id, stream);
                     }
                 }

@@ -53,8 +53,6 @@ pub struct Transmit {
 pub(super) struct Tail {
     /// Retransmissions of the transfer's end.
     again: std::collections::VecDeque<Piece>,
-    /// Bytes sent twice, since there was last something else to send.
-    spent: u64,
 }
 
 /// Which packet may go next.
@@ -229,7 +227,7 @@ impl Connection {
 
     /// Whether the window and the pacer let a full packet go.
     fn leave(&mut self, now: Instant, mtu: u64) -> Leave {
-        if self.recovery.probes > 0 {
+        if self.recovery.probes > 0 || self.path.challenge_due(now).is_some() {
             return Leave::Any;
         }
         if self.path.in_flight + mtu > self.path.congestion.window() {
@@ -246,7 +244,9 @@ impl Connection {
     /// Whether the peer is to acknowledge more or less often than it was told.
     fn want_acks(&mut self) {
         let window = self.path.congestion.window() / u64::from(self.path.mtu.current());
-        let packets = (window / ACKS_A_WINDOW).clamp(2, MAX_ACK_EVERY);
+        // In slow start the round trips of the window tell when to leave it (RFC 9406).
+        let acks = ACKS_A_WINDOW << u32::from(self.path.congestion.in_slow_start());
+        let packets = (window / acks).clamp(2, MAX_ACK_EVERY);
         let told = self.ack_frequency.packets.max(2);
         if packets >= told * 2 || packets * 2 <= told {
             let delay = (self.path.rtt.smoothed() / 4)
@@ -586,11 +586,8 @@ impl Connection {
         }
         let half = self.path.rtt.smoothed() / 2;
         let most = u128::from(self.stats.delivery_rate) * half.as_micros() / 1_000_000;
-        let piece = self
-            .streams
-            .tail_piece(room, u64::try_from(most).unwrap_or(u64::MAX))?;
-        self.tail.spent += piece.length as u64;
-        Some(piece)
+        self.streams
+            .tail_piece(room, u64::try_from(most).unwrap_or(u64::MAX))
     }
 }
 

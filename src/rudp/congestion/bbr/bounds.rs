@@ -1,5 +1,7 @@
 //! What losses do to the model, and how that is undone if they were none.
 
+use std::time::Instant;
+
 use super::{Bbr, Loss, Lost, Sample, State, UNBOUNDED};
 
 /// The share of a round trip's packets that may get lost while probing.
@@ -17,6 +19,8 @@ const BETA: f64 = 0.7;
 /// What the model was before a loss.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Undo {
+    /// Whether the loss recovery that goes on was noted here already.
+    pub(super) noted: bool,
     /// The state that the loss ended.
     pub(super) state: Option<State>,
     bw_shortterm: u64,
@@ -52,7 +56,7 @@ impl Bbr {
         lost as f64 > tx_in_flight as f64 * share + allowance as f64
     }
 
-    fn handle_inflight_too_high(&mut self, now: std::time::Instant, tx_in_flight: u64, app_limited: bool) {
+    fn handle_inflight_too_high(&mut self, now: Instant, tx_in_flight: u64, app_limited: bool) {
         self.probe_too_high = true;
         self.probe_samples = false;
         if !app_limited {
@@ -75,7 +79,10 @@ impl Bbr {
     pub(super) fn handle_lost_packet(&mut self, packet: &Lost) {
         self.lost = packet.lost;
         self.note_loss(packet.delivered);
-        if self.last_lost.is_none_or(|last| packet.packet != last.wrapping_add(1)) {
+        if self
+            .last_lost
+            .is_none_or(|last| packet.packet != last.wrapping_add(1))
+        {
             self.loss_ranges = self.loss_ranges.saturating_add(1);
         }
         self.last_lost = Some(packet.packet);
@@ -168,7 +175,9 @@ impl Bbr {
             self.inflight_shortterm = self.window;
         }
         self.bw_shortterm = self.bw_latest.max(scale(self.bw_shortterm, BETA));
-        self.inflight_shortterm = self.inflight_latest.max(scale(self.inflight_shortterm, BETA));
+        self.inflight_shortterm = self
+            .inflight_latest
+            .max(scale(self.inflight_shortterm, BETA));
     }
 
     pub(super) fn reset_short_term_model(&mut self) {
@@ -180,9 +189,15 @@ impl Bbr {
         self.bw = self.max_bw.get().min(self.bw_shortterm);
     }
 
+    /// Once in a loss recovery: one that ends Up starts a new cycle, and what is found lost after
+    /// that, even by the same acknowledgement, must not take the model it left for the one before.
     fn save_state_upon_loss(&mut self) {
+        if self.undo.noted {
+            return;
+        }
         self.save_window();
         self.undo = Undo {
+            noted: true,
             state: None,
             bw_shortterm: self.bw_shortterm,
             inflight_shortterm: self.inflight_shortterm,
@@ -193,6 +208,7 @@ impl Bbr {
     /// `HandleSpuriousLossDetection`.
     pub(super) fn undo_loss(&mut self) {
         self.recovery_until = None;
+        self.undo.noted = false;
         self.restore_window();
         self.loss_in_round = false;
         self.full_pipe.reset(0);

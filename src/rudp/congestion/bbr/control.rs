@@ -104,7 +104,7 @@ impl Bbr {
         self.bdp(1.0).min(self.window)
     }
 
-    fn max_inflight(&self) -> u64 {
+    pub(super) fn max_inflight(&self) -> u64 {
         let mut inflight = self
             .bdp(self.window_gain)
             .saturating_add(self.extra_acked.get());
@@ -121,9 +121,7 @@ impl Bbr {
 
     /// How much more is acknowledged at once than the bandwidth explains.
     pub(super) fn update_aggregation(&mut self, sample: &Sample) {
-        let interval = sample
-            .now
-            .saturating_duration_since(self.extra_acked_since);
+        let interval = sample.now.saturating_duration_since(self.extra_acked_since);
         let mut expected = volume(self.bw, interval, 1.0);
         if self.extra_acked_delivered <= expected {
             self.extra_acked_delivered = 0;

@@ -39,7 +39,9 @@ impl Queue {
         self.in_a_row = count(self.in_a_row, FLOOR);
         self.in_a_row_startup = count(self.in_a_row_startup, STARTUP_FLOOR);
         self.this_round |= self.in_a_row >= SAMPLES;
-        let least = self.least_this_round.map_or(above, |least| least.min(above));
+        let least = self
+            .least_this_round
+            .map_or(above, |least| least.min(above));
         self.least_this_round = Some(least);
     }
 

@@ -18,26 +18,37 @@
 //! # Where it departs from the draft
 //!
 //! 1. *Losses that no queue explains are not congestion.* The draft backs off above 2 % loss, and in
-//!    Cruise at any loss; on a radio link of 5 % it would creep. Here the round trip is asked: with a
-//!    queue (a quarter above the least round trip) the draft's 2 % holds, on top of the path's
-//!    ambient loss. Ambient is what gets lost in rounds that neither show a queue nor probe for
-//!    bandwidth, so what does not depend on the sending rate. Without a queue it takes 2 % above twice
-//!    the ambient loss, and three packets more, to call it too much: a policer, which drops without
-//!    queueing, still passes that when probed. In Startup, before anything is known, 15 %.
-//! 2. *The pacing rate makes up for ambient loss*, up to 8 %: what arrives, not what is sent, should
-//!    match the bandwidth.
+//!    Cruise at any loss; on a radio link of 5 % it would creep. Here the round trip is asked whether
+//!    there is a queue (eight samples in a row a quarter above the least). Without one it takes 2 %
+//!    above twice the path's ambient loss, and a packet more, to call it too much. Ambient is what
+//!    gets lost in rounds that neither show a queue nor answer a probe: what does not depend on the
+//!    sending rate. A policer, which drops without queueing, still exceeds that when probed. With a
+//!    queue a loss is most likely an overflow: half a percent is too much, so that a probe does not
+//!    take from a loss-based neighbour what it gave up. In Startup, before anything is known, 15 %.
+//! 2. *The pacing rate makes up for ambient loss*, up to 6 %: what arrives, not what is sent, should
+//!    match the bandwidth. It stops doing so as a queue appears.
 //! 3. *The first window is 64 datagrams* if the handshake measured the round trip, so that it can be
-//!    paced over it: two or three round trips fewer until the pipe is full. Without a round trip it
-//!    is RFC 9002's.
-//! 4. *Startup ends when a queue shows*, not after three round trips in it: as soon as eight samples
-//!    in a row are a quarter (and 4 ms, so that the jitter of a LAN does not count) above the least
-//!    round trip. The queue of Startup is then a part of what the path holds, not as much again.
-//! 5. *The window covers at least two milliseconds of sending* (once its gain is applied): timers and
-//!    schedulers are no finer than one. The draft's allowance is 64 KB, 50 microseconds at 10 Gbit/s,
-//!    and so the loopback's window would follow its own hiccups down.
-//! 6. *Four packets is the floor of the window also after persistent congestion*, where the draft
-//!    leaves one; the least round trip is then measured anew (RFC 9002 section 5.2).
-//! 7. *A congestion mark (ECN) counts as a loss with a queue*; the draft leaves marks open.
+//!    paced: two or three round trips fewer until the pipe is full. Without a round trip it is
+//!    RFC 9002's.
+//! 4. *Startup paces by 4, not by 2.77.* The window still doubles, but packets leave as trains that
+//!    are faster than the bottleneck a round trip before there are enough of them to fill a queue.
+//!    Trains acknowledged more slowly than they were sent show its rate; from then on rate and window
+//!    stay within 1.35 times that.
+//! 5. *Startup ends when a queue shows and a round trip brought no growth*, not after three in the
+//!    queue. It then takes eight samples a quarter and 4 ms (a LAN's jitter) above the least round
+//!    trip.
+//! 6. *Startup that losses ended is followed by a probe at once*: a shallow buffer overflows long
+//!    before the pipe is full, and waiting three seconds at half the bandwidth helps nobody.
+//! 7. *Up ends when a queue shows and two round trips brought less than a tenth more.* A lone sender
+//!    probes half a queue, not a whole one.
+//! 8. *Cruise allows 1.5 times what the path holds, not 2*: with 2 a loss-based neighbour at a queue
+//!    of that size gets what is left over after overflowing it.
+//! 9. *The window covers at least a millisecond of sending* times its gain: timers and schedulers are
+//!    no finer. The draft's allowance is 64 KB, 50 microseconds at 10 Gbit/s, and the window on a
+//!    loopback would follow its own hiccups down.
+//! 10. *Four packets is the floor of the window also after persistent congestion*, where the draft
+//!     leaves one; the least round trip is then measured anew (RFC 9002 section 5.2).
+//! 11. *A congestion mark (ECN) counts as a loss with a queue*; the draft leaves marks open.
 
 mod bounds;
 mod control;
@@ -63,7 +74,7 @@ use self::{
     probe_bw::AckPhase,
     startup::FullPipe,
 };
-use super::{Ack, Congestion, Loss, Lost, Rate, Sent, Start};
+use super::{Ack, Congestion, Loss, Lost, MOST_MTU, Rate, Sent, Start};
 
 /// No bound: `Infinity` of the draft.
 const UNBOUNDED: u64 = u64::MAX;
@@ -176,7 +187,7 @@ impl Bbr {
     /// One for a path of which only `start` is known.
     pub fn new(start: &Start) -> Self {
         let rtt = start.rtt.filter(|rtt| !rtt.is_zero());
-        let mtu = start.mtu.max(1);
+        let mtu = start.mtu.clamp(1, MOST_MTU);
         let window = match (start.initial_window, rtt) {
             (None, Some(_)) => INITIAL_DATAGRAMS.saturating_mul(mtu),
             _ => start.window(),
@@ -273,8 +284,7 @@ impl Bbr {
         Sample {
             now: ack.now,
             rate: delivery.rate,
-            app_limited: delivery.app_limited
-                || (from..=until).contains(&delivery.prior_delivered),
+            app_limited: delivery.app_limited || (from..=until).contains(&delivery.prior_delivered),
             prior_delivered: delivery.prior_delivered,
             delivered: delivery.interval_delivered,
             lost: delivery.lost,
@@ -357,6 +367,7 @@ impl Congestion for Bbr {
         self.update_control(&sample);
         if self.recovery_until.is_some_and(|end| ack.largest >= end) {
             self.recovery_until = None;
+            self.undo.noted = false;
             self.restore_window();
             self.bound_window();
         }
@@ -368,15 +379,15 @@ impl Congestion for Bbr {
 
     fn on_congestion(&mut self, loss: &Loss) {
         self.in_flight = loss.in_flight;
+        if self.recovery_until.is_none() {
+            self.save_window();
+            self.recovery_until = Some(loss.next_packet);
+        }
         if loss.ecn {
             self.handle_mark(loss);
         }
         if loss.persistent {
             self.enter_persistent_congestion(loss.in_flight);
-        }
-        if self.recovery_until.is_none() {
-            self.save_window();
-            self.recovery_until = Some(loss.next_packet);
         }
     }
 
@@ -391,7 +402,7 @@ impl Congestion for Bbr {
     }
 
     fn on_mtu(&mut self, mtu: u64) {
-        self.mtu = mtu.max(1);
+        self.mtu = mtu.clamp(1, MOST_MTU);
         self.window = self.window.max(self.floor());
     }
 

@@ -129,7 +129,9 @@ impl Bbr {
         }
         if self.full_pipe.rounds >= ROUNDS_IN_QUEUE
             && self.queue.is_seen()
-            && sample.rate.is_some_and(|rate| (rate as f64) < self.full_pipe.bw as f64 * QUEUE_GROWTH)
+            && sample
+                .rate
+                .is_some_and(|rate| (rate as f64) < self.full_pipe.bw as f64 * QUEUE_GROWTH)
         {
             return true;
         }
@@ -149,7 +151,8 @@ impl Bbr {
     fn pick_probe_wait(&mut self) {
         let random = self.random.next_u64();
         self.rounds_since_probe_up = random & 1;
-        self.probe_wait = Duration::from_secs(2) + Duration::from_nanos((random >> 1) % 1_000_000_000);
+        self.probe_wait =
+            Duration::from_secs(2) + Duration::from_nanos((random >> 1) % 1_000_000_000);
     }
 
     /// The window that leaves others some room.

@@ -9,8 +9,7 @@ use std::{
 use rand::RngExt as _;
 use rand_pcg::Pcg64Mcg;
 
-use super::{Ack, Congestion, Loss, Lost, Sent};
-use super::super::Delivery;
+use super::{super::Delivery, Ack, Congestion, Loss, Lost, Sent};
 
 pub(super) const MTU: u64 = 1472;
 /// What a datagram takes of the link besides its payload.
@@ -98,7 +97,6 @@ pub(super) struct Flow<C> {
     timer: Option<Instant>,
     pto_count: u32,
     ack_due: Option<Instant>,
-    bursty_app: Option<(u64, Duration)>,
 }
 
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Clone, Copy)]
@@ -109,7 +107,6 @@ enum Event {
     Arrive(usize, usize),
     Report(usize),
     Ack(usize, usize),
-    App(usize),
 }
 
 pub(super) struct Simulator<C> {
@@ -118,7 +115,6 @@ pub(super) struct Simulator<C> {
     pub(super) start: Instant,
     pub(super) now: Instant,
     pub(super) peak_queue: u64,
-    pub(super) tail_drops: u64,
     rng: Pcg64Mcg,
     events: BinaryHeap<Reverse<(Instant, u64, Event)>>,
     order: u64,
@@ -139,7 +135,6 @@ impl<C: Congestion> Simulator<C> {
             start,
             now: start,
             peak_queue: 0,
-            tail_drops: 0,
             rng: Pcg64Mcg::new(u128::from(seed) * 2 + 1 + (1 << 70)),
             events: BinaryHeap::new(),
             order: 0,
@@ -179,23 +174,8 @@ impl<C: Congestion> Simulator<C> {
             timer: None,
             pto_count: 0,
             ack_due: None,
-            bursty_app: None,
         });
         self.push(starts, Event::Wake(self.flows.len() - 1));
-    }
-
-    /// The flow's application writes `bytes` every `period` from now on.
-    pub(super) fn drip(&mut self, flow: usize, bytes: u64, period: Duration) {
-        self.flows[flow].bursty_app = Some((bytes, period));
-        self.flows[flow].backlog = 0;
-        self.push(self.now, Event::App(flow));
-    }
-
-    /// The flow's application has no end of data from now on.
-    pub(super) fn gush(&mut self, flow: usize) {
-        self.flows[flow].bursty_app = None;
-        self.flows[flow].backlog = u64::MAX / 2;
-        self.push(self.now, Event::Wake(flow));
     }
 
     fn push(&mut self, at: Instant, event: Event) {
@@ -228,8 +208,12 @@ impl<C: Congestion> Simulator<C> {
         false
     }
 
-    pub(super) fn elapsed(&self) -> Duration {
-        self.now - self.start
+    /// How fair the sharing was: Jain's index of what arrived.
+    pub(super) fn jain(&self) -> f64 {
+        let shares = self.flows.iter().map(|flow| flow.delivered as f64);
+        let sum: f64 = shares.clone().sum();
+        let squares: f64 = shares.map(|share| share * share).sum();
+        sum * sum / (self.flows.len() as f64 * squares)
     }
 
     fn handle(&mut self, event: Event) {
@@ -238,13 +222,6 @@ impl<C: Congestion> Simulator<C> {
                 if self.flows[flow].wake.is_none_or(|at| at <= self.now) {
                     self.flows[flow].wake = None;
                     self.send(flow);
-                }
-            }
-            Event::App(flow) => {
-                if let Some((bytes, period)) = self.flows[flow].bursty_app {
-                    self.flows[flow].backlog += bytes;
-                    self.send(flow);
-                    self.push(self.now + period, Event::App(flow));
                 }
             }
             Event::Timer(flow) => self.on_timer(flow),
@@ -350,15 +327,11 @@ impl<C: Congestion> Simulator<C> {
             let since = (now - self.tokens_at).as_secs_f64();
             self.tokens = (self.tokens + since * self.path.rate as f64).min(depth as f64);
             self.tokens_at = now;
-            if self.tokens < size as f64 {
-                self.tail_drops += 1;
-            } else {
+            if self.tokens >= size as f64 {
                 self.tokens -= size as f64;
                 self.fly(index, number);
             }
-        } else if self.queued + size > self.path.queue {
-            self.tail_drops += 1;
-        } else {
+        } else if self.queued + size <= self.path.queue {
             self.queued += size;
             self.peak_queue = self.peak_queue.max(self.queued);
             self.queue.push_back((index, number, size));
@@ -396,7 +369,9 @@ impl<C: Congestion> Simulator<C> {
         let now = self.now;
         let flow = &mut self.flows[index];
         let smoothed = flow.smoothed.unwrap_or(Duration::from_millis(333));
-        let due = now + (smoothed + 4 * flow.variance + Duration::from_millis(25)) * (1 << flow.pto_count.min(6));
+        let due = now
+            + (smoothed + 4 * flow.variance + Duration::from_millis(25))
+                * (1 << flow.pto_count.min(6));
         flow.timer = Some(due);
         if flow.packets.len() % 64 == 1 || flow.pto_count > 0 {
             self.push(due, Event::Timer(index));
@@ -463,8 +438,8 @@ impl<C: Congestion> Simulator<C> {
         flow.first_sent_at = packet.at;
         let interval = send_elapsed.max(ack_elapsed);
         let delivered = flow.delivered - packet.delivered;
-        let rate = (interval >= flow.least)
-            .then(|| (delivered as f64 / interval.as_secs_f64()) as u64);
+        let rate =
+            (interval >= flow.least).then(|| (delivered as f64 / interval.as_secs_f64()) as u64);
 
         let largest = flow.largest.unwrap_or(newest);
         let mut lost = 0;
@@ -547,10 +522,49 @@ impl<C: Congestion> Simulator<C> {
     }
 }
 
+impl Congestion for Box<dyn Congestion> {
+    fn on_sent(&mut self, sent: &Sent) {
+        self.as_mut().on_sent(sent);
+    }
+
+    fn on_ack(&mut self, ack: &Ack) {
+        self.as_mut().on_ack(ack);
+    }
+
+    fn on_packet_lost(&mut self, lost: &Lost) {
+        self.as_mut().on_packet_lost(lost);
+    }
+
+    fn on_congestion(&mut self, loss: &Loss) {
+        self.as_mut().on_congestion(loss);
+    }
+
+    fn on_mtu(&mut self, mtu: u64) {
+        self.as_mut().on_mtu(mtu);
+    }
+
+    fn window(&self) -> u64 {
+        self.as_ref().window()
+    }
+
+    fn pacing_rate(&self) -> Option<super::Rate> {
+        self.as_ref().pacing_rate()
+    }
+
+    fn in_slow_start(&self) -> bool {
+        self.as_ref().in_slow_start()
+    }
+
+    fn phase(&self) -> &'static str {
+        self.as_ref().phase()
+    }
+}
+
 impl<C> Flow<C> {
     /// Megabits a second from its start to its end.
     pub(super) fn goodput(&self) -> f64 {
-        let time = self.done_at.expect("it ended") - self.starts;
+        let Some(done) = self.done_at else { return 0.0 };
+        let time = done - self.starts;
         self.delivered as f64 * 8e-6 / time.as_secs_f64()
     }
 }

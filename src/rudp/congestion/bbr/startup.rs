@@ -1,11 +1,10 @@
 //! Startup and Drain: finding the bandwidth, and the end of the queue that this built.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use super::{Bbr, Rate, Sample, State, control::WINDOW_GAIN, evidence::Train};
+use super::{Bbr, Rate, Sample, State, UNBOUNDED, control::WINDOW_GAIN, evidence::Train};
 
-
-/// 4 ln 2: the least gain that lets the rate double each round trip.
+/// Above 4 ln 2 = 2.77, the least gain that lets the rate double each round trip.
 pub(super) const PACING_GAIN: f64 = 4.0;
 
 /// The gain once the spacing of acknowledgements showed the bottleneck: still more than the growth
@@ -126,8 +125,8 @@ impl Bbr {
         {
             self.window_gain = WINDOW_GAIN;
             self.start_down(now);
-            if self.inflight_longterm != super::UNBOUNDED {
-                self.probe_wait = std::time::Duration::ZERO;
+            if self.inflight_longterm != UNBOUNDED {
+                self.probe_wait = Duration::ZERO;
             }
         }
     }
