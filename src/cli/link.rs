@@ -14,7 +14,7 @@ use std::{
 };
 
 use indicatif::{ProgressBar, ProgressStyle};
-pub(super) use options::{Impairment, OWN_SIGNALS};
+use options::Impairment;
 use tally::Tally;
 use tokio::{
     signal::unix::{SignalKind, signal},

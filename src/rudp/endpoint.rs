@@ -34,9 +34,6 @@ pub enum Route<'a, H> {
     Session(&'a H),
     /// It is a SIGNEW: open a session and give it the datagram.
     Open(Name),
-    /// It is a packet of the binary transport: [`Connections`](super::connections::Connections)
-    /// know whose.
-    Binary,
     /// Nothing.
     Drop(Reason),
 }
@@ -46,6 +43,8 @@ pub enum Route<'a, H> {
 pub enum Reason {
     /// No signal.
     Malformed,
+    /// Of the binary transport.
+    Binary,
     /// A numbered signal from an address without a session.
     NoSession(SignalKind),
     /// A SIGNEW too many.
@@ -67,7 +66,7 @@ impl<H> Endpoint<H> {
     /// linger after their end.
     pub fn route(&self, source: SocketAddr, datagram: &[u8], max_sessions: usize) -> Route<'_, H> {
         if is_binary(datagram) {
-            return Route::Binary;
+            return Route::Drop(Reason::Binary);
         }
         if datagram.len() > MAX_SIGNAL {
             return Route::Drop(Reason::Malformed);
@@ -183,7 +182,7 @@ mod tests {
         }
         assert_eq!(
             endpoint.route(client(1), b"\x80SIGNEW:Tal", 8),
-            Route::Binary
+            Route::Drop(Reason::Binary)
         );
         assert_eq!(
             endpoint.route(client(1), &[b'S'; MAX_SIGNAL + 1], 8),

@@ -2,7 +2,6 @@
 
 pub mod api;
 mod http;
-mod link_packets;
 pub mod logging;
 mod metrics;
 pub mod packets;
@@ -10,6 +9,5 @@ mod roster;
 
 pub use http::HttpActor;
 pub(crate) use http::{only_from_here, problem};
-pub use link_packets::LinkPackets;
 pub use metrics::Metrics;
 pub use roster::{Member, Roster, State};

@@ -190,7 +190,7 @@ mod tests {
         let delay = Duration::from_millis(25);
         let mut acks = Acks::new(delay);
         acks.quick = 0;
-        let mut take = |acks: &mut Acks, number| {
+        let take = |acks: &mut Acks, number| {
             let previous = acks.largest();
             assert!(acks.receive(number));
             acks.elicit(number, previous, false, now);
