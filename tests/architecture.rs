@@ -14,6 +14,9 @@ const ROLES: [&str; 5] = ["dhcp", "dns", "rudp", "scrap", "origin"];
 /// others are cores.
 const SHELLS: [&str; 4] = ["actor.rs", "store.rs", "fetch.rs", "folder.rs"];
 
+/// Files of a core that are compiled for its tests alone: they make up the time.
+const TESTS: [&str; 3] = ["tests.rs", "simulation.rs", "simulator.rs"];
+
 /// What a core may not name: sockets, clocks, the executor, ambient randomness, the disk.
 const FORBIDDEN_IN_CORES: [&str; 12] = [
     "actix",
@@ -167,6 +170,9 @@ fn cores_decide_and_touch_nothing() {
             .into_owned();
         let in_actor = source.path.iter().any(|folder| folder == "actor");
         if !ROLES.contains(&source.room.as_str()) || in_actor || SHELLS.contains(&name.as_str()) {
+            continue;
+        }
+        if TESTS.contains(&name.as_str()) {
             continue;
         }
         for forbidden in FORBIDDEN_IN_CORES {
