@@ -280,3 +280,126 @@ fn wrong_use_is_told() {
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains("--listen 192.0.2.1:4000"), "{said}");
 }
+
+fn proxy() -> Lab {
+    Lab::start(&format!("[rudp]\nlisten = \"{}:49152\"\n", loopback()))
+}
+
+fn echoes(server: SocketAddr, more: &[&str]) -> Vec<Value> {
+    let server = server.to_string();
+    let walk = [
+        &["client", "--json", "--server", &server, "echo", "-n", "20"],
+        more,
+    ];
+    let output = labnet(&walk.concat());
+    let complaints = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{complaints}");
+    let lines = String::from_utf8(output.stdout).expect("text");
+    let lines = lines
+        .lines()
+        .map(|line| serde_json::from_str(line).expect(line));
+    lines.collect()
+}
+
+#[test]
+fn a_proxy_s_own_bad_network_comes_and_goes_by_reload() {
+    let lab = proxy();
+    let good = std::fs::read_to_string(lab.config()).expect("read");
+    let server = lab.address("rudp", "udp");
+    let fate = |direction: &str, fate: &str| {
+        lab.metric(&format!(
+            "labnet_link_packets_total{{direction=\"{direction}\",fate=\"{fate}\"}}"
+        ))
+    };
+    let reload = |link: &str| {
+        std::fs::write(lab.config(), format!("{good}\n{link}")).expect("written");
+        lab.post("/-/reload")
+    };
+    echoes(server, &[]);
+    // A link that does nothing is not there.
+    assert_eq!(fate("up", "sent"), 0.0);
+    let options = &lab.json("/api/v1/link")["options"];
+    assert_eq!(options["up"]["delay"], "0s");
+
+    // A session that is open lives through it.
+    let student = UdpSocket::bind("127.0.0.1:0").expect("loopback");
+    student.connect(server).expect("loopback");
+    student.set_read_timeout(Some(PATIENCE)).expect("set");
+    let ask = |question: &str| {
+        student.send(question.as_bytes()).expect("sent");
+        let start = std::time::Instant::now();
+        let mut buffer = [0; 99];
+        let length = student.recv(&mut buffer).expect("an answer");
+        let answer = String::from_utf8_lossy(&buffer[..length]).into_owned();
+        (answer, start.elapsed())
+    };
+    assert_eq!(ask("SIGNEW:Tal").0, "SIGNACK");
+    let (code, body) = reload("[link]\ndelay = \"30ms\"\n[link.down]\ndelay = \"60ms\"\n");
+    assert_eq!(code, 200, "{body}");
+    let (answer, took) = ask("SIGNECHO:290;0");
+    assert_eq!(answer, "ECHOREPLY:290;0");
+    assert!(took >= Duration::from_millis(90), "{took:?}");
+    assert_eq!(
+        (fate("up", "delivered"), fate("down", "delivered")),
+        (1.0, 1.0)
+    );
+
+    // Chance, and a client that copes with it.
+    let lossy = "[link]\nloss = 20\nseed = 4\nduplicate = 10\nreorder = 10\n";
+    assert_eq!(reload(lossy).0, 200);
+    echoes(server, &[]);
+    let told = lab.json("/api/v1/link");
+    assert_eq!(told["options"]["down"]["loss"], 20);
+    let lost = told["counters"]["up"]["lost"]["random"].as_f64();
+    assert!(lost > Some(0.0), "{told}");
+    assert_eq!(lost, Some(fate("up", "lost_random")));
+
+    // What is wrong is refused, and all runs on as before.
+    let (code, body) = reload("[link]\nloss = 200\nspeed = 1\n");
+    assert_eq!(code, 400, "{body}");
+    assert!(body.contains("link.loss") && body.contains("link.speed"));
+    assert_eq!(lab.json("/api/v1/link")["options"]["up"]["loss"], 20);
+
+    assert_eq!(reload("").0, 200);
+    let before = fate("up", "sent");
+    assert_eq!(ask("SIGNECHO:291;0").0, "ECHOREPLY:291;0");
+    assert_eq!(fate("up", "sent"), before);
+}
+
+#[test]
+fn a_client_has_a_bad_network_of_its_own() {
+    let lab = proxy();
+    let server = lab.address("rudp", "udp");
+    let rtts = |options: &[&str]| -> Vec<f64> {
+        let lines = echoes(server, options);
+        lines
+            .iter()
+            .filter_map(|line| line["rtt_ms"].as_f64())
+            .collect()
+    };
+    let slow = rtts(&[
+        "--delay",
+        "40ms",
+        "--jitter",
+        "10ms",
+        "--down",
+        "delay=80ms",
+    ]);
+    assert_eq!(slow.len(), 20, "{slow:?}");
+    // 30 ms there and 70 ms back at least.
+    assert!(slow.iter().all(|rtt| *rtt >= 100.0), "{slow:?}");
+    let lines = echoes(
+        server,
+        &[
+            "--loss",
+            "20",
+            "--burst",
+            "2",
+            "--duplicate",
+            "30",
+            "--down",
+            "loss=20",
+        ],
+    );
+    assert!(lines.len() >= 20, "{lines:?}");
+}

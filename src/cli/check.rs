@@ -13,6 +13,7 @@ use super::{WRONG_USE, api::table, output};
 use crate::{
     config::{self, Config, DhcpListen, OriginFiles, Problem, Problems},
     dns,
+    rudp::link_options,
 };
 
 /// Arguments of `labnet check`.
@@ -157,6 +158,13 @@ fn components(config: &Config) -> Vec<Component> {
         });
     }
     if let Some(rudp) = &config.rudp {
+        let link = rudp.link.iter().flat_map(|link| {
+            let (up, down) = (link_options(&link.up), link_options(&link.down));
+            [
+                format!("bad network to it: {up}"),
+                format!("and back: {down}"),
+            ]
+        });
         found.push(Component {
             name: "rudp",
             listens: vec![format!("udp {}", rudp.listen)],
@@ -171,7 +179,10 @@ fn components(config: &Config) -> Vec<Component> {
                     Some(scraper) => format!("asks the scraper at {scraper} for the files"),
                     None => "knows no scraper: SIGNGET gets no files".to_owned(),
                 },
-            ],
+            ]
+            .into_iter()
+            .chain(link)
+            .collect(),
         });
     }
     if let Some(scrap) = &config.scrap {

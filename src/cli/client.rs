@@ -12,10 +12,12 @@ use std::{
 use tokio::time::timeout;
 use url::Url;
 
-use super::WRONG_USE;
+use super::{
+    WRONG_USE,
+    link::{Impairment, OWN_SIGNALS},
+};
 use crate::{
     client::{
-        command::MAX_LOSS,
         dhcp::Identity,
         dns,
         failure::WalkError,
@@ -26,13 +28,13 @@ use crate::{
         walk::{Plan, Walk, Way},
     },
     config::MacAddress,
-    net::Loss,
     rudp::signal::Name,
     telemetry::logging::{self, Format},
 };
 
 /// Arguments of `labnet client`.
 #[derive(Debug, clap::Args)]
+#[command(mut_arg("loss", |loss| loss.help(OWN_SIGNALS)))]
 pub(super) struct Args {
     #[command(subcommand)]
     verb: Option<Verb>,
@@ -73,10 +75,7 @@ pub(super) struct Args {
     /// Keep the leased address at the end instead of giving it back
     #[arg(long, global = true)]
     keep_lease: bool,
-    /// Lose so many percent of the client's own signals on purpose
-    #[arg(long, global = true, value_name = "PERCENT", default_value_t = 0.0, value_parser = percent)]
-    loss: f64,
-    /// Decides which signals are lost: the same seed loses the same ones
+    /// Decides which signals are lost, and every other packet's fate: the same seed, the same ones
     #[arg(long, global = true, value_name = "NUMBER", default_value_t = 1)]
     seed: u64,
     /// The page to download from where the proxy knows no URL
@@ -96,6 +95,8 @@ pub(super) struct Args {
     /// Print one JSON object a line
     #[arg(long, global = true)]
     json: bool,
+    #[command(flatten)]
+    impairment: Impairment,
 }
 
 /// What to do; without a verb the interactive prompt starts.
@@ -134,6 +135,13 @@ pub(super) fn run(args: Args) -> ExitCode {
         output.complain(format_args!("--host: {error}"));
         return ExitCode::from(WRONG_USE);
     }
+    let plan = match plan(&args) {
+        Ok(plan) => plan,
+        Err(problem) => {
+            output.complain(problem);
+            return ExitCode::from(WRONG_USE);
+        }
+    };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
@@ -144,7 +152,7 @@ pub(super) fn run(args: Args) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let succeeded = runtime.block_on(walk(&args, output));
+    let succeeded = runtime.block_on(walk(&args, plan, output));
     // The prompt's reader may still wait for a line that nobody will type.
     runtime.shutdown_background();
     if succeeded {
@@ -154,10 +162,10 @@ pub(super) fn run(args: Args) -> ExitCode {
     }
 }
 
-async fn walk(args: &Args, output: Output) -> bool {
+async fn walk(args: &Args, plan: Plan, output: Output) -> bool {
     /// An interrupted walk still says goodbye, if that doesn't take long.
     const GOODBYE: Duration = Duration::from_secs(3);
-    let mut walk = Walk::new(plan(args));
+    let mut walk = Walk::new(plan);
     let outcome = tokio::select! {
         outcome = steps(args, &mut walk, output) => Some(outcome),
         _ = interrupted(args.verb.is_some()) => None,
@@ -242,7 +250,8 @@ async fn steps(args: &Args, walk: &mut Walk, output: Output) -> Result<bool, Wal
     Ok(true)
 }
 
-fn plan(args: &Args) -> Plan {
+fn plan(args: &Args) -> Result<Plan, String> {
+    let (loss, link) = args.impairment.of_signals(args.seed)?;
     // Transaction ids and the hardware address are this run's own: two clients with the seed of a
     // lesson must not be taken for one.
     let seed = rand::random();
@@ -273,15 +282,16 @@ fn plan(args: &Args) -> Plan {
             }
         }
     };
-    Plan {
+    Ok(Plan {
         way,
         name: args.name.clone(),
-        loss: Loss::new(args.loss, args.seed),
+        loss,
+        link,
         seed,
         origin: args.origin.clone(),
         out: args.out.clone(),
         force: args.force,
-    }
+    })
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -315,14 +325,6 @@ fn mac(text: &str) -> Result<MacAddress, String> {
         .and_then(|bytes| bytes.try_into().ok())
         .map(MacAddress)
         .ok_or_else(|| "not six bytes like 02:00:00:00:00:07".to_owned())
-}
-
-/// A percentage that leaves signals a chance.
-pub(super) fn percent(text: &str) -> Result<f64, String> {
-    text.parse()
-        .ok()
-        .filter(|percent| (0.0..=MAX_LOSS).contains(percent))
-        .ok_or_else(|| format!("not a percentage from 0 to {MAX_LOSS}"))
 }
 
 /// The URL of a folder: it ends with a slash, so that names can be joined to it.
@@ -365,10 +367,6 @@ mod tests {
         assert_eq!(mac("02:00:00:00:00:07"), Ok(MacAddress([2, 0, 0, 0, 0, 7])));
         for bad in ["", "02:00:00:00:00", "2:0:0:0:0:7", "02:00:00:00:00:zz"] {
             assert!(mac(bad).is_err(), "{bad:?}");
-        }
-        assert_eq!(percent("20"), Ok(20.0));
-        for bad in ["-1", "91", "NaN", "x"] {
-            assert!(percent(bad).is_err(), "{bad:?}");
         }
         assert!(name("Tal;x").is_err());
         assert!(dns_server("127.0.0.1").is_ok());

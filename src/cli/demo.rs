@@ -26,7 +26,10 @@ use tokio::{
     time::timeout,
 };
 
-use super::client::percent;
+use super::{
+    WRONG_USE,
+    link::{Impairment, OWN_SIGNALS},
+};
 use crate::{
     client::{
         dhcp::Identity,
@@ -34,6 +37,7 @@ use crate::{
         failure::{FetchError, WalkError},
         file_name::FileName,
         part,
+        session::BadLink,
         walk::{Observer, Plan, Step, Walk, Way},
     },
     net::Loss,
@@ -45,11 +49,9 @@ use crate::{
 
 /// Arguments of `labnet demo`.
 #[derive(Debug, clap::Args)]
+#[command(mut_arg("loss", |loss| loss.help(OWN_SIGNALS)))]
 pub(super) struct Args {
-    /// Lose so many percent of the client's signals on purpose, and see SIGNLOST at work
-    #[arg(long, value_name = "PERCENT", default_value_t = 0.0, value_parser = percent)]
-    loss: f64,
-    /// Decides which signals are lost: the same seed loses the same ones
+    /// Decides which signals are lost, and every other packet's fate: the same seed, the same ones
     #[arg(long, value_name = "NUMBER", default_value_t = 7)]
     seed: u64,
     /// The name that the client gives to the proxy
@@ -61,6 +63,8 @@ pub(super) struct Args {
     /// Go on serving at the end, until Ctrl-C
     #[arg(long)]
     keep: bool,
+    #[command(flatten)]
+    impairment: Impairment,
 }
 
 /// Signals that measure the round trip, all under way at once.
@@ -70,6 +74,13 @@ const PAGE_PATIENCE: Duration = Duration::from_secs(20);
 
 /// Tells the story; 0 only if every file is verified.
 pub(super) fn run(args: Args) -> ExitCode {
+    let impaired = match args.impairment.of_signals(args.seed) {
+        Ok(impaired) => impaired,
+        Err(problem) => {
+            fail(&problem);
+            return ExitCode::from(WRONG_USE);
+        }
+    };
     let (happenings, heard) = mpsc::channel();
     logging::init_with_packets("warn", Tap(happenings.clone()));
     let stage = match Stage::set() {
@@ -98,6 +109,7 @@ pub(super) fn run(args: Args) -> ExitCode {
     };
     let scene = Scene {
         args: &args,
+        impaired,
         stage: &stage,
         happenings: &happenings,
     };
@@ -121,6 +133,7 @@ fn fail(problem: &str) -> ExitCode {
 
 struct Scene<'a> {
     args: &'a Args,
+    impaired: (Loss, BadLink),
     stage: &'a Stage,
     happenings: &'a Sender<Happening>,
 }
@@ -207,9 +220,8 @@ impl Scene<'_> {
     }
 
     fn plan(&self) -> Plan {
-        let Args {
-            loss, seed, name, ..
-        } = self.args;
+        let Args { seed, name, .. } = self.args;
+        let (loss, link) = self.impaired;
         let addresses = &self.stage.addresses;
         Plan {
             way: Way::Network {
@@ -222,7 +234,8 @@ impl Scene<'_> {
                 port: addresses.rudp.port(),
             },
             name: name.clone(),
-            loss: Loss::new(*loss, *seed),
+            loss,
+            link,
             seed: *seed,
             origin: None,
             out: self.stage.folder.path().join("downloads"),

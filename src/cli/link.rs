@@ -14,7 +14,7 @@ use std::{
 };
 
 use indicatif::{ProgressBar, ProgressStyle};
-use options::Impairment;
+pub(super) use options::{Impairment, OWN_SIGNALS};
 use tally::Tally;
 use tokio::{
     signal::unix::{SignalKind, signal},

@@ -3,17 +3,17 @@
 use std::{
     collections::HashMap,
     convert::Infallible,
-    future::pending,
+    future::{pending, poll_fn},
     io,
     net::{IpAddr, SocketAddr},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use tokio::{net::UdpSocket, time::timeout_at};
+use tokio::time::timeout_at;
 
 use super::udp::{self, SocketError, is_the_network};
 use crate::{
-    net::Loss,
+    net::{Loss, ReceiveBatch, Side, SocketLink, UdpSocket, link::LinkOptions},
     rudp::{
         Requester, meaning,
         requester::{Event, Failure, Reply, Request, SubmitError, Ticket},
@@ -120,7 +120,20 @@ pub struct Settings {
     pub name: Name,
     /// What is lost on purpose.
     pub loss: Loss,
+    /// How bad the network is otherwise.
+    pub link: BadLink,
     /// Spreads resends.
+    pub seed: u64,
+}
+
+/// A bad network between a client's socket and the proxy. The default does nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct BadLink {
+    /// What happens to packets to the proxy.
+    pub up: LinkOptions,
+    /// What happens to packets from it.
+    pub down: LinkOptions,
+    /// Decides every packet's fate.
     pub seed: u64,
 }
 
@@ -130,7 +143,7 @@ pub struct Session {
     requester: Requester,
     loss: Loss,
     dropped: u64,
-    buffer: Vec<u8>,
+    batch: ReceiveBatch,
     local: SocketAddr,
     server: SocketAddr,
     last_sent: Instant,
@@ -147,8 +160,6 @@ const KEEP_ALIVE: Duration = Duration::from_secs(20);
 /// The same before the first numbered signal: a server has little patience with clients that only
 /// say hello.
 const FIRST_KEEP_ALIVE: Duration = Duration::from_secs(4);
-/// Longest datagram there is.
-const MAX_DATAGRAM: usize = 65_535;
 
 impl Session {
     /// Opens a session: SIGNEW, SIGNACK. Tells the round trip, if it is known.
@@ -157,6 +168,11 @@ impl Session {
         notice: &mut dyn FnMut(&Notice),
     ) -> Result<(Self, Option<Duration>), SessionError> {
         let socket = udp::connect(settings.local, settings.server).await?;
+        let mut socket = UdpSocket::adopt(&socket.into_std()?)?;
+        let BadLink { up, down, seed } = settings.link;
+        if up != LinkOptions::default() || down != LinkOptions::default() {
+            socket = socket.behind(&SocketLink::new(Side::Client, up, down, seed), 0);
+        }
         let now = Instant::now();
         let mut session = Self {
             local: socket.local_addr()?,
@@ -165,7 +181,7 @@ impl Session {
             requester: Requester::new(settings.name.clone(), WINDOW, settings.seed, now),
             loss: settings.loss,
             dropped: 0,
-            buffer: vec![0; MAX_DATAGRAM],
+            batch: ReceiveBatch::new(),
             last_sent: now,
             failed: None,
         };
@@ -315,7 +331,7 @@ impl Session {
         Ok(())
     }
 
-    /// Sends what is to be sent, then waits for one datagram or a timeout, until `wake` at most,
+    /// Sends what is to be sent, then waits for datagrams or a timeout, until `wake` at most,
     /// unless events wait already.
     async fn turn(
         &mut self,
@@ -349,8 +365,8 @@ impl Session {
                 notice(&Notice::Dropped(outgoing.id));
                 continue;
             }
-            match self.socket.send(&outgoing.bytes).await {
-                Ok(_) => {}
+            match self.socket.try_send(&outgoing.bytes, self.server, None) {
+                Ok(()) => {}
                 // As good as lost: it will be sent again.
                 Err(error) if is_the_network(&error) => {}
                 Err(error) => return Err(error.into()),
@@ -358,10 +374,13 @@ impl Session {
         }
         let due = self.requester.poll_timeout();
         let deadline = due.map_or(wake, |due| due.min(wake));
-        match timeout_at(deadline.into(), self.socket.recv(&mut self.buffer)).await {
-            Ok(Ok(length)) => {
+        let received = poll_fn(|task| self.socket.poll_receive(task, &mut self.batch));
+        match timeout_at(deadline.into(), received).await {
+            Ok(Ok(())) => {
                 let now = Instant::now();
-                self.requester.handle(&self.buffer[..length], now);
+                for datagram in self.batch.iter() {
+                    self.requester.handle(datagram.payload, now);
+                }
             }
             Ok(Err(error)) if is_the_network(&error) => {}
             Ok(Err(error)) => return Err(error.into()),

@@ -21,7 +21,7 @@ use super::{
     http::Http,
     lease::{self, Leased},
     lookup::{self, Found},
-    session::{Answered, Counts, Notice, Session, SessionError, Settings, echo_now},
+    session::{Answered, BadLink, Counts, Notice, Session, SessionError, Settings, echo_now},
     udp,
 };
 use crate::{
@@ -41,6 +41,8 @@ pub struct Plan {
     pub name: Name,
     /// What it loses on purpose of its own signals.
     pub loss: Loss,
+    /// How bad the network between it and the proxy is otherwise.
+    pub link: BadLink,
     /// Decides transaction ids and spreads resends.
     pub seed: u64,
     /// Where files are for which the proxy knows no URL.
@@ -226,6 +228,7 @@ impl Walk {
             server,
             name: self.plan.name.clone(),
             loss: self.plan.loss,
+            link: self.plan.link,
             seed: self.plan.seed,
         };
         let (session, rtt) = Session::open(&settings, &mut |notice| observer.notice(notice))

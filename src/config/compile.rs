@@ -9,7 +9,7 @@ use std::{
 use url::Url;
 
 use super::{
-    Config, Dhcp, DhcpListen, Dns, Http, Origin, OriginFiles, Rudp, Scrap, Supervisor, Zone,
+    Config, Dhcp, DhcpListen, Dns, Http, Link, Origin, OriginFiles, Rudp, Scrap, Supervisor, Zone,
     compiler::{ADDRESSES, Compiler, NUMBER, TEXT, Transport},
     file::{self, Key, List},
     subnet, value,
@@ -77,7 +77,17 @@ impl Compiler<'_> {
         let rudp = self.table("rudp", file.rudp);
         let scraper = scrap.as_ref().and_then(Option::as_ref);
         let scraper = scraper.map(|scrap| scrap.listen);
-        let rudp = rudp.map(|table| self.rudp(table, scraper));
+        let link = self.table("link", file.link);
+        let link = link.map(|table| self.link(table));
+        let known = link.flatten();
+        let rudp = rudp.map(|table| self.rudp(table, scraper, known));
+        if link.is_some() && rudp.is_none() && self.is_clean("rudp") {
+            self.problem(
+                "link",
+                "the proxy is what the link leads to, and there is no [rudp]; add it, or delete \
+                 [link]",
+            );
+        }
         if self.problems.is_empty()
             && http.is_none()
             && dhcp.is_none()
@@ -264,7 +274,12 @@ impl Compiler<'_> {
         })
     }
 
-    fn rudp(&mut self, table: file::Rudp, own_scraper: Option<SocketAddr>) -> Option<Rudp> {
+    fn rudp(
+        &mut self,
+        table: file::Rudp,
+        own_scraper: Option<SocketAddr>,
+        link: Option<Link>,
+    ) -> Option<Rudp> {
         self.unknown::<file::Rudp>("rudp", &table.unknown);
         let listen = self.listen("rudp.listen", table.listen, Transport::Udp, RUDP_LISTEN);
         let max_window = self.scalar("rudp.max_window", table.max_window, NUMBER, |number| {
@@ -296,6 +311,7 @@ impl Compiler<'_> {
             idle_timeout: idle_timeout?.unwrap_or(Duration::from_secs(60)),
             max_sessions: max_sessions?.unwrap_or(4096),
             scraper,
+            link,
         })
     }
 

@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 use serde_json::Value;
 
+use super::link::Scalar;
+
 /// The value of one key of the file.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) enum Key<T> {
@@ -79,6 +81,7 @@ tables! {
         dhcp: Key<Dhcp>,
         dns: Key<Dns>,
         rudp: Key<Rudp>,
+        link: Key<Link>,
         scrap: Key<Scrap>,
         origin: Key<Origin>,
     }
@@ -131,6 +134,37 @@ tables! {
         max_sessions: Key<i64>,
         scraper: Key<String>,
     }
+    /// `[link]`
+    Link {
+        loss: Key<Scalar>,
+        burst: Key<Scalar>,
+        delay: Key<Scalar>,
+        jitter: Key<Scalar>,
+        rate: Key<Scalar>,
+        queue: Key<Scalar>,
+        reorder: Key<Scalar>,
+        reorder_by: Key<Scalar>,
+        duplicate: Key<Scalar>,
+        corrupt: Key<Scalar>,
+        blackout: Key<Scalar>,
+        seed: Key<i64>,
+        up: Key<LinkWay>,
+        down: Key<LinkWay>,
+    }
+    /// `[link.up]`, `[link.down]`
+    LinkWay {
+        loss: Key<Scalar>,
+        burst: Key<Scalar>,
+        delay: Key<Scalar>,
+        jitter: Key<Scalar>,
+        rate: Key<Scalar>,
+        queue: Key<Scalar>,
+        reorder: Key<Scalar>,
+        reorder_by: Key<Scalar>,
+        duplicate: Key<Scalar>,
+        corrupt: Key<Scalar>,
+        blackout: Key<Scalar>,
+    }
     /// `[scrap]`
     Scrap {
         listen: Key<String>,
@@ -147,7 +181,7 @@ tables! {
 }
 
 /// Every table by the name that its header has, for hints about a key in the wrong place.
-pub(super) const TABLES: [(&str, &[&str]); 11] = [
+pub(super) const TABLES: [(&str, &[&str]); 13] = [
     ("the top of the file", File::KEYS),
     ("[supervisor]", Supervisor::KEYS),
     ("[http]", Http::KEYS),
@@ -157,6 +191,8 @@ pub(super) const TABLES: [(&str, &[&str]); 11] = [
     ("[dns]", Dns::KEYS),
     ("[[dns.zone]]", Zone::KEYS),
     ("[rudp]", Rudp::KEYS),
+    ("[link]", Link::KEYS),
+    ("[link.up]", LinkWay::KEYS),
     ("[scrap]", Scrap::KEYS),
     ("[origin]", Origin::KEYS),
 ];

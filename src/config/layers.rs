@@ -25,11 +25,12 @@ const LISTS: [&str; 4] = [
     "origin.samples",
 ];
 /// Keys whose variable is a number or `true` or `false`.
-const TYPED: [&str; 5] = [
+const TYPED: [&str; 6] = [
     "supervisor.max_restarts",
     "http.fault_injection",
     "rudp.max_window",
     "rudp.max_sessions",
+    "link.seed",
     "scrap.max_peers",
 ];
 

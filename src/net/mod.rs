@@ -1,5 +1,6 @@
 //! System calls, and links that are bad on purpose: nothing here knows a role's protocol.
 
+mod batch;
 mod control;
 mod driver;
 mod http;
@@ -7,19 +8,23 @@ mod impairment;
 pub mod interface;
 pub mod link;
 mod relay;
+mod socket_link;
 mod sockets;
+mod steering;
 mod timer;
 mod tun;
 mod tunnel;
 mod udp;
 
+pub use batch::{Datagram, Ecn, ReceiveBatch, Segments};
 pub use control::{ClientCounters, LinkControl, LinkCounters};
 pub use driver::{Driver, drive};
 pub use http::{Ends, HttpLimits, serve_http};
 pub use impairment::Loss;
 pub use relay::{Relay, RelayPlan};
+pub use socket_link::{Side, SocketLink};
 pub use sockets::Sockets;
 pub use timer::Timer;
 pub use tun::TunPlan;
 pub use tunnel::{Tunnel, TunnelPlan};
-pub use udp::{Datagram, ReceiveBatch, UdpSocket};
+pub use udp::{UdpSocket, is_too_large};

@@ -2,10 +2,17 @@ use std::{
     collections::HashMap,
     io,
     net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
+    num::NonZeroU16,
     sync::{Arc, Mutex, PoisonError},
 };
 
-use socket2::{Domain, Protocol, Socket, Type};
+use nix::sys::socket::{
+    setsockopt,
+    sockopt::{RcvBufForce, SndBufForce},
+};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+
+use super::steering;
 
 /// Bound sockets, held outside of the actors that use them.
 ///
@@ -20,9 +27,10 @@ struct Bound {
     tcp: HashMap<SocketAddr, Arc<TcpListener>>,
 }
 
-/// What the kernel should hold for a service that is busy for a moment. The kernel caps it at
-/// `net.core.rmem_max`.
-const RECEIVE_BUFFER: usize = 4 << 20;
+/// What the kernel should hold for a service that is busy for a moment, and of a transport's burst.
+/// The kernel caps both at `net.core.rmem_max` and `net.core.wmem_max`, but for who may administer
+/// the network.
+const BUFFER: usize = 4 << 20;
 
 impl Sockets {
     /// Binds a UDP socket beforehand and tells the address it got.
@@ -49,6 +57,39 @@ impl Sockets {
         }
     }
 
+    /// `count` nonblocking UDP sockets on one address: the reserved one, or a new one, and others
+    /// that join it. Nobody else can join them: a second server gets the usual error.
+    ///
+    /// The kernel gives each datagram to one of them. One whose first byte is in `steered` goes to
+    /// the socket that its second byte tells, modulo `count`, whoever sent it: there a packet of the
+    /// transport has its connection id. All others go by the hash of both addresses, so that one
+    /// client's signals always reach the same socket.
+    ///
+    /// The sockets' order is the kernel's as long as none is closed: keep all of them open.
+    ///
+    /// # Errors
+    /// Those of binding, and of a kernel without the option.
+    pub fn udp_group(
+        &self,
+        address: SocketAddr,
+        count: NonZeroU16,
+        steered: &[u8],
+    ) -> io::Result<Vec<Arc<UdpSocket>>> {
+        let first = self.udp(address)?;
+        if count.get() == 1 {
+            return Ok(vec![first]);
+        }
+        let address = first.local_addr()?;
+        // Only now: bound without it, the first socket was refused if anybody held the address.
+        SockRef::from(&*first).set_reuse_port(true)?;
+        let mut group = vec![first];
+        for _ in 1..count.get() {
+            group.push(Arc::new(bind_udp_to(address, true)?));
+        }
+        steering::attach(&*group[0], count, steered)?;
+        Ok(group)
+    }
+
     /// A nonblocking TCP listener on `address`: the reserved one, or a new one.
     pub fn tcp(&self, address: SocketAddr) -> io::Result<Arc<TcpListener>> {
         match self.lock().tcp.remove(&address) {
@@ -66,7 +107,7 @@ impl Sockets {
         socket.set_broadcast(true)?;
         socket.bind_device(Some(interface.as_bytes()))?;
         socket.set_nonblocking(true)?;
-        socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
+        enlarge_buffers(&socket)?;
         socket.bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)).into())?;
         Ok(Arc::new(socket.into()))
     }
@@ -77,6 +118,10 @@ impl Sockets {
 }
 
 fn bind_udp(address: SocketAddr) -> io::Result<UdpSocket> {
+    bind_udp_to(address, false)
+}
+
+fn bind_udp_to(address: SocketAddr, joins: bool) -> io::Result<UdpSocket> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::DGRAM,
@@ -86,9 +131,21 @@ fn bind_udp(address: SocketAddr) -> io::Result<UdpSocket> {
         socket.set_only_v6(true)?;
     }
     socket.set_nonblocking(true)?;
-    socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
+    enlarge_buffers(&socket)?;
+    socket.set_reuse_port(joins)?;
     socket.bind(&address.into())?;
     Ok(socket.into())
+}
+
+fn enlarge_buffers(socket: &Socket) -> io::Result<()> {
+    // Beyond the caps, or up to them without the right to.
+    if setsockopt(socket, RcvBufForce, &BUFFER).is_err() {
+        socket.set_recv_buffer_size(BUFFER)?;
+    }
+    if setsockopt(socket, SndBufForce, &BUFFER).is_err() {
+        socket.set_send_buffer_size(BUFFER)?;
+    }
+    Ok(())
 }
 
 fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
@@ -106,4 +163,134 @@ fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
     socket.bind(&address.into())?;
     socket.listen(1024)?;
     Ok(socket.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeSet, net::IpAddr};
+
+    use super::*;
+
+    const STEERED: [u8; 2] = [0x80, 0xc3];
+
+    fn group(address: &str, count: u16) -> Vec<Arc<UdpSocket>> {
+        let address: IpAddr = address.parse().expect("an address");
+        let count = NonZeroU16::new(count).expect("some");
+        Sockets::default()
+            .udp_group((address, 0).into(), count, &STEERED)
+            .expect("bound")
+    }
+
+    /// The socket of the group that gets what `from` sends.
+    fn taker(group: &[Arc<UdpSocket>], from: &UdpSocket, payload: &[u8]) -> usize {
+        let to = group[0].local_addr().expect("bound");
+        from.send_to(payload, to).expect("sent");
+        let mut buffer = [0; 2000];
+        // Loopback delivers within the send.
+        let takers: Vec<usize> = (0..group.len())
+            .filter(|n| {
+                group[*n]
+                    .recv(&mut buffer)
+                    .is_ok_and(|n| n == payload.len())
+            })
+            .collect();
+        assert_eq!(takers.len(), 1, "{payload:02x?}: {takers:?}");
+        takers[0]
+    }
+
+    fn clients(address: &str, count: usize) -> Vec<UdpSocket> {
+        (0..count)
+            .map(|_| UdpSocket::bind((address, 0)).expect("loopback"))
+            .collect()
+    }
+
+    #[test]
+    fn a_packet_with_a_connection_id_reaches_its_socket_from_any_port() {
+        for (address, count) in [("127.0.0.1", 2), ("127.0.0.1", 3), ("::1", 4)] {
+            let group = group(address, count);
+            for client in clients(address, 5) {
+                for first in STEERED {
+                    for id in [0, 1, 2, 3, 4, 7, 128, 254, 255] {
+                        let packet = [&[first, id][..], &[0xee; 1200]].concat();
+                        let taker = taker(&group, &client, &packet);
+                        assert_eq!(taker, usize::from(id) % usize::from(count));
+                    }
+                    // No more than what is looked at.
+                    assert_eq!(taker(&group, &client, &[first, 1]), 1);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn other_packets_of_a_client_reach_one_socket_and_those_of_many_reach_all() {
+        for address in ["127.0.0.1", "::1"] {
+            let group = group(address, 2);
+            let mut takers = BTreeSet::new();
+            for client in clients(address, 40) {
+                let own: BTreeSet<usize> = [
+                    &b"SIGNEW:Tal"[..],
+                    b"SIGNECHO:290;0",
+                    &[0xc0; 1200],
+                    &[0xc4, 1, 0, 0],
+                    &[0x80],
+                    b"",
+                ]
+                .iter()
+                .map(|payload| taker(&group, &client, payload))
+                .collect();
+                assert_eq!(own.len(), 1, "{own:?}");
+                takers.extend(own);
+            }
+            assert_eq!(takers.len(), 2);
+        }
+    }
+
+    #[test]
+    fn nobody_else_joins_a_group() {
+        let group = group("127.0.0.1", 2);
+        let address = group[0].local_addr().expect("bound");
+        let count = NonZeroU16::new(2).expect("some");
+        let error = Sockets::default()
+            .udp_group(address, count, &STEERED)
+            .expect_err("taken");
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn a_reserved_socket_is_the_first_of_its_group() {
+        let sockets = Sockets::default();
+        let address = sockets
+            .reserve_udp(([127, 0, 0, 1], 0).into())
+            .expect("bound");
+        // What comes before the others join is not lost.
+        let client = UdpSocket::bind("127.0.0.1:0").expect("loopback");
+        client.send_to(b"early", address).expect("sent");
+        let count = NonZeroU16::new(3).expect("some");
+        let group = sockets.udp_group(address, count, &STEERED).expect("bound");
+        assert_eq!(group.len(), 3);
+        assert!(
+            group
+                .iter()
+                .all(|socket| socket.local_addr().is_ok_and(|bound| bound == address))
+        );
+        let mut buffer = [0; 9];
+        let early = group[0].recv(&mut buffer).expect("waits");
+        assert_eq!(&buffer[..early], b"early");
+        assert_eq!(taker(&group, &client, &[0x80, 5]), 2);
+    }
+
+    #[test]
+    fn a_group_s_sockets_keep_their_places_while_their_duplicates_come_and_go() {
+        let group = group("127.0.0.1", 2);
+        let client = UdpSocket::bind("127.0.0.1:0").expect("loopback");
+        for _ in 0..3 {
+            let duplicate = group[0].try_clone().expect("a descriptor");
+            drop(duplicate);
+            for id in 0..4 {
+                let taker = taker(&group, &client, &[0x80, id]);
+                assert_eq!(taker, usize::from(id % 2));
+            }
+        }
+    }
 }

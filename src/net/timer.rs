@@ -1,6 +1,8 @@
 use std::{
+    future::poll_fn,
     io,
     os::fd::{AsFd, AsRawFd, RawFd},
+    task::{Context, Poll, ready},
     time::{Duration, Instant},
 };
 
@@ -72,11 +74,19 @@ impl Timer {
     /// # Errors
     /// Those of the executor's shutdown.
     pub async fn expired(&mut self) -> io::Result<()> {
+        poll_fn(|task| self.poll_expired(task)).await
+    }
+
+    /// [`expired`](Self::expired) for who polls. Setting it anew does not lose the task.
+    ///
+    /// # Errors
+    /// Those of the executor's shutdown.
+    pub fn poll_expired(&mut self, task: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
-            let mut ready = self.io.readable().await?;
+            let mut ready = ready!(self.io.poll_read_ready(task))?;
             if let Ok(expired) = ready.try_io(|fd| Ok(fd.get_ref().0.wait()?)) {
                 self.due = None;
-                return expired;
+                return Poll::Ready(expired);
             }
         }
     }

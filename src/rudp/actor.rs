@@ -2,6 +2,7 @@
 //! receive brought for it in one message.
 
 mod counters;
+mod link;
 mod session;
 
 use std::{
@@ -14,14 +15,14 @@ use std::{
 };
 
 use actix::{
-    Actor, ActorContext, Addr, AsyncContext, Context, Handler, ResponseFuture, Supervised,
-    dev::SendError,
+    Actor, ActorContext, Addr, AsyncContext, Context, Handler, MessageResult, ResponseFuture,
+    Supervised, dev::SendError,
 };
 use bytes::BytesMut;
 
 use self::counters::{Counters, WindowSeries};
-pub use self::session::RudpSession;
 use self::session::{Deliver, Describe, Shared, Stop};
+pub use self::{link::link_options, session::RudpSession};
 use super::{
     endpoint::{Endpoint, Route, Serial},
     output::Change,
@@ -29,9 +30,9 @@ use super::{
 };
 use crate::{
     config,
-    net::{ReceiveBatch, UdpSocket, drive},
+    net::{ReceiveBatch, Side, SocketLink, UdpSocket, drive, link::LinkOptions},
     role::{Crash, Keep, PrepareError, Resources, Role},
-    telemetry::api::{self, CrashSession, ListSessions},
+    telemetry::api::{self, CrashSession, DescribeLink, ListSessions},
 };
 
 /// How long one session may take to describe itself.
@@ -55,6 +56,8 @@ pub struct Kept {
     config: config::Rudp,
     socket: Arc<std::net::UdpSocket>,
     local: SocketAddr,
+    /// The network before it, which does nothing unless `[link]` says so.
+    link: SocketLink,
     table: Arc<SharedTable>,
     counters: Arc<Counters>,
 }
@@ -84,11 +87,21 @@ impl Role for RudpEndpoint {
                 Ok((socket, local))
             })
             .map_err(|error| PrepareError::new("rudp.listen", error))?;
+        let link = previous.map_or_else(
+            || {
+                let nothing = LinkOptions::default();
+                let link = SocketLink::new(Side::Server, nothing, nothing, 0);
+                resources.metrics.link_packets.watch(link.control());
+                link
+            },
+            |previous| previous.link.clone(),
+        );
         let counters = Arc::new(Counters::new(Arc::clone(&resources.metrics)));
         Ok(Kept {
             config,
             socket,
             local,
+            link,
             table: Arc::new(SharedTable::new(Arc::clone(&counters))),
             counters,
         })
@@ -206,8 +219,9 @@ impl Actor for RudpEndpoint {
             }
         };
         self.kept.table.lock().scraper = self.kept.config.scraper;
+        link::configure(&self.kept.link, self.kept.config.link.as_ref());
         let shared = Rc::new(Shared {
-            socket,
+            socket: socket.behind(&self.kept.link, 0),
             local: self.kept.local,
             table: Arc::downgrade(&self.kept.table),
             counters: Arc::clone(&self.kept.counters),
@@ -250,6 +264,14 @@ impl Handler<ListSessions> for RudpEndpoint {
             sessions.sort_by_key(|session| session.client);
             sessions
         })
+    }
+}
+
+impl Handler<DescribeLink> for RudpEndpoint {
+    type Result = MessageResult<DescribeLink>;
+
+    fn handle(&mut self, _: DescribeLink, _: &mut Self::Context) -> Self::Result {
+        MessageResult(api::Link::of(&self.kept.link.control()))
     }
 }
 

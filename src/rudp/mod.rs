@@ -33,7 +33,7 @@ mod rtt;
 pub mod session;
 pub mod signal;
 
-pub use actor::{Kept, RudpEndpoint, RudpSession};
+pub use actor::{Kept, RudpEndpoint, RudpSession, link_options};
 pub use requester::Requester;
 
 /// A session remembers the answers of at least so many ids; a client has no more under way.

@@ -203,6 +203,7 @@ impl Tree {
                     let mut entries = roster.write();
                     entries.sessions = address.map(|address| address.clone().recipient());
                     entries.crash_session = address.map(|address| address.clone().recipient());
+                    entries.link = address.map(|address| address.clone().recipient());
                 },
             ),
             RoleSlot::<HttpActor>::boxed(|config| config.http.clone(), |_, _| {}),

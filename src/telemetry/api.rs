@@ -5,6 +5,11 @@ use std::net::{Ipv4Addr, SocketAddr};
 use actix::Message;
 use serde::{Deserialize, Serialize};
 
+use crate::net::{
+    LinkControl, LinkCounters,
+    link::{LinkOptions, Way},
+};
+
 /// Asks the DHCP server for its leases.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "Vec<Lease>")]
@@ -61,6 +66,42 @@ pub struct Session {
     pub connected_seconds: f64,
     /// Seconds since its last signal.
     pub idle_seconds: f64,
+}
+
+/// Asks the RUDP endpoint for the network before it.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "Link")]
+pub struct DescribeLink;
+
+/// The network before the proxy: `[link]`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Link {
+    /// What it does to packets.
+    pub options: LinkDirections,
+    /// What it has done; packets that pass it while it does nothing are not counted.
+    pub counters: LinkCounters,
+}
+
+/// What a link does in each direction.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct LinkDirections {
+    /// To packets on their way to the proxy.
+    pub up: LinkOptions,
+    /// To packets on their way back.
+    pub down: LinkOptions,
+}
+
+impl Link {
+    /// What `control` tells.
+    pub fn of(control: &LinkControl) -> Self {
+        Self {
+            options: LinkDirections {
+                up: control.options(Way::Up),
+                down: control.options(Way::Down),
+            },
+            counters: control.counters(),
+        }
+    }
 }
 
 /// Asks the supervisor to read the configuration file again and to run by it.

@@ -22,7 +22,7 @@ use serde::Serialize;
 
 use super::{
     Metrics, Roster,
-    api::{CrashSession, ListLeases, ListSessions, Reload},
+    api::{CrashSession, DescribeLink, ListLeases, ListSessions, Reload},
 };
 use crate::{
     config,
@@ -129,6 +129,7 @@ fn router(kept: Kept) -> Router {
         .route("/api/v1/status", get(status))
         .route("/api/v1/leases", get(leases))
         .route("/api/v1/sessions", get(sessions))
+        .route("/api/v1/link", get(link))
         .merge(changes)
         .fallback(|| async { problem(StatusCode::NOT_FOUND, "no such page: GET / lists them") })
         .layer(middleware::from_fn_with_state(kept.clone(), count))
@@ -224,6 +225,11 @@ async fn leases(State(kept): State<Kept>) -> Response {
 async fn sessions(State(kept): State<Kept>) -> Response {
     let asked = kept.roster.read().sessions.clone();
     ask(asked, ListSessions, "rudp").await
+}
+
+async fn link(State(kept): State<Kept>) -> Response {
+    let asked = kept.roster.read().link.clone();
+    ask(asked, DescribeLink, "rudp").await
 }
 
 /// Asks a role and answers with what it says.

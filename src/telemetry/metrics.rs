@@ -3,6 +3,8 @@ use prometheus::{
     Opts, Registry, TextEncoder,
 };
 
+use super::link_packets::LinkPackets;
+
 /// Every metric of the program, by name, once.
 ///
 /// Label values that are known beforehand are exported as zero from the start. On a hot path take a
@@ -64,6 +66,9 @@ pub struct Metrics {
     pub rudp_window: Histogram,
     /// `labnet_rudp_session_window{client}`: one series a named client, capped, removed at its end.
     pub rudp_session_window: IntGaugeVec,
+    /// `labnet_link_packets_total{direction,fate}`: direction `up` (to the proxy) or `down`, fate
+    /// `sent`, `delivered`, `lost_random`, ...
+    pub link_packets: LinkPackets,
     /// `labnet_scrap_files`: files in the catalog.
     pub scrap_files: IntGauge,
     /// `labnet_scrap_fetches_total{result}`: `ok`, `not_modified`, `error`.
@@ -259,6 +264,7 @@ impl Metrics {
                 "Congestion window of a client's session, in signals",
                 &["client"],
             ),
+            link_packets: metrics.add(LinkPackets::new()),
             scrap_files: metrics.gauge("labnet_scrap_files", "Files in the scraper's catalog"),
             scrap_fetches: metrics.counters_of(
                 "labnet_scrap_fetches_total",
@@ -396,5 +402,6 @@ mod tests {
         );
         assert!(text.contains("labnet_rudp_lost_total{reason=\"gap\"} 0"));
         assert!(text.contains("labnet_rudp_sessions 0"));
+        assert!(text.contains("labnet_link_packets_total{direction=\"up\",fate=\"sent\"} 0"));
     }
 }

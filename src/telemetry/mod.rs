@@ -2,6 +2,7 @@
 
 pub mod api;
 mod http;
+mod link_packets;
 pub mod logging;
 mod metrics;
 pub mod packets;
@@ -9,5 +10,6 @@ mod roster;
 
 pub use http::HttpActor;
 pub(crate) use http::{only_from_here, problem};
+pub use link_packets::LinkPackets;
 pub use metrics::Metrics;
 pub use roster::{Member, Roster, State};

@@ -5,7 +5,7 @@ use std::{
 
 use actix::Recipient;
 
-use super::api::{Component, CrashSession, ListLeases, ListSessions, Reload, Status};
+use super::api::{Component, CrashSession, DescribeLink, ListLeases, ListSessions, Reload, Status};
 use crate::role::Crash;
 
 /// Who runs, how, and whom to ask about it: written by the supervisor, read by the HTTP endpoints.
@@ -28,6 +28,8 @@ pub struct Entries {
     pub sessions: Option<Recipient<ListSessions>>,
     /// The RUDP endpoint, too.
     pub crash_session: Option<Recipient<CrashSession>>,
+    /// And for the network before it.
+    pub link: Option<Recipient<DescribeLink>>,
     started: Instant,
 }
 
@@ -83,6 +85,7 @@ impl Default for Roster {
             leases: None,
             sessions: None,
             crash_session: None,
+            link: None,
             started: Instant::now(),
         })))
     }

@@ -40,6 +40,7 @@ fn config(scraper: Option<SocketAddr>) -> config::Rudp {
         idle_timeout: Duration::from_secs(60),
         max_sessions: 4096,
         scraper,
+        link: None,
     }
 }
 

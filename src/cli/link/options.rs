@@ -6,55 +6,60 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::Way;
+use crate::client::{command::MAX_LOSS, session::BadLink};
 use crate::net::{
-    LinkControl,
+    LinkControl, Loss,
     link::{Blackout, LinkOptions, blackout, burst, duration, percent, rate, size},
 };
 
 /// What happens to packets; nothing, if no option is given.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "What happens to packets")]
-pub(super) struct Impairment {
+pub(in crate::cli) struct Impairment {
     /// Lose so many percent of them
-    #[arg(long, value_name = "PERCENT", value_parser = percent)]
+    #[arg(long, global = true, value_name = "PERCENT", value_parser = percent)]
     loss: Option<f64>,
     /// Lose so many in a row, on average
-    #[arg(long, value_name = "N", value_parser = burst)]
+    #[arg(long, global = true, value_name = "N", value_parser = burst)]
     burst: Option<f64>,
     /// Take so long for each way
-    #[arg(long, value_name = "TIME", value_parser = duration)]
+    #[arg(long, global = true, value_name = "TIME", value_parser = duration)]
     delay: Option<Duration>,
     /// Vary the delay by up to so much; the order stays
-    #[arg(long, value_name = "TIME", value_parser = duration)]
+    #[arg(long, global = true, value_name = "TIME", value_parser = duration)]
     jitter: Option<Duration>,
     /// Carry so many bits a second (10mbit, 500kbit)
-    #[arg(long, value_name = "RATE", value_parser = rate)]
+    #[arg(long, global = true, value_name = "RATE", value_parser = rate)]
     rate: Option<NonZeroU64>,
     /// Let so many bytes wait for the rate, drop others; without it, those of 100 ms
-    #[arg(long, value_name = "SIZE", value_parser = size)]
+    #[arg(long, global = true, value_name = "SIZE", value_parser = size)]
     queue: Option<usize>,
     /// Hold back so many percent, so that others overtake them
-    #[arg(long, value_name = "PERCENT", value_parser = percent)]
+    #[arg(long, global = true, value_name = "PERCENT", value_parser = percent)]
     reorder: Option<f64>,
     /// By how much they are held back; without it, 5ms
-    #[arg(long, value_name = "TIME", value_parser = duration)]
+    #[arg(long, global = true, value_name = "TIME", value_parser = duration)]
     reorder_by: Option<Duration>,
     /// Deliver so many percent twice
-    #[arg(long, value_name = "PERCENT", value_parser = percent)]
+    #[arg(long, global = true, value_name = "PERCENT", value_parser = percent)]
     duplicate: Option<f64>,
     /// Change one byte of so many percent
-    #[arg(long, value_name = "PERCENT", value_parser = percent)]
+    #[arg(long, global = true, value_name = "PERCENT", value_parser = percent)]
     corrupt: Option<f64>,
     /// Work for some time, then lose everything for some time, over and over (5s/2s)
-    #[arg(long, value_name = "WORKS/DARK", value_parser = blackout)]
+    #[arg(long, global = true, value_name = "WORKS/DARK", value_parser = blackout)]
     blackout: Option<Blackout>,
     /// Other options for packets to the server, a list like `loss=5,delay=20ms`
-    #[arg(long, value_name = "LIST", value_parser = list)]
+    #[arg(long, global = true, value_name = "LIST", value_parser = list)]
     up: Option<String>,
     /// Other options for packets from the server
-    #[arg(long, value_name = "LIST", value_parser = list)]
+    #[arg(long, global = true, value_name = "LIST", value_parser = list)]
     down: Option<String>,
 }
+
+/// What `--loss` means to a client: see [`Impairment::of_signals`].
+pub(in crate::cli) const OWN_SIGNALS: &str =
+    "Lose so many percent of the client's own signals, and see SIGNLOST at work";
 
 /// A list that is right by itself.
 fn list(text: &str) -> Result<String, String> {
@@ -63,8 +68,26 @@ fn list(text: &str) -> Result<String, String> {
 }
 
 impl Impairment {
+    /// What a client makes of them for its signals: its own are lost by their numbers, the same ones
+    /// whenever they are sent; those of the proxy only if `--down` says so. The other options are
+    /// the link's, to be made with the same `seed`.
+    pub(in crate::cli) fn of_signals(&self, seed: u64) -> Result<(Loss, BadLink), String> {
+        let (mut up, _) = self.directions()?;
+        if up.loss > MAX_LOSS {
+            return Err(format!("--loss: not a percentage from 0 to {MAX_LOSS}"));
+        }
+        let loss = Loss::of(&up, seed);
+        (up.loss, up.burst) = (0.0, None);
+        let own = Self {
+            loss: None,
+            ..self.clone()
+        };
+        let (_, down) = own.directions()?;
+        Ok((loss, BadLink { up, down, seed }))
+    }
+
     /// The options of both directions, up first.
-    pub(super) fn directions(&self) -> Result<(LinkOptions, LinkOptions), String> {
+    pub(in crate::cli) fn directions(&self) -> Result<(LinkOptions, LinkOptions), String> {
         let both = LinkOptions {
             loss: self.loss.unwrap_or_default(),
             burst: self.burst,
@@ -191,6 +214,30 @@ mod tests {
             let error = said(line).expect_err(line);
             assert!(error.contains(part), "{line}: {error}");
         }
+    }
+
+    #[test]
+    fn a_client_s_own_signals_are_lost_by_their_numbers_and_the_rest_is_the_link_s() {
+        let made = |line: &str| {
+            let words = std::iter::once("x").chain(line.split_whitespace());
+            let command = Command::try_parse_from(words).expect(line);
+            command.impairment.of_signals(7)
+        };
+        for (line, percent, link) in [
+            ("", 0.0, "nothing nothing"),
+            ("--loss 20", 20.0, "nothing nothing"),
+            ("--loss 20 --delay 5ms", 20.0, "delay=5ms delay=5ms"),
+            ("--up loss=5 --down loss=7", 5.0, "nothing loss=7"),
+        ] {
+            let (loss, BadLink { up, down, seed }) = made(line).expect(line);
+            assert_eq!(loss, Loss::new(percent, 7), "{line}");
+            assert_eq!(format!("{up} {down}"), link, "{line}");
+            assert_eq!(seed, 7);
+        }
+        let (bursts, _) = made("--loss 20 --burst 3").expect("right");
+        assert_ne!(bursts, Loss::new(20.0, 7));
+        made("--loss 91").expect_err("no session gets on");
+        made("--loss 80 --burst 2").expect_err("impossible");
     }
 
     #[test]

@@ -112,6 +112,11 @@ impl<P: Packet> Direction<P> {
         self.options = options;
     }
 
+    /// Has its dice begin anew.
+    pub(super) fn reseed(&mut self, seed: u64) {
+        self.dice = Dice::new(seed);
+    }
+
     /// What became of its packets.
     pub fn counters(&self) -> Counters {
         Counters {

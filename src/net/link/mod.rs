@@ -70,6 +70,9 @@ impl Way {
     pub const BOTH: [Self; 2] = [Self::Up, Self::Down];
 }
 
+/// Tells the dice of the two directions apart.
+const DOWN: u64 = 0x9e37_79b9_7f4a_7c15;
+
 /// A link with its two directions, each with its own options, queue and dice.
 #[derive(Debug)]
 pub struct Link<P> {
@@ -80,8 +83,6 @@ pub struct Link<P> {
 impl<P: Packet> Link<P> {
     /// A link that black-outs count from `now`.
     pub fn new(up: LinkOptions, down: LinkOptions, seed: u64, now: Instant) -> Self {
-        /// Tells the dice of the two directions apart.
-        const DOWN: u64 = 0x9e37_79b9_7f4a_7c15;
         Self {
             up: Direction::new(up, seed, now),
             down: Direction::new(down, seed ^ DOWN, now),
@@ -128,5 +129,12 @@ impl<P: Packet> Link<P> {
     /// [`Direction::set_options`].
     pub fn set_options(&mut self, way: Way, options: LinkOptions, now: Instant) {
         self.direction_mut(way).set_options(options, now);
+    }
+
+    /// Has the dice of both directions begin anew: the next packet of each has the fate of `seed`'s
+    /// first.
+    pub fn reseed(&mut self, seed: u64) {
+        self.up.reseed(seed);
+        self.down.reseed(seed ^ DOWN);
     }
 }
