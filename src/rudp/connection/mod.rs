@@ -82,6 +82,8 @@ use super::{
 const HELLO_TIMEOUT: Duration = Duration::from_millis(300);
 /// However often it has doubled, it is no longer.
 const HELLO_TIMEOUT_MAX: Duration = Duration::from_secs(3);
+/// So often a cookie is sent in vain before another one is asked for.
+const COOKIE_ATTEMPTS: u32 = 4;
 /// So long a client tries to be heard.
 const HANDSHAKE: Duration = Duration::from_secs(30);
 /// So long a server waits for the first packet after its ACCEPT.
@@ -567,7 +569,8 @@ impl Connection {
                     Some(self.idle_at()),
                     self.keep_alive_at(),
                     self.loss_timeout(),
-                    self.acks.timeout(),
+                    // What an unproven address may not be sent is not waited for.
+                    self.acks.timeout().filter(|_| self.has_room()),
                     self.send_at,
                     self.path.timeout(),
                     self.path.mtu.next_timeout(),
@@ -592,6 +595,10 @@ impl Connection {
                     .is_some_and(|at| at + hello_timeout(greeting.attempts) <= now)
                 {
                     greeting.due = true;
+                    // Behind another address of a NAT the cookie is of no use any more.
+                    if greeting.attempts >= COOKIE_ATTEMPTS {
+                        greeting.cookie.clear();
+                    }
                 }
             }
             State::Open { accept } => {

@@ -311,6 +311,8 @@ impl Streams {
             stream.receive.discard();
             self.push_control(Control::Stop(id.0));
             self.renew_max_data();
+            // Its end may have come before.
+            self.finish_stopped(id.0);
         }
         Ok(())
     }

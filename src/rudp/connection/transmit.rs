@@ -179,6 +179,9 @@ impl Connection {
     ) -> Option<Transmit> {
         self.send_at = None;
         self.want_acks();
+        if let Some(challenge) = self.poll_challenge(now, buffer) {
+            return Some(challenge);
+        }
         if let Some(probe) = self.poll_mtu_probe(now, buffer) {
             return Some(probe);
         }
@@ -215,6 +218,11 @@ impl Connection {
         None
     }
 
+    /// Whether the peer's address may be sent a packet worth the name.
+    pub(super) fn has_room(&self) -> bool {
+        self.path.allowance() >= (DATA_HEADER + LEAST_ROOM) as u64
+    }
+
     /// A probe that follows one in vain is of a size that every path carries: it may be the size
     /// that gets lost.
     fn probe_room(&self, mtu: usize) -> usize {
@@ -249,8 +257,10 @@ impl Connection {
         let packets = (window / acks).clamp(2, MAX_ACK_EVERY);
         let told = self.ack_frequency.packets.max(2);
         if packets >= told * 2 || packets * 2 <= told {
+            // The peer may want none.
             let delay = (self.path.rtt.smoothed() / 4)
-                .clamp(Duration::from_millis(1), self.peer.max_ack_delay);
+                .max(Duration::from_millis(1))
+                .min(self.peer.max_ack_delay);
             self.ack_frequency.packets = packets;
             self.ack_frequency.delay = delay;
             self.ack_frequency.sequence += 1;
@@ -268,17 +278,17 @@ impl Connection {
         leave: Leave,
     ) -> Option<bool> {
         let acks_due = self.acks.is_due(now) && !self.acks.is_empty();
-        let eliciting_due = leave == Leave::Any && self.has_to_send(now);
+        let eliciting_due = leave == Leave::Any && self.has_to_send();
         if !acks_due && !eliciting_due {
             if leave == Leave::Any {
                 self.on_nothing_to_send();
-            } else if self.has_to_send(now) {
+            } else if self.has_to_send() {
                 // Held back by the window or the pacer: the path is used to the full.
                 self.path.app_limited = false;
             }
             return None;
         }
-        if self.sent.next() == self.skip_at {
+        if self.sent.next() >= self.skip_at {
             let number = self.sent.next();
             let snapshot = self.path.estimator.snapshot(self.path.in_flight);
             self.sent.skip(now, snapshot);
@@ -307,11 +317,15 @@ impl Connection {
         }
         let mut data = Data::default();
         if eliciting_due {
-            eliciting |= self.put_control(now, end, buffer);
+            eliciting |= self.put_control(end, buffer);
+            // Before the data: the last piece may reach to the packet's end.
+            if std::mem::take(&mut self.ping_due) {
+                buffer.push(PING);
+                eliciting = true;
+            }
             data = self.put_data(end, buffer);
             eliciting |= data.any;
-            let probing = self.recovery.probes > 0;
-            if std::mem::take(&mut self.ping_due) || probing && !eliciting {
+            if self.recovery.probes > 0 && !eliciting {
                 buffer.push(PING);
                 eliciting = true;
             }
@@ -392,7 +406,7 @@ impl Connection {
         marked
     }
 
-    fn has_to_send(&self, now: Instant) -> bool {
+    fn has_to_send(&self) -> bool {
         self.recovery.probes > 0
             || self.ping_due
             || self.response.is_some()
@@ -400,7 +414,6 @@ impl Connection {
             || self.streams.max_data_due
             || self.streams.max_streams_due
             || !self.streams.control.is_empty()
-            || self.path.challenge_due(now).is_some()
             || self.streams.can_send()
             || self.tail_due()
     }
@@ -419,13 +432,8 @@ impl Connection {
     }
 
     /// Everything but acknowledgements and data; says whether there was anything.
-    fn put_control(&mut self, now: Instant, end: usize, buffer: &mut Vec<u8>) -> bool {
+    fn put_control(&mut self, end: usize, buffer: &mut Vec<u8>) -> bool {
         let before = buffer.len();
-        if let Some(challenge) = self.path.challenge_due(now) {
-            Frame::PathChallenge(challenge.to_be_bytes()).encode(buffer);
-            let patience = self.path.rtt.pto_base(self.peer.max_ack_delay) * 2;
-            self.path.challenge_sent(now, patience);
-        }
         if let Some(response) = self.response.take() {
             Frame::PathResponse(response).encode(buffer);
         }
@@ -530,6 +538,28 @@ impl Connection {
         });
     }
 
+    /// A challenge goes by itself: neither the window nor the pacer holds it back, and it is short
+    /// enough for what any packet from a new address allows.
+    fn poll_challenge(&mut self, now: Instant, buffer: &mut Vec<u8>) -> Option<Transmit> {
+        let challenge = self.path.challenge_due(now)?;
+        // One that the allowance forbids counts as one in vain: the path is given up in time.
+        let patience = self.path.rtt.pto_base(self.peer.max_ack_delay) * 2;
+        self.path.challenge_sent(now, patience);
+        let size = DATA_HEADER + 1 + 8 + self.keys.tag_len();
+        if self.path.allowance() < size as u64 {
+            return None;
+        }
+        let start = buffer.len();
+        let first_frame = self.sent.frame_count();
+        let number = self.sent.next();
+        encode_data_header(self.peer_cid, number, buffer);
+        Frame::PathChallenge(challenge.to_be_bytes()).encode(buffer);
+        self.keys.seal(buffer, start, number);
+        let length = buffer.len() - start;
+        let marked = self.on_built(now, length, true, first_frame, Data::default());
+        Some(self.transmit(length, length, marked.then_some(Ecn::Ect0)))
+    }
+
     fn poll_mtu_probe(&mut self, now: Instant, buffer: &mut Vec<u8>) -> Option<Transmit> {
         if self.path.proof != Proof::Given
             || !self.path.rtt.has_sample()
@@ -547,8 +577,8 @@ impl Connection {
         self.keys.seal(buffer, start, number);
         let length = buffer.len() - start;
         self.path.mtu.on_probe_sent(number);
-        self.on_built(now, length, true, first_frame, Data::default());
-        Some(self.transmit(length, length, None))
+        let marked = self.on_built(now, length, true, first_frame, Data::default());
+        Some(self.transmit(length, length, marked.then_some(Ecn::Ect0)))
     }
 
     /// The kernel refused a datagram of this size: the first link is narrower.
