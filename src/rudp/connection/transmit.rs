@@ -256,7 +256,7 @@ impl Connection {
         let acks = ACKS_A_WINDOW << u32::from(self.path.congestion.in_slow_start());
         let packets = (window / acks).clamp(2, MAX_ACK_EVERY);
         let told = self.ack_frequency.packets.max(2);
-        if packets >= told * 2 || packets * 2 <= told {
+        if packets * 4 >= told * 5 || packets * 5 <= told * 4 {
             // The peer may want none.
             let delay = (self.path.rtt.smoothed() / 4)
                 .max(Duration::from_millis(1))
