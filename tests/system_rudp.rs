@@ -231,8 +231,7 @@ fn ten_thousand_random_datagrams_leave_the_proxy_as_it_was() {
     bombard();
     let after = lab.resident();
     assert!(after < warm + (4 << 20), "{warm} then {after} bytes");
-    assert!(lab.metric("labnet_rudp_dropped_total{reason=\"malformed\"}") > 1000.0);
-    assert!(lab.metric("labnet_rudp_dropped_total{reason=\"binary\"}") > 1000.0);
+    assert!(lab.metric("labnet_rudp_dropped_total{reason=\"malformed\"}") > 2000.0);
     let fresh = socket(server);
     assert_eq!(ask(&fresh, "SIGNEW:Tal"), "SIGNACK");
     for client in [&good, &fresh] {

@@ -175,6 +175,7 @@ fn components(config: &Config) -> Vec<Component> {
                     rudp.max_sessions,
                     humantime::format_duration(rudp.idle_timeout)
                 ),
+                transport(&rudp.transport),
                 match rudp.scraper {
                     Some(scraper) => format!("asks the scraper at {scraper} for the files"),
                     None => "knows no scraper: SIGNGET gets no files".to_owned(),
@@ -285,4 +286,27 @@ fn joined<T: Display>(list: &[T], separator: &str) -> String {
         .map(ToString::to_string)
         .collect::<Vec<_>>()
         .join(separator)
+}
+
+/// The binary transport in a line.
+fn transport(transport: &config::Transport) -> String {
+    let mut said = format!("files by {}", transport.congestion.name());
+    if transport.client_choice {
+        said.push_str(" or as the client asks");
+    }
+    for class in &transport.classes {
+        let clients: Vec<String> = class.clients.iter().map(ToString::to_string).collect();
+        if let Some(congestion) = class.congestion {
+            said.push_str(&format!(
+                ", {} for {}",
+                congestion.name(),
+                clients.join(" ")
+            ));
+        }
+    }
+    said.push_str(match transport.protection {
+        config::Protection::Checksum => ", protected by a checksum",
+        config::Protection::Psk(_) => ", protected by a secret",
+    });
+    said
 }

@@ -1,9 +1,12 @@
 //! `labnet sessions`: the RUDP sessions, their windows and losses.
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 use super::api::{Target, ago, table};
-use crate::telemetry::api::Session;
+use crate::{
+    client::units::{Latency, Size},
+    telemetry::api::{Connection, Session, Signals},
+};
 
 /// Arguments of `labnet sessions`.
 #[derive(Debug, clap::Args)]
@@ -18,9 +21,25 @@ pub(super) fn run(args: Args) -> ExitCode {
 }
 
 fn describe(sessions: Vec<Session>) -> String {
-    if sessions.is_empty() {
+    let (mut signals, mut connections) = (Vec::new(), Vec::new());
+    for session in sessions {
+        match session {
+            Session::Signals(session) => signals.push(session),
+            Session::Transport(connection) => connections.push(connection),
+        }
+    }
+    let tables = [
+        (!signals.is_empty()).then(|| of_signals(signals)),
+        (!connections.is_empty()).then(|| of_connections(connections)),
+    ];
+    let tables: Vec<String> = tables.into_iter().flatten().collect();
+    if tables.is_empty() {
         return "no sessions".to_owned();
     }
+    tables.join("\n\n")
+}
+
+fn of_signals(sessions: Vec<Signals>) -> String {
     let rows = sessions.into_iter().map(|session| {
         [
             session.client.to_string(),
@@ -37,6 +56,42 @@ fn describe(sessions: Vec<Session>) -> String {
     table(
         [
             "CLIENT", "NAME", "AGE", "IDLE", "WINDOW", "SIGNALS", "LOST", "REPEATED", "NEXT ID",
+        ],
+        rows,
+    )
+}
+
+fn of_connections(connections: Vec<Connection>) -> String {
+    let rows = connections.into_iter().map(|connection| {
+        [
+            connection.client.to_string(),
+            connection.name,
+            ago(connection.connected_seconds),
+            ago(connection.idle_seconds),
+            connection.congestion,
+            connection.phase,
+            Size(connection.window_bytes).to_string(),
+            Size(connection.in_flight_bytes).to_string(),
+            Latency(Duration::from_secs_f64(connection.rtt_seconds.max(0.0))).to_string(),
+            connection.packets_sent.to_string(),
+            connection.packets_lost.to_string(),
+            connection.packets_retransmitted.to_string(),
+        ]
+    });
+    table(
+        [
+            "CLIENT",
+            "NAME",
+            "AGE",
+            "IDLE",
+            "CONGESTION",
+            "PHASE",
+            "WINDOW",
+            "IN FLIGHT",
+            "RTT",
+            "PACKETS",
+            "LOST",
+            "RESENT",
         ],
         rows,
     )

@@ -12,7 +12,7 @@ use super::{
     Config, Dhcp, DhcpListen, Dns, Http, Link, Origin, OriginFiles, Rudp, Scrap, Supervisor, Zone,
     compiler::{ADDRESSES, Compiler, NUMBER, TEXT, Transport},
     file::{self, Key, List},
-    subnet, value,
+    subnet, transport, value,
 };
 
 const HTTP_LISTEN: SocketAddr = v4([127, 0, 0, 1], 9167);
@@ -299,6 +299,17 @@ impl Compiler<'_> {
             Ok(address)
         });
         let scraper = scraper?.or_else(|| own_scraper.map(reachable));
+        let transport = self.transport(transport::Keys {
+            congestion: table.congestion,
+            initial_window: table.initial_window,
+            client_choice: table.client_choice,
+            protection: table.protection,
+            secret: table.secret,
+            max_datagram: table.max_datagram,
+            send_memory: table.send_memory,
+            shards: table.shards,
+            class: table.class,
+        });
         if scraper.is_some_and(|scraper| scraper.port() == 0) {
             self.problem(
                 "rudp.scraper",
@@ -311,6 +322,7 @@ impl Compiler<'_> {
             idle_timeout: idle_timeout?.unwrap_or(Duration::from_secs(60)),
             max_sessions: max_sessions?.unwrap_or(4096),
             scraper,
+            transport: transport?,
             link,
         })
     }

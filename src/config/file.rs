@@ -133,6 +133,21 @@ tables! {
         idle_timeout: Key<String>,
         max_sessions: Key<i64>,
         scraper: Key<String>,
+        congestion: Key<String>,
+        initial_window: Key<String>,
+        client_choice: Key<bool>,
+        protection: Key<String>,
+        secret: Key<String>,
+        max_datagram: Key<i64>,
+        send_memory: Key<String>,
+        shards: Key<i64>,
+        class: List<Class>,
+    }
+    /// `[[rudp.class]]`
+    Class {
+        clients: List<String>,
+        congestion: Key<String>,
+        initial_window: Key<String>,
     }
     /// `[link]`
     Link {
@@ -181,7 +196,7 @@ tables! {
 }
 
 /// Every table by the name that its header has, for hints about a key in the wrong place.
-pub(super) const TABLES: [(&str, &[&str]); 13] = [
+pub(super) const TABLES: [(&str, &[&str]); 14] = [
     ("the top of the file", File::KEYS),
     ("[supervisor]", Supervisor::KEYS),
     ("[http]", Http::KEYS),
@@ -191,6 +206,7 @@ pub(super) const TABLES: [(&str, &[&str]); 13] = [
     ("[dns]", Dns::KEYS),
     ("[[dns.zone]]", Zone::KEYS),
     ("[rudp]", Rudp::KEYS),
+    ("[[rudp.class]]", Class::KEYS),
     ("[link]", Link::KEYS),
     ("[link.up]", LinkWay::KEYS),
     ("[scrap]", Scrap::KEYS),

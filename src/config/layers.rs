@@ -25,11 +25,14 @@ const LISTS: [&str; 4] = [
     "origin.samples",
 ];
 /// Keys whose variable is a number or `true` or `false`.
-const TYPED: [&str; 6] = [
+const TYPED: [&str; 9] = [
     "supervisor.max_restarts",
     "http.fault_injection",
     "rudp.max_window",
     "rudp.max_sessions",
+    "rudp.client_choice",
+    "rudp.max_datagram",
+    "rudp.shards",
     "link.seed",
     "scrap.max_peers",
 ];

@@ -191,7 +191,7 @@ fn rate(text: &str) -> Result<NonZeroU64, String> {
         .or_else(|| lower.strip_suffix("ps"))
         .unwrap_or(&lower);
     let units = [("gbit", 1e9), ("mbit", 1e6), ("kbit", 1e3), ("bit", 1.0)];
-    with_unit(unit, &units, 1e12)
+    value::with_unit(unit, &units, 1e12)
         .and_then(NonZeroU64::new)
         .ok_or_else(|| {
             let shown = text.escape_debug();
@@ -200,31 +200,9 @@ fn rate(text: &str) -> Result<NonZeroU64, String> {
 }
 
 fn size(text: &str) -> Result<usize, String> {
-    let units = [
-        ("kib", 1024.0),
-        ("mib", 1_048_576.0),
-        ("kb", 1e3),
-        ("mb", 1e6),
-        ("b", 1.0),
-        ("", 1.0),
-    ];
-    with_unit(&text.to_ascii_lowercase(), &units, MAX_QUEUE as f64)
-        .and_then(|bytes| usize::try_from(bytes).ok())
-        .ok_or_else(|| {
-            let shown = text.escape_debug();
-            format!("`{shown}` is no size up to 64MiB; write it as `625kB` or `1500B`")
-        })
-}
-
-/// A number followed by the first of `units` that fits, in the units' base.
-fn with_unit(text: &str, units: &[(&str, f64)], most: f64) -> Option<u64> {
-    let (number, factor) = units
-        .iter()
-        .find_map(|(unit, factor)| Some((text.strip_suffix(unit)?, factor)))?;
-    let number: f64 = number.trim_end().parse().ok()?;
-    let value = (number * factor).round();
-    // Not negative, and small enough for every digit to be true.
-    (0.0..=most).contains(&value).then_some(value as u64)
+    let bytes = value::bytes(text, (0, MAX_QUEUE as u64))?;
+    // As large as MAX_QUEUE at the most.
+    Ok(usize::try_from(bytes).unwrap_or(MAX_QUEUE))
 }
 
 fn works_and_dark(text: &str) -> Result<(Duration, Duration), String> {

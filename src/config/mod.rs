@@ -10,6 +10,7 @@ mod layers;
 mod link;
 mod problem;
 mod subnet;
+mod transport;
 mod value;
 
 use std::{
@@ -24,6 +25,7 @@ use serde::Deserialize;
 use url::Url;
 
 pub use problem::{Problem, Problems};
+pub use transport::{Class, Congestion, Passphrase, Protection, Transport};
 
 /// Reads the configuration file at `path`, lays the process's `LABNET_` environment over it and
 /// compiles both.
@@ -291,6 +293,8 @@ pub struct Rudp {
     pub max_sessions: usize,
     /// Whom SIGNGET asks: `[scrap].listen` unless `scraper` names another.
     pub scraper: Option<SocketAddr>,
+    /// The binary transport.
+    pub transport: Transport,
     /// `[link]`: the network before it, if that is a bad one.
     pub link: Option<Link>,
 }

@@ -166,6 +166,56 @@ pub(super) fn number<T: TryFrom<i64> + PartialOrd + std::fmt::Display>(
         })
 }
 
+/// A humane size between `least` and `most` bytes.
+pub(super) fn bytes(text: &str, (least, most): (u64, u64)) -> Result<u64, String> {
+    let units = [
+        ("kib", 1024.0),
+        ("mib", 1_048_576.0),
+        ("gib", 1_073_741_824.0),
+        ("kb", 1e3),
+        ("mb", 1e6),
+        ("gb", 1e9),
+        ("b", 1.0),
+        ("", 1.0),
+    ];
+    with_unit(&text.to_ascii_lowercase(), &units, most as f64)
+        .filter(|bytes| *bytes >= least)
+        .ok_or_else(|| {
+            let from = match least {
+                0 => String::new(),
+                least => format!("from {} ", size_bound(least)),
+            };
+            format!(
+                "`{}` is no size {from}up to {}; write it as `625kB` or `1500B`",
+                text.escape_debug(),
+                size_bound(most),
+            )
+        })
+}
+
+/// A bound in the largest unit that is exact.
+fn size_bound(bytes: u64) -> String {
+    let units = [(30, "GiB"), (20, "MiB"), (10, "KiB")];
+    let exact = units
+        .iter()
+        .find(|(bits, _)| bytes.trailing_zeros() >= *bits);
+    match exact {
+        Some((bits, unit)) => format!("{}{unit}", bytes >> bits),
+        None => format!("{bytes}B"),
+    }
+}
+
+/// A number followed by the first of `units` that fits, in the units' base.
+pub(super) fn with_unit(text: &str, units: &[(&str, f64)], most: f64) -> Option<u64> {
+    let (number, factor) = units
+        .iter()
+        .find_map(|(unit, factor)| Some((text.strip_suffix(unit)?, factor)))?;
+    let number: f64 = number.trim_end().parse().ok()?;
+    let value = (number * factor).round();
+    // Not negative, and small enough for every digit to be true.
+    (0.0..=most).contains(&value).then_some(value as u64)
+}
+
 /// A host's or a domain's name (RFC 1123 section 2.1), without its final dot.
 pub(super) fn domain(text: &str) -> Result<String, String> {
     let name = text.strip_suffix('.').unwrap_or(text);

@@ -1,65 +1,92 @@
-//! The proxy's endpoint as an actor: owns the socket's receive side, gives each session what a
-//! receive brought for it in one message.
+//! The proxy's endpoint as an actor: owns the sockets' receive side, gives each session and each
+//! connection what a receive brought for it in one message.
+//!
+//! | file | |
+//! |---|---|
+//! | `receiver` | sorts what one socket receives, and opens the door |
+//! | `session`, `connection` | one client each: of the signals, of the binary transport |
+//! | `source`, `origin`, `answer` | a file on its way from the HTTP origin |
+//! | `shared` | what those of one socket have in common, and who there is |
+//! | `workers` | the threads of the sockets beyond the first |
+//! | `settings`, `key`, `link` | what the configuration means for them |
 
+mod answer;
+mod clock;
+mod connection;
 mod counters;
+mod key;
 mod link;
+mod origin;
+mod receiver;
 mod session;
+mod settings;
+mod shared;
+mod source;
+mod workers;
 
 use std::{
-    cell::RefCell,
+    io,
     net::SocketAddr,
-    rc::Rc,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{self, Poll},
-    time::{Duration, Instant},
+    num::NonZeroU16,
+    sync::{Arc, Mutex},
+    task::Poll,
+    time::Duration,
 };
 
 use actix::{
-    Actor, ActorContext, Addr, AsyncContext, Context, Handler, MessageResult, ResponseFuture,
-    Supervised, dev::SendError,
+    Actor, ActorContext, AsyncContext, Context, Handler, Message, MessageResult, ResponseFuture,
+    Supervised,
 };
-use bytes::BytesMut;
 
-use self::counters::{Counters, WindowSeries};
-use self::session::{Deliver, Describe, Shared, Stop};
-pub use self::{link::link_options, session::RudpSession};
-use super::{
-    endpoint::{Endpoint, Route, Serial},
-    output::Change,
-    session::{Limits, Session},
+pub use self::{connection::RudpConnection, link::link_options, session::RudpSession};
+use self::{
+    counters::Counters,
+    receiver::Receiver,
+    session::Describe,
+    settings::Settings,
+    shared::{Shared, SharedTable},
+    workers::{Running, Workers},
 };
+use super::{connections::Crowd, listener, packet::Protection, session::Limits};
 use crate::{
     config,
-    net::{ReceiveBatch, Side, SocketLink, UdpSocket, drive, link::LinkOptions},
+    net::{Side, SocketLink, UdpSocket, drive, link::LinkOptions},
     role::{Crash, Keep, PrepareError, Resources, Role},
     telemetry::api::{self, CrashSession, DescribeLink, ListSessions},
 };
 
 /// How long one session may take to describe itself.
 const DESCRIBE: Duration = Duration::from_secs(1);
-/// What one allocation for received datagrams holds.
-const POOL: usize = 16 * 1024;
+/// The first byte of the packets that go to the socket that their connection id tells: DATA.
+const STEERED: [u8; 1] = [0x80];
 
 /// The proxy's endpoint.
 pub struct RudpEndpoint {
     keep: Keep<Kept>,
     kept: Kept,
-    batch: ReceiveBatch,
-    pool: BytesMut,
-    /// What the current batch brought, by client.
-    deliveries: Vec<(SocketAddr, Deliver)>,
+    /// The receivers of the sockets beyond the first.
+    running: Option<Running>,
 }
 
 /// What outlives the actor: the sessions go on while it restarts.
 #[derive(Clone)]
 pub struct Kept {
     config: config::Rudp,
-    socket: Arc<std::net::UdpSocket>,
+    settings: Settings,
+    /// What cookies and resets are made with.
+    key: [u8; 32],
     local: SocketAddr,
+    shards: Vec<Shard>,
+    workers: Arc<Workers>,
     /// The network before it, which does nothing unless `[link]` says so.
     link: SocketLink,
+}
+
+/// One of the sockets on the endpoint's address.
+#[derive(Clone)]
+struct Shard {
+    socket: Arc<std::net::UdpSocket>,
     table: Arc<SharedTable>,
-    counters: Arc<Counters>,
 }
 
 impl Role for RudpEndpoint {
@@ -72,21 +99,35 @@ impl Role for RudpEndpoint {
         previous: Option<&Kept>,
         resources: &Resources,
     ) -> Result<Kept, PrepareError> {
+        let settings =
+            Settings::new(config).map_err(|error| PrepareError::new("rudp.secret", error))?;
         let config = config.clone();
         if let Some(previous) = previous
             && previous.config.listen == config.listen
         {
-            let previous = previous.clone();
-            return Ok(Kept { config, ..previous });
+            if previous.config.transport.shards != config.transport.shards {
+                let problem = "the sockets of an address are as many as there were when it was \
+                               bound; restart the program, or change `rudp.listen`, too";
+                return Err(PrepareError::new("rudp.shards", problem));
+            }
+            return Ok(Kept {
+                config,
+                settings,
+                ..previous.clone()
+            });
         }
-        let (socket, local) = resources
+        let count = NonZeroU16::from(config.transport.shards);
+        let (sockets, local) = resources
             .sockets
-            .udp(config.listen)
-            .and_then(|socket| {
-                let local = socket.local_addr()?;
-                Ok((socket, local))
+            .udp_group(config.listen, count, &STEERED)
+            .and_then(|sockets| {
+                let first = sockets.first().ok_or(io::ErrorKind::AddrNotAvailable)?;
+                let local = first.local_addr()?;
+                Ok((sockets, local))
             })
             .map_err(|error| PrepareError::new("rudp.listen", error))?;
+        let key = key::load(&resources.state_dir)
+            .map_err(|error| PrepareError::new("state_dir", format!("rudp.key: {error}")))?;
         let link = previous.map_or_else(
             || {
                 let nothing = LinkOptions::default();
@@ -97,13 +138,19 @@ impl Role for RudpEndpoint {
             |previous| previous.link.clone(),
         );
         let counters = Arc::new(Counters::new(Arc::clone(&resources.metrics)));
+        let crowd = Arc::new(Mutex::new(Crowd::default()));
+        let shards = sockets.into_iter().map(|socket| Shard {
+            socket,
+            table: Arc::new(SharedTable::new(Arc::clone(&counters), Arc::clone(&crowd))),
+        });
         Ok(Kept {
             config,
-            socket,
+            settings,
+            key,
             local,
+            shards: shards.collect(),
+            workers: Arc::new(Workers::new(usize::from(count.get()) - 1)),
             link,
-            table: Arc::new(SharedTable::new(Arc::clone(&counters))),
-            counters,
         })
     }
 
@@ -115,94 +162,41 @@ impl Role for RudpEndpoint {
         Self {
             kept: keep.get(),
             keep,
-            batch: ReceiveBatch::new(),
-            pool: BytesMut::with_capacity(POOL),
-            deliveries: Vec::new(),
+            running: None,
         }
     }
 }
 
-impl RudpEndpoint {
-    fn poll_socket(
-        &mut self,
-        shared: &Rc<Shared>,
-        ctx: &mut Context<Self>,
-        task: &mut task::Context<'_>,
-    ) -> Poll<()> {
-        match task::ready!(shared.socket.poll_receive(task, &mut self.batch)) {
-            Ok(()) => {
-                self.sort(shared);
-                self.deliver();
-                // The mailbox comes first, then the next batch.
-                task.waker().wake_by_ref();
-                Poll::Pending
-            }
-            Err(error) => {
-                tracing::error!(%error, "the socket fails");
-                ctx.stop();
-                Poll::Ready(())
-            }
-        }
-    }
-
-    /// Sorts the batch by session, opening those that are to be opened.
-    fn sort(&mut self, shared: &Rc<Shared>) {
-        let counters = &self.kept.counters;
-        let mut table = self.kept.table.lock();
-        for datagram in self.batch.iter() {
-            counters.packets_received.inc();
-            let client = datagram.source;
-            let max_sessions = self.kept.config.max_sessions;
-            match table.endpoint.route(client, datagram.payload, max_sessions) {
-                Route::Drop(reason) => {
-                    tracing::debug!(%client, ?reason, "dropped");
-                    counters.dropped(reason);
-                    continue;
-                }
-                Route::Session(_) => {}
-                Route::Open(name) => {
-                    let window = WindowSeries::of(&name, counters);
-                    let limits = Limits::from(&self.kept.config);
-                    let session = Session::new(name, limits, Instant::now());
-                    let serial = table.endpoint.next_serial();
-                    let shared = Rc::clone(shared);
-                    let address = RudpSession::start(client, serial, session, window, shared);
-                    table.endpoint.insert(client, address);
-                    counters.opened();
-                }
-            }
-            self.pool.extend_from_slice(datagram.payload);
-            let bytes = self.pool.split().freeze();
-            let local = datagram.destination;
-            match self.deliveries.iter_mut().find(|(to, _)| *to == client) {
-                Some((_, delivery)) => {
-                    delivery.more.push(bytes);
-                    delivery.local = local;
-                }
-                None => {
-                    let more = Vec::new();
-                    let first = bytes;
-                    self.deliveries
-                        .push((client, Deliver { first, more, local }));
-                }
-            }
-        }
-    }
-
-    /// One message a session. The table holds the one `Addr` of each: every clone would have a
-    /// place of its own in the mailbox.
-    fn deliver(&mut self) {
-        let table = self.kept.table.lock();
-        for (client, delivery) in self.deliveries.drain(..) {
-            let Some(address) = table.endpoint.get(client) else {
-                continue;
-            };
-            let datagrams = 1 + delivery.more.len() as u64;
-            if let Err(SendError::Full(_) | SendError::Closed(_)) = address.try_send(delivery) {
-                tracing::debug!(%client, datagrams, "the session is too busy");
-                self.kept.counters.lost_mailbox.inc_by(datagrams);
-            }
-        }
+impl Kept {
+    /// A receiver of the socket `number`, in the current thread.
+    fn receiver(&self, number: usize) -> io::Result<Receiver> {
+        let shard = self
+            .shards
+            .get(number)
+            .ok_or(io::ErrorKind::AddrNotAvailable)?;
+        let socket = UdpSocket::adopt(&shard.socket)?.unfragmented()?;
+        let shared = Shared::new(
+            socket.behind(&self.link, number),
+            self.local,
+            &shard.table,
+            self.settings.send_memory,
+            *self.settings.protection() == Protection::Checksum,
+        )?;
+        let place = listener::Shard {
+            // As many as the configuration allows fit.
+            index: u8::try_from(number).unwrap_or_default(),
+            count: self.config.transport.shards.get(),
+        };
+        let limits = Limits::from(&self.config);
+        let table = Arc::clone(&shard.table);
+        Ok(Receiver::new(
+            shared,
+            table,
+            self.settings.clone(),
+            limits,
+            &self.key,
+            place,
+        ))
     }
 }
 
@@ -210,26 +204,24 @@ impl Actor for RudpEndpoint {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        let socket = match UdpSocket::adopt(&self.kept.socket) {
-            Ok(socket) => socket,
+        link::configure(&self.kept.link, self.kept.config.link.as_ref());
+        for shard in &self.kept.shards {
+            shard.table.lock().scraper = self.kept.config.scraper;
+        }
+        let mut receiver = match self.kept.receiver(0) {
+            Ok(receiver) => receiver,
             Err(error) => {
                 tracing::error!(%error, "the socket can't be used");
                 ctx.stop();
                 return;
             }
         };
-        self.kept.table.lock().scraper = self.kept.config.scraper;
-        link::configure(&self.kept.link, self.kept.config.link.as_ref());
-        let shared = Rc::new(Shared {
-            socket: socket.behind(&self.kept.link, 0),
-            local: self.kept.local,
-            table: Arc::downgrade(&self.kept.table),
-            counters: Arc::clone(&self.kept.counters),
-            output: RefCell::default(),
-            list: RefCell::new(Arc::from("")),
-        });
-        ctx.spawn(drive(move |endpoint: &mut Self, ctx, task| {
-            endpoint.poll_socket(&shared, ctx, task)
+        self.running = Some(self.kept.workers.start(&self.kept, &ctx.address()));
+        ctx.spawn(drive(move |_: &mut Self, ctx, task| {
+            let error = std::task::ready!(receiver.poll(task));
+            tracing::error!(%error, "the socket fails");
+            ctx.stop();
+            Poll::Ready(())
         }));
     }
 }
@@ -248,21 +240,41 @@ impl Handler<Crash> for RudpEndpoint {
     }
 }
 
+/// A receiver in another thread has ended; all of them start anew.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct WorkerFailed;
+
+impl Handler<WorkerFailed> for RudpEndpoint {
+    type Result = ();
+
+    fn handle(&mut self, _: WorkerFailed, ctx: &mut Self::Context) {
+        ctx.stop();
+    }
+}
+
 impl Handler<ListSessions> for RudpEndpoint {
     type Result = ResponseFuture<Vec<api::Session>>;
 
     fn handle(&mut self, _: ListSessions, _: &mut Self::Context) -> Self::Result {
-        let table = self.kept.table.lock();
-        let open = table.endpoint.iter().filter(|(open, _)| *open);
-        let addresses: Vec<_> = open.map(|(_, address)| address.clone()).collect();
+        let (mut sessions, mut connections) = (Vec::new(), Vec::new());
+        for shard in &self.kept.shards {
+            let table = shard.table.lock();
+            let open = table.endpoint.iter().filter(|(open, _)| *open);
+            sessions.extend(open.map(|(_, address)| address.clone()));
+            connections.extend(table.connections.iter().map(|(_, address)| address.clone()));
+        }
         Box::pin(async move {
-            let mut sessions = Vec::with_capacity(addresses.len());
-            for address in addresses {
-                // One that ends meanwhile is not listed.
-                sessions.extend(address.send(Describe).timeout(DESCRIBE).await);
+            let mut listed = Vec::with_capacity(sessions.len() + connections.len());
+            // One that ends meanwhile is not listed.
+            for address in sessions {
+                listed.extend(address.send(Describe).timeout(DESCRIBE).await);
             }
-            sessions.sort_by_key(|session| session.client);
-            sessions
+            for address in connections {
+                listed.extend(address.send(Describe).timeout(DESCRIBE).await);
+            }
+            listed.sort_by_key(api::Session::client);
+            listed
         })
     }
 }
@@ -278,75 +290,19 @@ impl Handler<DescribeLink> for RudpEndpoint {
 impl Handler<CrashSession> for RudpEndpoint {
     type Result = bool;
 
+    /// A client's session of the signals, or else its connection.
     fn handle(&mut self, CrashSession(client): CrashSession, _: &mut Self::Context) -> bool {
-        let table = self.kept.table.lock();
-        let session = table.endpoint.get(client);
-        session.inspect(|address| address.do_send(Crash)).is_some()
-    }
-}
-
-/// The sessions, and what they have to know of the newest configuration. When the last holder of
-/// the table drops it, the role is gone, and its sessions end.
-pub(super) struct SharedTable {
-    table: Mutex<Table>,
-    counters: Arc<Counters>,
-}
-
-pub(super) struct Table {
-    endpoint: Endpoint<Addr<RudpSession>>,
-    /// Whom to ask for files.
-    pub(super) scraper: Option<SocketAddr>,
-}
-
-impl SharedTable {
-    fn new(counters: Arc<Counters>) -> Self {
-        let table = Mutex::new(Table {
-            endpoint: Endpoint::default(),
-            scraper: None,
-        });
-        Self { table, counters }
-    }
-
-    pub(super) fn lock(&self) -> MutexGuard<'_, Table> {
-        // Whole between any two calls, even if a thread died while it held the lock.
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Notes a turn in a session's life.
-    pub(super) fn turned(&self, client: SocketAddr, serial: Serial, change: Change) {
-        let counters = &self.counters;
-        match change {
-            Change::Ended => {
-                counters.ended("end");
-                self.lock().endpoint.set_open(client, serial, false);
+        self.kept.shards.iter().any(|shard| {
+            let table = shard.table.lock();
+            if let Some(session) = table.endpoint.get(client) {
+                session.do_send(Crash);
+                return true;
             }
-            Change::Replaced => {
-                counters.ended("replaced");
-                counters.opened();
-            }
-            Change::Reopened => {
-                counters.opened();
-                self.lock().endpoint.set_open(client, serial, true);
-            }
-        }
-    }
-
-    /// Notes that a session is gone; `reason` counts unless it had ended before.
-    pub(super) fn gone(&self, client: SocketAddr, serial: Serial, reason: &str) {
-        if self.lock().endpoint.remove(client, serial) {
-            self.counters.ended(reason);
-        }
-    }
-}
-
-impl Drop for SharedTable {
-    fn drop(&mut self) {
-        let table = self.lock();
-        for (open, address) in table.endpoint.iter() {
-            if open {
-                self.counters.ended("shutdown");
-            }
-            address.do_send(Stop);
-        }
+            let mut connections = table.connections.iter();
+            let connection = connections.find(|(at, _)| *at == client);
+            connection
+                .inspect(|(_, address)| address.do_send(Crash))
+                .is_some()
+        })
     }
 }

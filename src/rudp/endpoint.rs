@@ -5,7 +5,7 @@ use std::{
     net::SocketAddr,
 };
 
-use super::signal::{MAX_SIGNAL, Name, Signal, SignalKind, is_binary};
+use super::signal::{MAX_SIGNAL, Name, Signal, SignalKind};
 
 /// The sessions by their client's address and port. `H` is what the shell reaches one by.
 #[derive(Debug)]
@@ -43,8 +43,6 @@ pub enum Route<'a, H> {
 pub enum Reason {
     /// No signal.
     Malformed,
-    /// Of the binary transport.
-    Binary,
     /// A numbered signal from an address without a session.
     NoSession(SignalKind),
     /// A SIGNEW too many.
@@ -62,12 +60,9 @@ impl<H> Default for Endpoint<H> {
 }
 
 impl<H> Endpoint<H> {
-    /// Decides on one datagram. At most `max_sessions` are open at a time; as many again may
+    /// Decides on one datagram that is no packet of the binary transport. At most `max_sessions` are open at a time; as many again may
     /// linger after their end.
     pub fn route(&self, source: SocketAddr, datagram: &[u8], max_sessions: usize) -> Route<'_, H> {
-        if is_binary(datagram) {
-            return Route::Drop(Reason::Binary);
-        }
         if datagram.len() > MAX_SIGNAL {
             return Route::Drop(Reason::Malformed);
         }
@@ -180,10 +175,6 @@ mod tests {
                 Route::Session(&"session")
             );
         }
-        assert_eq!(
-            endpoint.route(client(1), b"\x80SIGNEW:Tal", 8),
-            Route::Drop(Reason::Binary)
-        );
         assert_eq!(
             endpoint.route(client(1), &[b'S'; MAX_SIGNAL + 1], 8),
             Route::Drop(Reason::Malformed)

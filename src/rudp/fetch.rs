@@ -12,10 +12,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::{
-    session::Query,
-    signal::{MAX_LIST, fitting},
-};
+use super::{session::Query, signal::fitting};
 use crate::telemetry::packets;
 
 /// How long a scraper that can't be reached is tried: it may be restarting.
@@ -28,19 +25,24 @@ const EMPTY: Duration = Duration::from_secs(1);
 /// How long a scraper that was reached may take: it may have to fetch the page first.
 const ANSWER: Duration = Duration::from_secs(10);
 
-/// The scraper's answer: a list of files as it came, cut at a whole name if it does not fit a
-/// datagram, or a file's URL. `None` if it can't be reached in time.
+/// The scraper's answer: a list of files as it came, cut at a whole name if it is longer than
+/// `most` bytes, or a file's URL. `None` if it can't be reached in time.
 ///
 /// The connection leaves from `source` if that is possible, so that whoever watches sees the proxy
 /// ask.
-pub(super) async fn ask(scraper: SocketAddr, source: IpAddr, query: &Query) -> Option<String> {
+pub(super) async fn ask(
+    scraper: SocketAddr,
+    source: IpAddr,
+    query: &Query,
+    most: usize,
+) -> Option<String> {
     let start = Instant::now();
     let mut pause = FIRST_PAUSE;
     loop {
-        let asked = timeout(ANSWER, exchange(scraper, source, query)).await;
+        let asked = timeout(ANSWER, exchange(scraper, source, query, most)).await;
         match asked.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
             Ok(answer) if !answer.is_empty() || start.elapsed() + pause > EMPTY => {
-                return Some(text(&answer, query));
+                return Some(text(&answer, query, most));
             }
             Ok(_) => tracing::debug!(%scraper, "the scraper says nothing"),
             Err(error) if start.elapsed() + pause > REACH => {
@@ -54,7 +56,12 @@ pub(super) async fn ask(scraper: SocketAddr, source: IpAddr, query: &Query) -> O
     }
 }
 
-async fn exchange(scraper: SocketAddr, source: IpAddr, query: &Query) -> io::Result<Vec<u8>> {
+async fn exchange(
+    scraper: SocketAddr,
+    source: IpAddr,
+    query: &Query,
+    most: usize,
+) -> io::Result<Vec<u8>> {
     let mut stream = connect(scraper, source).await?;
     let (question, meaning) = match query {
         Query::List => ("SIGNGET".to_owned(), "which files are there?"),
@@ -73,13 +80,13 @@ async fn exchange(scraper: SocketAddr, source: IpAddr, query: &Query) -> io::Res
     let mut answer = Vec::new();
     // One byte more tells a list that is cut from one that fits.
     stream
-        .take(MAX_LIST as u64 + 1)
+        .take(most as u64 + 1)
         .read_to_end(&mut answer)
         .await?;
     Ok(answer)
 }
 
-async fn connect(scraper: SocketAddr, source: IpAddr) -> io::Result<TcpStream> {
+pub(super) async fn connect(scraper: SocketAddr, source: IpAddr) -> io::Result<TcpStream> {
     let socket = match scraper {
         SocketAddr::V4(_) => TcpSocket::new_v4()?,
         SocketAddr::V6(_) => TcpSocket::new_v6()?,
@@ -91,14 +98,14 @@ async fn connect(scraper: SocketAddr, source: IpAddr) -> io::Result<TcpStream> {
     socket.connect(scraper).await
 }
 
-fn text(answer: &[u8], query: &Query) -> String {
+fn text(answer: &[u8], query: &Query, most: usize) -> String {
     let text = String::from_utf8_lossy(answer);
     let text = text.trim_end();
     match query {
         Query::List => {
-            let list = fitting(text);
+            let list = fitting(text, most);
             if list.len() < text.len() {
-                tracing::warn!("the list of files is cut: it does not fit one datagram");
+                tracing::warn!(most, "the list of files is cut: it is too long");
             }
             list.to_owned()
         }

@@ -1,6 +1,11 @@
 //! Signals and answers in plain words, for whoever watches the packets.
 
-use super::signal::{self, Answer, Ask, Signal};
+use std::fmt::Write as _;
+
+use super::{
+    packet::{DATA_HEADER, Frame, Frames, Header, PacketType},
+    signal::{self, Answer, Ask, Signal},
+};
 
 /// What fits a column of a terminal beside the addresses.
 const LONGEST: usize = 60;
@@ -50,6 +55,67 @@ pub fn of_answer(datagram: &[u8]) -> String {
         Err(_) => String::new(),
     };
     shorten(text)
+}
+
+/// What a packet of the binary transport says; of a DATA packet no more than its number, unless it
+/// is `readable`: protected by a checksum alone.
+pub fn of_packet(datagram: &[u8], readable: bool) -> String {
+    let Ok(header) = Header::parse(datagram) else {
+        return String::new();
+    };
+    let text = match header.packet {
+        PacketType::Hello => "HELLO: I want a connection".to_owned(),
+        PacketType::Cookie => "COOKIE: show me that you are where you say".to_owned(),
+        PacketType::Versions => "VERSIONS: these are what I speak".to_owned(),
+        PacketType::Reset => "RESET: I know nothing of this connection".to_owned(),
+        PacketType::Accept => format!("ACCEPT: hello, write to me as {}", header.cid),
+        PacketType::Data => of_data(datagram, readable),
+    };
+    shorten(text)
+}
+
+/// The checksum at a readable packet's end.
+const CHECKSUM: usize = 4;
+
+fn of_data(datagram: &[u8], readable: bool) -> String {
+    let number = datagram.get(DATA_HEADER - 4..DATA_HEADER);
+    let number = number.and_then(|bytes| Some(u32::from_be_bytes(bytes.try_into().ok()?)));
+    let mut text = format!("DATA {}", number.unwrap_or_default());
+    let end = datagram.len().saturating_sub(CHECKSUM);
+    let frames = datagram.get(DATA_HEADER..end).filter(|_| readable);
+    for (n, frame) in Frames::new(frames.unwrap_or_default())
+        .flatten()
+        .enumerate()
+    {
+        text.push_str(if n == 0 { ": " } else { ", " });
+        // Writing to a string never fails.
+        let _ = match frame {
+            Frame::Padding(_) => write!(text, "padding"),
+            Frame::Ping => write!(text, "ping"),
+            Frame::Ack(ack) => write!(text, "got up to {}", ack.largest),
+            Frame::Stream(stream) => {
+                let (from, length) = (stream.offset, stream.data.len());
+                let end = if stream.fin { ", its end" } else { "" };
+                write!(
+                    text,
+                    "stream {} from {from}: {length} bytes{end}",
+                    stream.id
+                )
+            }
+            Frame::ResetStream { id, .. } => write!(text, "stream {id} is given up"),
+            Frame::StopSending { id, .. } => write!(text, "no more of stream {id}"),
+            Frame::MaxData(max) => write!(text, "send up to {max} bytes"),
+            Frame::MaxStreamData { id, max } => write!(text, "stream {id} up to {max}"),
+            Frame::MaxStreams(max) => write!(text, "up to {max} streams"),
+            Frame::DataBlocked(at) => write!(text, "held up at {at} bytes"),
+            Frame::StreamDataBlocked { id, .. } => write!(text, "stream {id} is held up"),
+            Frame::PathChallenge(_) => write!(text, "are you there?"),
+            Frame::PathResponse(_) => write!(text, "I am here"),
+            Frame::AckFrequency { packets, .. } => write!(text, "acknowledge each {packets}"),
+            Frame::Close { code, .. } => write!(text, "goodbye ({code})"),
+        };
+    }
+    text
 }
 
 fn shorten(mut text: String) -> String {

@@ -18,6 +18,7 @@
 mod actor;
 pub mod congestion;
 pub mod connection;
+pub mod connections;
 pub mod endpoint;
 pub mod exchange;
 mod fetch;
@@ -30,10 +31,11 @@ pub mod packet;
 mod request;
 pub mod requester;
 mod rtt;
+pub mod serve;
 pub mod session;
 pub mod signal;
 
-pub use actor::{Kept, RudpEndpoint, RudpSession, link_options};
+pub use actor::{Kept, RudpConnection, RudpEndpoint, RudpSession, link_options};
 pub use requester::Requester;
 
 /// A session remembers the answers of at least so many ids; a client has no more under way.

@@ -400,12 +400,12 @@ pub fn files(body: &str) -> impl Iterator<Item = &str> {
     body.split(';').filter(|file| !file.is_empty())
 }
 
-/// As much of a list of files as [`MAX_LIST`] holds, cut after a whole name.
-pub fn fitting(list: &str) -> &str {
-    if list.len() <= MAX_LIST {
+/// As much of a list of files as `most` bytes hold, cut after a whole name.
+pub fn fitting(list: &str, most: usize) -> &str {
+    if list.len() <= most {
         return list;
     }
-    let whole = list.as_bytes()[..MAX_LIST]
+    let whole = list.as_bytes()[..most]
         .iter()
         .rposition(|byte| *byte == b';');
     list.get(..whole.map_or(0, |at| at + 1)).unwrap_or("")

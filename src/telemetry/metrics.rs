@@ -48,14 +48,15 @@ pub struct Metrics {
     pub rudp_sessions: IntGauge,
     /// `labnet_rudp_sessions_total`: ever opened.
     pub rudp_sessions_opened: IntCounter,
-    /// `labnet_rudp_sessions_ended_total{reason}`: `end`, `idle`, `crash`, `replaced`, `shutdown`.
+    /// `labnet_rudp_sessions_ended_total{reason}`: `end`, `idle`, `crash`, `replaced`, `shutdown`,
+    /// `reset` (the client had lost it), `violation` (the client broke the rules).
     pub rudp_sessions_ended: IntCounterVec,
     /// `labnet_rudp_signals_total{direction,type}`: direction `received` or `sent`, type `signew`,
     /// `signack`, `signecho`, ...
     pub rudp_signals: IntCounterVec,
     /// `labnet_rudp_packets_total{direction}`: datagrams `received` and `sent`.
     pub rudp_packets: IntCounterVec,
-    /// `labnet_rudp_lost_total{reason}`: `gap` (an id that was missing when a later one came),
+    /// `labnet_rudp_lost_total{reason}`: `network` (a packet of the transport), `gap` (an id that was missing when a later one came),
     /// `mailbox` (a session too busy to take it), `send` (the kernel's queue was full).
     pub rudp_lost: IntCounterVec,
     /// `labnet_rudp_retransmitted_total`: signals that came again with an id already answered.
@@ -64,6 +65,17 @@ pub struct Metrics {
     pub rudp_dropped: IntCounterVec,
     /// `labnet_rudp_window_signals`: the congestion window at each answer, in signals.
     pub rudp_window: Histogram,
+    /// `labnet_rudp_handshakes_total{result}`: of the binary transport: `cookie` and `versions` were
+    /// answered so, `accepted` made a connection, which was `confirmed` by the client or `expired`.
+    pub rudp_handshakes: IntCounterVec,
+    /// `labnet_rudp_bytes_total{direction}`: UDP payload of connections, `received` and `sent`.
+    pub rudp_bytes: IntCounterVec,
+    /// `labnet_rudp_rtt_seconds`: the smoothed round trip of busy connections.
+    pub rudp_rtt: Histogram,
+    /// `labnet_rudp_window_bytes`: the congestion window of busy connections.
+    pub rudp_window_bytes: Histogram,
+    /// `labnet_rudp_session_window_bytes{client}`: as `labnet_rudp_session_window`.
+    pub rudp_session_window_bytes: IntGaugeVec,
     /// `labnet_rudp_session_window{client}`: one series a named client, capped, removed at its end.
     pub rudp_session_window: IntGaugeVec,
     /// `labnet_link_packets_total{direction,fate}`: direction `up` (to the proxy) or `down`, fate
@@ -221,7 +233,15 @@ impl Metrics {
                 "labnet_rudp_sessions_ended_total",
                 "RUDP sessions ended, by reason",
                 "reason",
-                &["end", "idle", "crash", "replaced", "shutdown"],
+                &[
+                    "end",
+                    "idle",
+                    "crash",
+                    "replaced",
+                    "shutdown",
+                    "reset",
+                    "violation",
+                ],
             ),
             rudp_signals,
             rudp_packets: metrics.counters_of(
@@ -232,13 +252,13 @@ impl Metrics {
             ),
             rudp_lost: metrics.counters_of(
                 "labnet_rudp_lost_total",
-                "RUDP signals lost, by reason",
+                "RUDP signals and packets lost, by reason",
                 "reason",
-                &["gap", "mailbox", "send"],
+                &["gap", "mailbox", "send", "network"],
             ),
             rudp_retransmitted: metrics.counter(
                 "labnet_rudp_retransmitted_total",
-                "RUDP signals that came again",
+                "RUDP signals that came again, and packets that carried data again",
             ),
             rudp_dropped: metrics.counters_of(
                 "labnet_rudp_dropped_total",
@@ -246,10 +266,14 @@ impl Metrics {
                 "reason",
                 &[
                     "malformed",
-                    "binary",
                     "no_session",
                     "sessions_full",
                     "too_old",
+                    "integrity",
+                    "forged_cookie",
+                    "no_connection",
+                    "handshakes_full",
+                    "address_full",
                 ],
             ),
             rudp_window: metrics.histogram(
@@ -258,6 +282,38 @@ impl Metrics {
                 &[
                     1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0, 48.0, 64.0, 128.0, 256.0,
                 ],
+            ),
+            rudp_handshakes: metrics.counters_of(
+                "labnet_rudp_handshakes_total",
+                "Handshakes of the RUDP transport, by what became of the client's packet",
+                "result",
+                &["cookie", "versions", "accepted", "confirmed", "expired"],
+            ),
+            rudp_bytes: metrics.counters_of(
+                "labnet_rudp_bytes_total",
+                "UDP payload bytes of the RUDP transport by direction",
+                "direction",
+                &["received", "sent"],
+            ),
+            rudp_rtt: metrics.histogram(
+                "labnet_rudp_rtt_seconds",
+                "Smoothed round trip of busy connections, ten times a second",
+                &[
+                    0.0001, 0.0003, 0.001, 0.003, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 3.0,
+                ],
+            ),
+            rudp_window_bytes: metrics.histogram(
+                "labnet_rudp_window_bytes",
+                "Congestion window of busy connections, ten times a second",
+                &[
+                    3e3, 6e3, 12e3, 25e3, 50e3, 100e3, 200e3, 400e3, 800e3, 1.6e6, 3.2e6, 6.4e6,
+                    12.8e6, 25.6e6,
+                ],
+            ),
+            rudp_session_window_bytes: metrics.gauges(
+                "labnet_rudp_session_window_bytes",
+                "Congestion window of a client's connection, in bytes",
+                &["client"],
             ),
             rudp_session_window: metrics.gauges(
                 "labnet_rudp_session_window",

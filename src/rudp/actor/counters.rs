@@ -5,16 +5,17 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use prometheus::{IntCounter, IntGauge};
+use prometheus::{IntCounter, IntGauge, IntGaugeVec};
 
 use crate::rudp::{
+    connection::Stats,
     endpoint::Reason,
     output::{Output, Reply},
     signal::{AnswerKind, Name, SignalKind},
 };
 use crate::telemetry::Metrics;
 
-/// Clients with a series of their own in `labnet_rudp_session_window`.
+/// Clients with a series of their own in `labnet_rudp_session_window`, or in its like in bytes.
 const NAMED_WINDOWS: usize = 64;
 
 /// Counts, with what is hot taken out of its vector.
@@ -27,13 +28,14 @@ pub(super) struct Counters {
     signals_received: [IntCounter; SignalKind::ALL.len()],
     signals_sent: [IntCounter; AnswerKind::ALL.len()],
     malformed: IntCounter,
-    binary: IntCounter,
     no_session: IntCounter,
     sessions_full: IntCounter,
     too_old: IntCounter,
-    /// Clients that have a series in `labnet_rudp_session_window`, with the number of their
-    /// sessions.
-    named: Mutex<HashMap<Name, usize>>,
+    lost_network: IntCounter,
+    bytes_received: IntCounter,
+    bytes_sent: IntCounter,
+    signal_windows: WindowSeries,
+    byte_windows: WindowSeries,
     metrics: Arc<Metrics>,
 }
 
@@ -52,11 +54,14 @@ impl Counters {
             signals_received: SignalKind::ALL.map(|kind| signals("received", kind.label())),
             signals_sent: AnswerKind::ALL.map(|kind| signals("sent", kind.label())),
             malformed: dropped("malformed"),
-            binary: dropped("binary"),
             no_session: dropped("no_session"),
             sessions_full: dropped("sessions_full"),
             too_old: dropped("too_old"),
-            named: Mutex::default(),
+            lost_network: lost("network"),
+            bytes_received: metrics.rudp_bytes.with_label_values(&["received"]),
+            bytes_sent: metrics.rudp_bytes.with_label_values(&["sent"]),
+            signal_windows: WindowSeries::new(metrics.rudp_session_window.clone()),
+            byte_windows: WindowSeries::new(metrics.rudp_session_window_bytes.clone()),
             metrics,
         }
     }
@@ -86,7 +91,6 @@ impl Counters {
     pub(super) fn dropped(&self, reason: Reason) {
         match reason {
             Reason::Malformed => self.malformed.inc(),
-            Reason::Binary => self.binary.inc(),
             Reason::SessionsFull => {
                 self.signals_received[SignalKind::New as usize].inc();
                 self.sessions_full.inc();
@@ -111,53 +115,110 @@ impl Counters {
         self.metrics.rudp_sessions.dec();
     }
 
+    /// Counts a packet of the transport that belongs to no connection and makes none.
+    pub(super) fn refused(&self, reason: &str) {
+        self.metrics.rudp_dropped.with_label_values(&[reason]).inc();
+    }
+
+    /// Counts a step of a handshake.
+    pub(super) fn handshake(&self, result: &str) {
+        let handshakes = &self.metrics.rudp_handshakes;
+        handshakes.with_label_values(&[result]).inc();
+    }
+
+    /// Counts datagrams of the transport that were sent.
+    pub(super) fn packets_sent(&self, datagrams: usize) {
+        self.packets_sent.inc_by(datagrams as u64);
+    }
+
+    /// Counts what a connection has done since `before`, and how it stands `now`.
+    pub(super) fn connection(&self, before: &Stats, now: &Stats) {
+        let since = |count: fn(&Stats) -> u64| count(now).saturating_sub(count(before));
+        self.lost_network.inc_by(since(|stats| stats.packets_lost));
+        let again = since(|stats| stats.packets_retransmitted);
+        self.metrics.rudp_retransmitted.inc_by(again);
+        self.bytes_received
+            .inc_by(since(|stats| stats.bytes_received));
+        self.bytes_sent.inc_by(since(|stats| stats.bytes_sent));
+        self.metrics.rudp_rtt.observe(now.rtt.as_secs_f64());
+        self.metrics.rudp_window_bytes.observe(now.window as f64);
+    }
+
+    /// The series of a session's window in signals, if its client may have one.
+    pub(super) fn signal_window(&self, name: &Name) -> Option<Window> {
+        self.signal_windows.of(name)
+    }
+
+    /// The series of a connection's window in bytes, if its client may have one.
+    pub(super) fn byte_window(&self, name: &Name) -> Option<Window> {
+        self.byte_windows.of(name)
+    }
+}
+
+/// A window's gauge with one series a named client: those of the same name share one, and the last
+/// of them removes it. Beyond [`NAMED_WINDOWS`] names a client has none.
+struct WindowSeries(Arc<Series>);
+
+struct Series {
+    gauges: IntGaugeVec,
+    /// Clients that have a series, with the number of their windows.
+    named: Mutex<HashMap<Name, usize>>,
+}
+
+impl WindowSeries {
+    fn new(gauges: IntGaugeVec) -> Self {
+        let named = Mutex::default();
+        Self(Arc::new(Series { gauges, named }))
+    }
+
+    fn of(&self, name: &Name) -> Option<Window> {
+        let mut named = self.0.named();
+        if named.len() >= NAMED_WINDOWS && !named.contains_key(name) {
+            return None;
+        }
+        *named.entry(name.clone()).or_default() += 1;
+        Some(Window {
+            name: name.clone(),
+            gauge: self.0.gauges.with_label_values(&[name.as_str()]),
+            series: Arc::clone(&self.0),
+        })
+    }
+}
+
+impl Series {
     fn named(&self) -> MutexGuard<'_, HashMap<Name, usize>> {
         self.named.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A client's series in `labnet_rudp_session_window`: sessions of the same name share one, and the
-/// last of them removes it. Beyond [`NAMED_WINDOWS`] names a client has none.
-pub(super) struct WindowSeries {
+/// One client's part in a series.
+pub(super) struct Window {
     name: Name,
     gauge: IntGauge,
-    counters: Arc<Counters>,
+    series: Arc<Series>,
 }
 
-impl WindowSeries {
-    /// The series of `name`, if it may have one.
-    pub(super) fn of(name: &Name, counters: &Arc<Counters>) -> Option<Self> {
-        let mut named = counters.named();
-        if named.len() >= NAMED_WINDOWS && !named.contains_key(name) {
-            return None;
-        }
-        *named.entry(name.clone()).or_default() += 1;
-        let series = &counters.metrics.rudp_session_window;
-        Some(Self {
-            name: name.clone(),
-            gauge: series.with_label_values(&[name.as_str()]),
-            counters: Arc::clone(counters),
-        })
-    }
-
-    /// Shows the window, in signals.
-    pub(super) fn set(&self, window: u32) {
-        self.gauge.set(window.into());
+impl Window {
+    /// Shows the window.
+    pub(super) fn set(&self, window: u64) {
+        self.gauge.set(i64::try_from(window).unwrap_or(i64::MAX));
     }
 }
 
-impl Drop for WindowSeries {
+impl Drop for Window {
     fn drop(&mut self) {
-        let mut named = self.counters.named();
-        let Some(sessions) = named.get_mut(&self.name) else {
+        let mut named = self.series.named();
+        let Some(windows) = named.get_mut(&self.name) else {
             return;
         };
-        *sessions -= 1;
-        if *sessions == 0 {
+        *windows -= 1;
+        if *windows == 0 {
             named.remove(&self.name);
-            let series = &self.counters.metrics.rudp_session_window;
             // An error would mean that it is gone already.
-            let _ = series.remove_label_values(&[self.name.as_str()]);
+            let _ = self
+                .series
+                .gauges
+                .remove_label_values(&[self.name.as_str()]);
         }
     }
 }

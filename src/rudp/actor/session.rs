@@ -1,10 +1,8 @@
 //! One client's session as an actor: hands it datagrams, sends its answers, keeps its one timer.
 
 use std::{
-    cell::RefCell,
-    future::{Future, poll_fn},
+    future::Future,
     net::{IpAddr, SocketAddr},
-    panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     rc::Rc,
     sync::{Arc, Weak},
@@ -14,23 +12,24 @@ use std::{
 
 use actix::{
     Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message,
-    MessageResult, WrapFuture, dev::ContextFut,
+    MessageResult, WrapFuture,
 };
 use bytes::Bytes;
 use tokio::time::{Sleep, sleep_until};
 
 use super::{
-    SharedTable,
-    counters::{Counters, WindowSeries},
+    counters::Window,
+    shared::{Shared, caught},
 };
 use crate::rudp::{
     endpoint::Serial,
-    fetch, meaning,
+    meaning,
     output::{Change, Output, Reply},
     session::{Query, Session},
+    signal::MAX_LIST,
 };
 use crate::{
-    net::{UdpSocket, drive},
+    net::drive,
     role::Crash,
     telemetry::{api, packets},
 };
@@ -47,18 +46,7 @@ pub struct RudpSession {
     local: Option<IpAddr>,
     shared: Rc<Shared>,
     timer: Pin<Box<Sleep>>,
-    window: Option<WindowSeries>,
-}
-
-/// What the sessions of one endpoint have in common.
-pub(super) struct Shared {
-    pub(super) socket: UdpSocket,
-    pub(super) local: SocketAddr,
-    pub(super) table: Weak<SharedTable>,
-    pub(super) counters: Arc<Counters>,
-    pub(super) output: RefCell<Output>,
-    /// The last list of files, so that sessions remember one copy of it.
-    pub(super) list: RefCell<Arc<str>>,
+    window: Option<Window>,
 }
 
 /// What one receive brought for one session.
@@ -87,7 +75,7 @@ impl RudpSession {
         client: SocketAddr,
         serial: Serial,
         session: Session,
-        window: Option<WindowSeries>,
+        window: Option<Window>,
         shared: Rc<Shared>,
     ) -> Addr<Self> {
         let table = Weak::clone(&shared.table);
@@ -129,7 +117,7 @@ impl RudpSession {
         }
         drop(output);
         if let Some(window) = &self.window {
-            window.set(self.session.window());
+            window.set(self.session.window().into());
         }
         if let Some(query) = self.session.poll_query() {
             self.ask(query, ctx);
@@ -147,19 +135,15 @@ impl RudpSession {
         // First the old name's place, then the new one's.
         self.window = None;
         if change != Change::Ended {
-            self.window = WindowSeries::of(self.session.name(), &self.shared.counters);
+            self.window = self.shared.counters.signal_window(self.session.name());
         }
     }
 
     fn ask(&mut self, query: Query, ctx: &mut Context<Self>) {
-        let scraper = self.shared.table.upgrade().and_then(|t| t.lock().scraper);
-        let source = self.local.unwrap_or(self.shared.local.ip());
+        let shared = Rc::clone(&self.shared);
+        let source = self.local.unwrap_or(shared.local.ip());
         let asked = async move {
-            let answer = match scraper {
-                Some(scraper) => fetch::ask(scraper, source, &query).await,
-                // Nobody to ask: there are no files.
-                None => Some(String::new()),
-            };
+            let answer = shared.ask_scraper(source, &query, MAX_LIST).await;
             (query, answer)
         };
         let told = asked.into_actor(self).map(|(query, answer), actor, ctx| {
@@ -251,7 +235,7 @@ impl Handler<Describe> for RudpSession {
 
     fn handle(&mut self, _: Describe, _: &mut Self::Context) -> Self::Result {
         let description = self.session.describe(Instant::now());
-        MessageResult(api::Session {
+        MessageResult(api::Session::Signals(api::Signals {
             client: self.client,
             name: self.session.name().to_string(),
             expected_id: description.expected_id,
@@ -263,7 +247,7 @@ impl Handler<Describe> for RudpSession {
             repeated: description.repeated,
             connected_seconds: description.connected.as_secs_f64(),
             idle_seconds: description.idle.as_secs_f64(),
-        })
+        }))
     }
 }
 
@@ -281,15 +265,4 @@ impl Handler<Crash> for RudpSession {
     fn handle(&mut self, _: Crash, _: &mut Self::Context) {
         panic!("fault injection");
     }
-}
-
-/// Runs an actor to its end and says whether it came there without a panic.
-async fn caught(mut run: ContextFut<RudpSession, Context<RudpSession>>) -> bool {
-    let whole = poll_fn(|task| {
-        let polled = catch_unwind(AssertUnwindSafe(|| Pin::new(&mut run).poll(task)));
-        polled.map_or(Poll::Ready(false), |polled| polled.map(|()| true))
-    })
-    .await;
-    // Dropping a context polls its actor once more: that may panic, too.
-    catch_unwind(AssertUnwindSafe(move || drop(run))).is_ok() && whole
 }

@@ -376,7 +376,9 @@ pub use self::{
         MAX_MAX_ACK_DELAY, MAX_MAX_IDLE_TIMEOUT, MAX_UDP_PAYLOAD, MIN_MAX_IDLE_TIMEOUT,
         MIN_UDP_PAYLOAD, Parameters,
     },
-    protection::{Agreement, HandshakeKey, Keys, Protection, Secret, Side},
+    protection::{
+        Agreement, HandshakeKey, Keys, MIN_PASSPHRASE, Protection, Secret, ShortPassphrase, Side,
+    },
     text::Text,
 };
 

@@ -1,0 +1,509 @@
+//! One connection of the binary transport as an actor: takes its share of each receive, has files
+//! fetched for its streams, and sends by itself on the shared socket.
+
+use std::{
+    cell::Cell,
+    future::Future,
+    net::IpAddr,
+    pin::Pin,
+    rc::Rc,
+    task::{self, Poll},
+    time::{Duration, Instant},
+};
+
+use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, Message, MessageResult};
+use bytes::BytesMut;
+
+use super::{
+    clock::Alarm,
+    counters::Window,
+    session::{Describe, Stop},
+    shared::{Shared, caught},
+    source::{Progress, Source},
+};
+use crate::rudp::{
+    connection::{Arrival, CloseReason, Connection, Ecn, Event, Stats, StreamId, Transmit},
+    exchange,
+    packet::{Cid, ErrorCode},
+    serve::{Command, Limits, Server},
+    session::Query,
+    signal::{self, Name},
+};
+use crate::{net, net::drive, role::Crash, telemetry::api};
+
+/// Messages that wait for a connection at most; each holds what one receive brought for it.
+const MAILBOX: usize = 32;
+/// What a connection sends before others have their turn, bytes.
+const TURN: usize = 256 << 10;
+/// How often what it has counted goes into the metrics.
+const REPORT: Duration = Duration::from_millis(100);
+
+/// One connection. It ends by itself, alone: nobody restarts it.
+pub struct RudpConnection {
+    connection: Connection,
+    server: Server,
+    cid: Cid,
+    opened: Instant,
+    shared: Rc<Shared>,
+    fetches: Vec<Fetch>,
+    alarm: Alarm,
+    /// What the kernel had no room for.
+    unsent: Option<(Vec<u8>, Transmit)>,
+    /// Our address that the client writes to.
+    local: Option<IpAddr>,
+    heard: Instant,
+    /// What the metrics know, and since when.
+    reported: Stats,
+    reported_at: Instant,
+    window: Option<Window>,
+    /// Why it ended, for the table.
+    ended: Rc<Cell<&'static str>>,
+    stops: bool,
+}
+
+/// What is under way for a stream.
+struct Fetch {
+    stream: StreamId,
+    work: Work,
+}
+
+enum Work {
+    List(Pin<Box<dyn Future<Output = Option<String>>>>),
+    File(Box<Source>),
+}
+
+/// What one receive brought for one connection.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(super) struct Packets {
+    pub(super) first: Run,
+    pub(super) more: Vec<Run>,
+}
+
+impl Packets {
+    /// How many datagrams.
+    pub(super) fn count(&self) -> u64 {
+        let count = |run: &Run| run.bytes.len().div_ceil(run.stride) as u64;
+        count(&self.first) + self.more.iter().map(count).sum::<u64>()
+    }
+}
+
+/// Datagrams that came together.
+#[derive(Debug)]
+pub(super) struct Run {
+    /// One behind the other.
+    pub(super) bytes: BytesMut,
+    /// The length of each but the last; not 0.
+    pub(super) stride: usize,
+    pub(super) arrival: Arrival,
+}
+
+/// A mark as the core spells it.
+pub(super) fn mark(ecn: net::Ecn) -> Ecn {
+    match ecn {
+        net::Ecn::Ect0 => Ecn::Ect0,
+        net::Ecn::Ect1 => Ecn::Ect1,
+        net::Ecn::Ce => Ecn::Ce,
+    }
+}
+
+/// A mark as the socket spells it.
+fn unmark(ecn: Ecn) -> net::Ecn {
+    match ecn {
+        Ecn::Ect0 => net::Ecn::Ect0,
+        Ecn::Ect1 => net::Ecn::Ect1,
+        Ecn::Ce => net::Ecn::Ce,
+    }
+}
+
+/// Whether everything that was to be sent is on its way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sent {
+    /// Nothing, there was nothing to send.
+    Nothing,
+    /// All of it.
+    All,
+    /// The kernel has no room: it is waited for.
+    Blocked,
+    /// Its turn is over.
+    Turn,
+}
+
+impl RudpConnection {
+    /// Starts a connection on the current thread. When it ends, however, the table hears of it.
+    pub(super) fn start(connection: Connection, shared: Rc<Shared>, now: Instant) -> Addr<Self> {
+        let cid = connection.cid();
+        let table = shared.table.clone();
+        let alarm = Alarm::new(&shared.clock);
+        let ended = Rc::new(Cell::new("end"));
+        let actor = Self {
+            server: Server::new(Limits::default(), now),
+            connection,
+            cid,
+            opened: now,
+            shared,
+            fetches: Vec::new(),
+            alarm,
+            unsent: None,
+            local: None,
+            heard: now,
+            reported: Stats::default(),
+            reported_at: now,
+            window: None,
+            ended: Rc::clone(&ended),
+            stops: false,
+        };
+        let context = Context::new();
+        let address = context.address();
+        let run = context.into_future(actor);
+        actix_rt::spawn(async move {
+            let whole = caught(run).await;
+            if let Some(table) = table.upgrade() {
+                table.closed(cid, if whole { ended.get() } else { "crash" });
+            }
+        });
+        address
+    }
+
+    /// Whatever woke it: does what is due, sends what may be sent, and sets the alarm.
+    fn poll(&mut self, ctx: &mut Context<Self>, task: &mut task::Context<'_>) -> Poll<()> {
+        let now = Instant::now();
+        if self.connection.poll_timeout().is_some_and(|at| at <= now) {
+            self.connection.handle_timeout(now);
+        }
+        if self.server.poll_timeout().is_some_and(|at| at <= now) {
+            self.server.handle_timeout(&mut self.connection, now);
+        }
+        let mut budget = TURN;
+        let sent = loop {
+            let served = self.serve(now, task);
+            match self.send(&mut budget, task) {
+                Sent::All => {}
+                Sent::Nothing if served => {}
+                sent => break sent,
+            }
+        };
+        self.report(now);
+        if self.connection.is_over() || self.stops {
+            self.server.handle_close();
+            self.fetches.clear();
+            ctx.stop();
+            return Poll::Ready(());
+        }
+        match sent {
+            Sent::Turn => task.waker().wake_by_ref(),
+            // The socket wakes it.
+            Sent::Blocked => {}
+            Sent::Nothing | Sent::All => self.set_alarm(task),
+        }
+        Poll::Pending
+    }
+
+    fn set_alarm(&mut self, task: &task::Context<'_>) {
+        let report = self.has_news().then(|| self.reported_at + REPORT);
+        let due = [
+            self.connection.poll_timeout(),
+            self.server.poll_timeout(),
+            report,
+        ];
+        if let Some(due) = due.into_iter().flatten().min() {
+            self.alarm.set(due, Instant::now(), task);
+        }
+    }
+
+    /// Serves the streams; says whether anything has changed.
+    fn serve(&mut self, now: Instant, task: &mut task::Context<'_>) -> bool {
+        let mut any = false;
+        while let Some(event) = self.connection.poll_event() {
+            any = true;
+            self.handle_event(event, now);
+        }
+        while let Some(command) = self.server.poll_command() {
+            any = true;
+            self.carry_out(command);
+        }
+        let mut n = 0;
+        while let Some(fetch) = self.fetches.get_mut(n) {
+            let stream = fetch.stream;
+            let progress = match &mut fetch.work {
+                Work::List(list) => match list.as_mut().poll(task) {
+                    Poll::Pending => None,
+                    Poll::Ready(list) => {
+                        let names = list.as_deref().map(signal::files);
+                        let connection = &mut self.connection;
+                        self.server.handle_list(stream, names, connection, now);
+                        Some(true)
+                    }
+                },
+                Work::File(source) => {
+                    let wanted = !source.has_head()
+                        || (self.server).wants(stream, &self.connection, self.shared.share());
+                    if wanted {
+                        match source.poll(task) {
+                            Poll::Pending => None,
+                            Poll::Ready(progress) => Some(self.take(stream, progress, now)),
+                        }
+                    } else {
+                        source.rest();
+                        None
+                    }
+                }
+            };
+            match progress {
+                None => n += 1,
+                Some(over) => {
+                    any = true;
+                    if over {
+                        self.fetches.swap_remove(n);
+                    } else {
+                        n += 1;
+                    }
+                }
+            }
+        }
+        any
+    }
+
+    /// Takes what a source brings; says whether that was all.
+    fn take(&mut self, stream: StreamId, progress: Progress, now: Instant) -> bool {
+        let connection = &mut self.connection;
+        match progress {
+            Progress::Head(head) => {
+                self.server.handle_head(stream, head, connection, now);
+                false
+            }
+            Progress::Chunk(chunk) => {
+                self.server.handle_chunk(stream, chunk, connection);
+                false
+            }
+            Progress::End => {
+                self.server.handle_end(stream, connection);
+                true
+            }
+            Progress::Failed(code, text) => {
+                tracing::debug!(connection = %self.cid, %code, text, "a file can't be had");
+                (self.server).handle_failure(stream, code, &text, connection);
+                true
+            }
+        }
+    }
+
+    fn handle_event(&mut self, event: Event, now: Instant) {
+        match event {
+            Event::Stream(event) => self.server.handle_event(event, &mut self.connection, now),
+            Event::Connected => {
+                if let Some(table) = self.shared.table.upgrade() {
+                    table.confirmed(self.cid);
+                }
+                let name = self.connection.peer().name;
+                let name = name.and_then(|name| Name::new(name.as_str()).ok());
+                let window = name.and_then(|name| self.shared.counters.byte_window(&name));
+                self.window = window;
+            }
+            Event::Moved { from, to } => {
+                tracing::info!(connection = %self.cid, %from, %to, "the client has moved");
+                if let Some(table) = self.shared.table.upgrade() {
+                    table.lock().connections.moved(self.cid, to);
+                }
+            }
+            Event::Closed(reason) => {
+                tracing::debug!(connection = %self.cid, %reason, "closed");
+                self.ended.set(match &reason {
+                    CloseReason::Idle => "idle",
+                    CloseReason::Reset => "reset",
+                    CloseReason::Violation { .. } => "violation",
+                    CloseReason::Local { code } if *code == ErrorCode::SHUTDOWN => "shutdown",
+                    _ => "end",
+                });
+                self.server.handle_close();
+            }
+        }
+    }
+
+    fn carry_out(&mut self, command: Command) {
+        let from = self.local.unwrap_or(self.shared.local.ip());
+        match command {
+            Command::List { stream } => {
+                let shared = Rc::clone(&self.shared);
+                let list = async move {
+                    let most = exchange::MAX_LIST;
+                    shared.ask_scraper(from, &Query::List, most).await
+                };
+                let work = Work::List(Box::pin(list));
+                self.fetches.push(Fetch { stream, work });
+            }
+            Command::Fetch {
+                stream,
+                file,
+                range,
+                validator,
+            } => {
+                let validator = validator.as_deref();
+                let source = Source::open(&self.shared, from, file, range, validator);
+                let work = Work::File(Box::new(source));
+                self.fetches.push(Fetch { stream, work });
+            }
+            Command::Cancel { stream } => self.fetches.retain(|fetch| fetch.stream != stream),
+        }
+    }
+
+    /// Sends what may be sent now, up to `budget` bytes.
+    fn send(&mut self, budget: &mut usize, task: &task::Context<'_>) -> Sent {
+        let mut sent = Sent::Nothing;
+        if let Some((burst, transmit)) = self.unsent.take() {
+            if !self.transmit(&burst, &transmit, task) {
+                self.unsent = Some((burst, transmit));
+                return Sent::Blocked;
+            }
+            sent = Sent::All;
+        }
+        let shared = Rc::clone(&self.shared);
+        let mut burst = shared.burst.borrow_mut();
+        loop {
+            if *budget == 0 {
+                return Sent::Turn;
+            }
+            burst.clear();
+            let segments = shared.socket.max_segments();
+            let transmit = (self.connection).poll_transmit(Instant::now(), &mut burst, segments);
+            let Some(transmit) = transmit else {
+                return sent;
+            };
+            *budget = budget.saturating_sub(transmit.length);
+            if !self.transmit(&burst, &transmit, task) {
+                self.unsent = Some((burst.clone(), transmit));
+                return Sent::Blocked;
+            }
+            sent = Sent::All;
+        }
+    }
+
+    /// Hands datagrams to the kernel; false if it has no room for them now.
+    fn transmit(&self, burst: &[u8], transmit: &Transmit, task: &task::Context<'_>) -> bool {
+        let shared = &self.shared;
+        shared.tell(burst, transmit);
+        let sent = shared.socket.try_send_segments(
+            burst,
+            transmit.segment,
+            transmit.remote,
+            transmit.local,
+            transmit.ecn.map(unmark),
+        );
+        match sent {
+            Ok(()) => {
+                let datagrams = burst.len().div_ceil(transmit.segment);
+                shared.counters.packets_sent(datagrams);
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                shared.wake_when_sendable(task.waker());
+                return false;
+            }
+            // As on any link that loses them: the connection finds out.
+            Err(error) => {
+                tracing::debug!(connection = %self.cid, %error, "packets could not be sent");
+                shared.counters.lost_send.inc();
+            }
+        }
+        true
+    }
+
+    fn has_news(&self) -> bool {
+        let stats = self.connection.stats();
+        (stats.packets_sent, stats.packets_received)
+            != (self.reported.packets_sent, self.reported.packets_received)
+    }
+
+    /// Brings the metrics up to date, now and then and at the end.
+    fn report(&mut self, now: Instant) {
+        let due = now.saturating_duration_since(self.reported_at) >= REPORT;
+        if !due && !self.connection.is_over() && !self.stops || !self.has_news() {
+            return;
+        }
+        let stats = self.connection.stats();
+        self.shared.counters.connection(&self.reported, &stats);
+        if let Some(window) = &self.window {
+            window.set(stats.window);
+        }
+        self.reported = stats;
+        self.reported_at = now;
+    }
+}
+
+impl Actor for RudpConnection {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(MAILBOX);
+        ctx.spawn(drive(Self::poll));
+    }
+}
+
+impl Handler<Packets> for RudpConnection {
+    type Result = ();
+
+    /// What follows from it is done when the mailbox is empty: a burst is acknowledged at once.
+    fn handle(&mut self, Packets { first, more }: Packets, _: &mut Self::Context) {
+        let now = Instant::now();
+        self.heard = now;
+        for mut run in std::iter::once(first).chain(more) {
+            self.local = run.arrival.local;
+            for datagram in run.bytes.chunks_mut(run.stride) {
+                self.connection.handle_datagram(&run.arrival, datagram, now);
+            }
+        }
+    }
+}
+
+impl Handler<Describe> for RudpConnection {
+    type Result = MessageResult<Describe>;
+
+    fn handle(&mut self, _: Describe, _: &mut Self::Context) -> Self::Result {
+        let now = Instant::now();
+        let connection = &self.connection;
+        let stats = connection.stats();
+        let name = connection.peer().name;
+        MessageResult(api::Session::Transport(api::Connection {
+            client: connection.remote(),
+            name: name.map(|name| name.to_string()).unwrap_or_default(),
+            connection_id: self.cid.to_string(),
+            congestion: connection.algorithm().to_string(),
+            phase: stats.phase.to_owned(),
+            window_bytes: stats.window,
+            ssthresh_bytes: stats.ssthresh,
+            in_flight_bytes: stats.in_flight,
+            pacing_bytes_per_second: stats.pacing_rate,
+            rtt_seconds: stats.rtt.as_secs_f64(),
+            min_rtt_seconds: stats.min_rtt.as_secs_f64(),
+            datagram_bytes: stats.mtu,
+            packets_sent: stats.packets_sent,
+            packets_received: stats.packets_received,
+            packets_lost: stats.packets_lost,
+            packets_retransmitted: stats.packets_retransmitted,
+            streams: connection.stream_count(),
+            held_bytes: connection.held(),
+            path_changes: stats.path_changes,
+            connected_seconds: now.saturating_duration_since(self.opened).as_secs_f64(),
+            idle_seconds: now.saturating_duration_since(self.heard).as_secs_f64(),
+        }))
+    }
+}
+
+impl Handler<Stop> for RudpConnection {
+    type Result = ();
+
+    /// The client hears of it, and the connection is gone: nobody is left to linger for.
+    fn handle(&mut self, _: Stop, _: &mut Self::Context) {
+        let code = ErrorCode::SHUTDOWN;
+        let reason = "the proxy shuts down";
+        self.connection.close(code, reason, Instant::now());
+        self.stops = true;
+    }
+}
+
+impl Handler<Crash> for RudpConnection {
+    type Result = ();
+
+    fn handle(&mut self, _: Crash, _: &mut Self::Context) {
+        panic!("fault injection");
+    }
+}

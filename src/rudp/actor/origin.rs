@@ -1,0 +1,260 @@
+//! Asks HTTP origins for files, over connections that are kept for the next question.
+
+use std::{
+    cell::RefCell,
+    collections::VecDeque,
+    io,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    rc::Rc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{
+    HeaderValue, Request, Response, StatusCode,
+    header::{HOST, IF_RANGE, LOCATION, RANGE, USER_AGENT},
+};
+use http_body_util::{BodyExt as _, Empty};
+use hyper::{
+    body::{Body as _, Incoming},
+    client::conn::http1::{self, SendRequest},
+};
+use hyper_util::rt::TokioIo;
+use tokio::time::{Instant, sleep, timeout};
+use url::{Host, Position, Url};
+
+use super::{
+    answer::{Opened, Trouble, WANT_REPR_DIGEST, interpret},
+    shared::Shared,
+};
+use crate::rudp::{
+    exchange::{ErrorCode, Range},
+    fetch,
+};
+use crate::telemetry::packets::{self, Fate};
+
+/// What one read may bring at most.
+const READ: usize = 256 << 10;
+/// How long an origin that can't be reached is tried: it may be restarting.
+const REACH: Duration = Duration::from_secs(3);
+/// The pause after the first failure; it doubles.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+/// How long an origin may take for the head of an answer.
+const ANSWER: Duration = Duration::from_secs(10);
+/// How long the end of a body is waited for whose bytes are all there.
+const END: Duration = Duration::from_millis(100);
+/// Redirects in a row.
+const MAX_REDIRECTS: usize = 5;
+/// Connections kept for the next request.
+const MAX_IDLE: usize = 64;
+/// And for how long: origins close theirs after some seconds.
+const MAX_IDLE_TIME: Duration = Duration::from_secs(4);
+
+type Sender = SendRequest<Empty<Bytes>>;
+
+/// The connections to origins that wait for their next request.
+#[derive(Default)]
+pub(super) struct Origins(RefCell<VecDeque<Idle>>);
+
+struct Idle {
+    to: SocketAddr,
+    from: IpAddr,
+    sender: Sender,
+    since: Instant,
+}
+
+impl Origins {
+    fn take(&self, to: SocketAddr, from: IpAddr) -> Option<Sender> {
+        let mut idle = self.0.borrow_mut();
+        let now = Instant::now();
+        idle.retain(|idle| !idle.sender.is_closed() && now - idle.since < MAX_IDLE_TIME);
+        let newest = idle
+            .iter()
+            .rposition(|idle| idle.to == to && idle.from == from && idle.sender.is_ready())?;
+        idle.remove(newest).map(|idle| idle.sender)
+    }
+
+    fn give(&self, to: SocketAddr, from: IpAddr, sender: Sender) {
+        let mut idle = self.0.borrow_mut();
+        let now = Instant::now();
+        idle.retain(|idle| !idle.sender.is_closed() && now - idle.since < MAX_IDLE_TIME);
+        if idle.len() == MAX_IDLE {
+            idle.pop_front();
+        }
+        idle.push_back(Idle {
+            to,
+            from,
+            sender,
+            since: now,
+        });
+    }
+}
+
+/// A connection in use.
+pub(super) struct Lease {
+    to: SocketAddr,
+    sender: Sender,
+}
+
+impl Lease {
+    /// All that was wanted of `body` has been read: gives the connection back for the next request.
+    pub(super) fn finish(mut self, body: Incoming, shared: &Rc<Shared>, from: IpAddr) {
+        let shared = Rc::clone(shared);
+        actix_rt::spawn(async move {
+            // The body's end has perhaps not been read yet; if that takes long, there is more of it.
+            if body.is_end_stream() || drain(body).await {
+                let ready = timeout(END, self.sender.ready()).await;
+                if matches!(ready, Ok(Ok(()))) {
+                    shared.origins.give(self.to, from, self.sender);
+                }
+            }
+        });
+    }
+}
+
+/// Reads the end of a body of which everything has been read; false if there is more.
+async fn drain(mut body: Incoming) -> bool {
+    matches!(timeout(END, body.frame()).await, Ok(None))
+}
+
+/// Asks for a file, or a part of it.
+pub(super) async fn open(
+    shared: &Shared,
+    from: IpAddr,
+    mut url: Url,
+    range: Range,
+    validator: Option<&HeaderValue>,
+) -> Result<Opened, Trouble> {
+    for _ in 0..=MAX_REDIRECTS {
+        let (response, lease) = request(shared, from, &url, range, validator).await?;
+        match response.status() {
+            StatusCode::OK | StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE => {
+                return interpret(response, lease, url, range, validator.is_some());
+            }
+            StatusCode::NOT_FOUND | StatusCode::GONE => {
+                return Err(Trouble::new(ErrorCode::NotFound, "the origin has it not"));
+            }
+            StatusCode::MOVED_PERMANENTLY
+            | StatusCode::FOUND
+            | StatusCode::SEE_OTHER
+            | StatusCode::TEMPORARY_REDIRECT
+            | StatusCode::PERMANENT_REDIRECT => {
+                let to = response.headers().get(LOCATION);
+                let to = to.and_then(|to| to.to_str().ok());
+                url = to
+                    .and_then(|to| url.join(to).ok())
+                    .ok_or_else(|| Trouble::unavailable("the origin redirects nowhere"))?;
+            }
+            status => return Err(Trouble::unavailable(format!("the origin says {status}"))),
+        }
+    }
+    Err(Trouble::unavailable("the origin redirects again and again"))
+}
+
+/// Sends one request and takes the head of its answer.
+async fn request(
+    shared: &Shared,
+    from: IpAddr,
+    url: &Url,
+    range: Range,
+    validator: Option<&HeaderValue>,
+) -> Result<(Response<Incoming>, Lease), Trouble> {
+    if url.scheme() != "http" {
+        return Err(Trouble::unavailable("its address is no http:// address"));
+    }
+    let to = address(url).await?;
+    let start = Instant::now();
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let kept = shared.origins.take(to, from);
+        let was_kept = kept.is_some();
+        let sent = async {
+            let mut sender = match kept {
+                Some(sender) => sender,
+                None => connect(to, from).await.map_err(|error| error.to_string())?,
+            };
+            let request = build(url, range, validator).map_err(|error| error.to_string())?;
+            tell(shared, from, to, url, range);
+            let response = sender.send_request(request).await;
+            let response = response.map_err(|error| error.to_string())?;
+            Ok((response, Lease { to, sender }))
+        };
+        let sent = timeout(ANSWER, sent).await;
+        match sent.unwrap_or_else(|_| Err("no answer in time".to_owned())) {
+            Ok(answer) => return Ok(answer),
+            // The origin has closed it meanwhile.
+            Err(_) if was_kept => {}
+            Err(error) if start.elapsed() + pause > REACH => {
+                tracing::warn!(%url, %error, "the origin can't be asked, given up");
+                return Err(Trouble::unavailable("the origin can't be reached"));
+            }
+            Err(error) => {
+                tracing::debug!(%url, %error, "the origin can't be asked yet");
+                sleep(pause).await;
+                pause *= 2;
+            }
+        }
+    }
+}
+
+async fn connect(to: SocketAddr, from: IpAddr) -> Result<Sender, Box<dyn std::error::Error>> {
+    let stream = fetch::connect(to, from).await?;
+    let _ = stream.set_nodelay(true);
+    let (sender, connection) = http1::Builder::new()
+        .max_buf_size(READ)
+        .handshake(TokioIo::new(stream))
+        .await?;
+    // It ends with its sender and its last body.
+    actix_rt::spawn(connection);
+    Ok(sender)
+}
+
+async fn address(url: &Url) -> Result<SocketAddr, Trouble> {
+    let port = url.port_or_known_default().unwrap_or(80);
+    let unknown = |error: io::Error| Trouble::unavailable(format!("the origin's name: {error}"));
+    match url.host() {
+        Some(Host::Ipv4(ip)) => Ok((ip, port).into()),
+        Some(Host::Ipv6(ip)) => Ok((ip, port).into()),
+        Some(Host::Domain("localhost")) => Ok((Ipv4Addr::LOCALHOST, port).into()),
+        Some(Host::Domain(name)) => {
+            let found = timeout(ANSWER, tokio::net::lookup_host((name, port))).await;
+            let found = found.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+            let first = found.map_err(unknown)?.next();
+            first.ok_or_else(|| unknown(io::ErrorKind::NotFound.into()))
+        }
+        None => Err(Trouble::unavailable("its address names no host")),
+    }
+}
+
+fn build(
+    url: &Url,
+    range: Range,
+    validator: Option<&HeaderValue>,
+) -> Result<Request<Empty<Bytes>>, http::Error> {
+    let mut request = Request::builder()
+        .uri(&url[Position::BeforePath..Position::AfterQuery])
+        .header(HOST, &url[Position::BeforeHost..Position::AfterPort])
+        .header(USER_AGENT, concat!("labnet/", env!("CARGO_PKG_VERSION")))
+        .header(WANT_REPR_DIGEST, "sha-256=10");
+    if range != Range::default() {
+        let last = range.last.map(|last| last.to_string()).unwrap_or_default();
+        request = request.header(RANGE, format!("bytes={}-{last}", range.first));
+        if let Some(validator) = validator {
+            request = request.header(IF_RANGE, validator);
+        }
+    }
+    request.body(Empty::new())
+}
+
+fn tell(shared: &Shared, from: IpAddr, to: SocketAddr, url: &Url, range: Range) {
+    if packets::watched() {
+        let from = SocketAddr::new(from, shared.local.port());
+        let name = url.path().rsplit('/').next().unwrap_or_default();
+        let meaning = match range.first {
+            0 => format!("GET: send me {name}"),
+            first => format!("GET: send me {name} from byte {first} on"),
+        };
+        let bytes = url.as_str().len() + "GET  HTTP/1.1\r\n".len();
+        packets::sent("rudp", "HTTP", from, to, bytes, Fate::Sent, meaning);
+    }
+}

@@ -1,0 +1,282 @@
+//! What the sessions and connections of one endpoint have in common.
+
+use std::{
+    cell::{Cell, RefCell},
+    future::{Future, poll_fn},
+    io,
+    net::{IpAddr, SocketAddr},
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+    rc::Rc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    task::{Poll, Waker},
+};
+
+use actix::{Actor, Addr, Context, dev::ContextFut};
+use tokio::sync::Semaphore;
+
+use super::{
+    clock::Clock,
+    connection::RudpConnection,
+    counters::Counters,
+    origin::Origins,
+    session::{RudpSession, Stop},
+};
+use crate::net::UdpSocket;
+use crate::rudp::{
+    connection::Transmit,
+    connections::{Connections, Crowd},
+    endpoint::{Endpoint, Serial},
+    fetch, meaning,
+    output::{Change, Output},
+    packet::Cid,
+    session::Query,
+};
+use crate::telemetry::packets::{self, Fate};
+
+/// Questions to the scraper at once: it takes no more peers than its own bound, and
+/// closes on the oldest beyond.
+const SCRAPER_TURNS: usize = 32;
+
+/// What the sessions and connections of one endpoint have in common: they live in its thread.
+pub(super) struct Shared {
+    pub(super) socket: UdpSocket,
+    pub(super) local: SocketAddr,
+    pub(super) table: Weak<SharedTable>,
+    pub(super) counters: Arc<Counters>,
+    pub(super) output: RefCell<Output>,
+    /// The last list of files, so that sessions remember one copy of it.
+    pub(super) list: RefCell<Arc<str>>,
+    pub(super) clock: Rc<Clock>,
+    /// Where a connection's datagrams are made.
+    pub(super) burst: RefCell<Vec<u8>>,
+    pub(super) origins: Origins,
+    /// Bytes that all connections together may hold.
+    pub(super) send_memory: u64,
+    readable: bool,
+    turns: Semaphore,
+    blocked: RefCell<Vec<Waker>>,
+    waits: Cell<bool>,
+}
+
+impl Shared {
+    /// `readable`: whether whoever watches may look into packets, which no key hides.
+    pub(super) fn new(
+        socket: UdpSocket,
+        local: SocketAddr,
+        table: &Arc<SharedTable>,
+        send_memory: u64,
+        readable: bool,
+    ) -> io::Result<Rc<Self>> {
+        Ok(Rc::new(Self {
+            socket,
+            local,
+            table: Arc::downgrade(table),
+            counters: Arc::clone(&table.counters),
+            output: RefCell::default(),
+            list: RefCell::new(Arc::from("")),
+            clock: Clock::start()?,
+            burst: RefCell::default(),
+            origins: Origins::default(),
+            send_memory,
+            readable,
+            turns: Semaphore::new(SCRAPER_TURNS),
+            blocked: RefCell::default(),
+            waits: Cell::new(false),
+        }))
+    }
+
+    /// What one connection may hold in memory now.
+    pub(super) fn share(&self) -> u64 {
+        let table = self.table.upgrade();
+        table.map_or(0, |table| table.crowd().share(self.send_memory))
+    }
+
+    /// Asks the scraper, once it is our turn. `None`: it can't be reached. Without a scraper there
+    /// are no files.
+    pub(super) async fn ask_scraper(
+        &self,
+        from: IpAddr,
+        query: &Query,
+        most: usize,
+    ) -> Option<String> {
+        let scraper = self.table.upgrade().and_then(|t| t.lock().scraper);
+        let Some(scraper) = scraper else {
+            return Some(String::new());
+        };
+        let _turn = self.turns.acquire().await.ok()?;
+        fetch::ask(scraper, from, query, most).await
+    }
+
+    /// Tells whoever watches of a connection's datagrams.
+    pub(super) fn tell(&self, burst: &[u8], transmit: &Transmit) {
+        if !packets::watched() {
+            return;
+        }
+        let ip = transmit.local.unwrap_or(self.local.ip());
+        let from = SocketAddr::new(ip, self.local.port());
+        for datagram in burst.chunks(transmit.segment) {
+            let (to, bytes) = (transmit.remote, datagram.len());
+            let meaning = meaning::of_packet(datagram, self.readable);
+            packets::sent("rudp", "RUDP", from, to, bytes, Fate::Sent, meaning);
+        }
+    }
+
+    /// Wakes a task when the kernel's queue may have room again. Many wait for the one socket, which
+    /// itself wakes but one.
+    pub(super) fn wake_when_sendable(self: &Rc<Self>, waker: &Waker) {
+        self.blocked.borrow_mut().push(waker.clone());
+        if self.waits.replace(true) {
+            return;
+        }
+        let shared = Rc::clone(self);
+        actix_rt::spawn(async move {
+            // An error comes with the executor's end.
+            let _ = poll_fn(|task| shared.socket.poll_send_ready(task)).await;
+            shared.waits.set(false);
+            for waker in shared.blocked.take() {
+                waker.wake();
+            }
+        });
+    }
+}
+
+/// The sessions and connections of one socket, and what they have to know of the newest
+/// configuration. When the last holder of the table drops it, the role is gone, and they end.
+pub(super) struct SharedTable {
+    table: Mutex<Table>,
+    /// Those of all sockets.
+    crowd: Arc<Mutex<Crowd>>,
+    pub(super) counters: Arc<Counters>,
+}
+
+pub(super) struct Table {
+    pub(super) endpoint: Endpoint<Addr<RudpSession>>,
+    pub(super) connections: Connections<Addr<RudpConnection>>,
+    /// Whom to ask for files.
+    pub(super) scraper: Option<SocketAddr>,
+}
+
+impl SharedTable {
+    pub(super) fn new(counters: Arc<Counters>, crowd: Arc<Mutex<Crowd>>) -> Self {
+        let table = Mutex::new(Table {
+            endpoint: Endpoint::default(),
+            connections: Connections::default(),
+            scraper: None,
+        });
+        Self {
+            table,
+            crowd,
+            counters,
+        }
+    }
+
+    /// Never lock it while [`crowd`](Self::crowd) is locked.
+    pub(super) fn lock(&self) -> MutexGuard<'_, Table> {
+        // Whole between any two calls, even if a thread died while it held the lock.
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many there are.
+    pub(super) fn crowd(&self) -> MutexGuard<'_, Crowd> {
+        self.crowd.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes a turn in a session's life.
+    pub(super) fn turned(&self, client: SocketAddr, serial: Serial, change: Change) {
+        let counters = &self.counters;
+        match change {
+            Change::Ended => {
+                counters.ended("end");
+                self.set_open(client, serial, false);
+            }
+            Change::Replaced => {
+                counters.ended("replaced");
+                counters.opened();
+            }
+            Change::Reopened => {
+                counters.opened();
+                self.set_open(client, serial, true);
+            }
+        }
+    }
+
+    fn set_open(&self, client: SocketAddr, serial: Serial, open: bool) {
+        let mut table = self.lock();
+        let before = table.endpoint.open();
+        table.endpoint.set_open(client, serial, open);
+        self.recount(before, table.endpoint.open());
+    }
+
+    /// Tells the crowd how the number of open sessions has changed.
+    pub(super) fn recount(&self, before: usize, after: usize) {
+        let mut crowd = self.crowd();
+        crowd.signals = (crowd.signals + after).saturating_sub(before);
+    }
+
+    /// Notes that a session is gone; `reason` counts unless it had ended before.
+    pub(super) fn gone(&self, client: SocketAddr, serial: Serial, reason: &str) {
+        let mut table = self.lock();
+        let before = table.endpoint.open();
+        if table.endpoint.remove(client, serial) {
+            self.counters.ended(reason);
+        }
+        self.recount(before, table.endpoint.open());
+    }
+
+    /// Notes that a connection's client has answered.
+    pub(super) fn confirmed(&self, cid: Cid) {
+        if self.lock().connections.confirm(cid) {
+            self.crowd().confirm();
+            self.counters.opened();
+            self.counters.handshake("confirmed");
+        }
+    }
+
+    /// Notes that a connection is gone.
+    pub(super) fn closed(&self, cid: Cid, reason: &str) {
+        let removed = self.lock().connections.remove(cid);
+        if let Some((address, confirmed)) = removed {
+            self.crowd().leave(address, confirmed);
+            if confirmed {
+                self.counters.ended(reason);
+            } else {
+                self.counters.handshake("expired");
+            }
+        }
+    }
+}
+
+impl Drop for SharedTable {
+    fn drop(&mut self) {
+        let table = self.lock();
+        let mut crowd = self.crowd();
+        crowd.signals = crowd.signals.saturating_sub(table.endpoint.open());
+        for (open, address) in table.endpoint.iter() {
+            if open {
+                self.counters.ended("shutdown");
+            }
+            address.do_send(Stop);
+        }
+        for (_, _) in table.connections.iter() {
+            self.counters.ended("shutdown");
+        }
+        for address in table.connections.handles() {
+            address.do_send(Stop);
+        }
+    }
+}
+
+/// Runs an actor to its end and says whether it came there without a panic.
+pub(super) async fn caught<A>(mut run: ContextFut<A, Context<A>>) -> bool
+where
+    A: Actor<Context = Context<A>> + Unpin,
+{
+    let whole = poll_fn(|task| {
+        let polled = catch_unwind(AssertUnwindSafe(|| Pin::new(&mut run).poll(task)));
+        polled.map_or(Poll::Ready(false), |polled| polled.map(|()| true))
+    })
+    .await;
+    // Dropping a context polls its actor once more: that may panic, too.
+    catch_unwind(AssertUnwindSafe(move || drop(run))).is_ok() && whole
+}

@@ -1,0 +1,85 @@
+//! The threads of the sockets beyond the first: each receives for one, and its sessions and
+//! connections live there.
+
+use std::{
+    future::poll_fn,
+    panic::{AssertUnwindSafe, catch_unwind},
+    task::Poll,
+};
+
+use actix::{Addr, Arbiter};
+use tokio::sync::watch;
+
+use super::{Kept, RudpEndpoint, WorkerFailed};
+
+/// The threads. They outlive the endpoint's actor, as the sessions in them do.
+pub(super) struct Workers(Vec<Arbiter>);
+
+/// The receivers in the threads: they end with it.
+pub(super) struct Running {
+    _ends: watch::Sender<()>,
+}
+
+impl Workers {
+    /// As many threads.
+    pub(super) fn new(count: usize) -> Self {
+        Self((0..count).map(|_| Arbiter::new()).collect())
+    }
+
+    /// Starts a receiver in each; `endpoint` hears when one fails.
+    pub(super) fn start(&self, kept: &Kept, endpoint: &Addr<RudpEndpoint>) -> Running {
+        let (ends, ended) = watch::channel(());
+        for (number, worker) in self.0.iter().enumerate() {
+            let (kept, endpoint) = (kept.clone(), endpoint.clone());
+            let ended = ended.clone();
+            worker.spawn_fn(move || {
+                actix_rt::spawn(receive(kept, number + 1, endpoint, ended));
+            });
+        }
+        Running { _ends: ends }
+    }
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        for worker in &self.0 {
+            worker.stop();
+        }
+    }
+}
+
+/// Receives for the socket `number` until it fails or the endpoint ends.
+async fn receive(
+    kept: Kept,
+    number: usize,
+    endpoint: Addr<RudpEndpoint>,
+    mut ended: watch::Receiver<()>,
+) {
+    let receiver = kept.receiver(number);
+    // The workers end with the last who keeps them: not to be this one.
+    drop(kept);
+    let mut receiver = match receiver {
+        Ok(receiver) => receiver,
+        Err(error) => {
+            tracing::error!(%error, number, "the socket can't be used");
+            endpoint.do_send(WorkerFailed);
+            return;
+        }
+    };
+    let failed = poll_fn(|task| {
+        match catch_unwind(AssertUnwindSafe(|| receiver.poll(task))) {
+            Ok(Poll::Pending) => Poll::Pending,
+            Ok(Poll::Ready(error)) => {
+                tracing::error!(%error, number, "the socket fails");
+                Poll::Ready(())
+            }
+            // The panic has been told.
+            Err(_) => Poll::Ready(()),
+        }
+    });
+    tokio::select! {
+        () = failed => endpoint.do_send(WorkerFailed),
+        // An error is the sender's end.
+        _ = ended.changed() => {}
+    }
+}
