@@ -3,6 +3,7 @@
 // Every test binary uses its own part of this.
 #![allow(dead_code, unreachable_pub, clippy::expect_used, clippy::unwrap_used)]
 
+pub mod dial;
 pub mod probe;
 
 use std::{

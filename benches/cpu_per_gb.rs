@@ -1,0 +1,201 @@
+//! What a gigabyte over the loopback interface costs in processor time, labnet beside quinn, both
+//! ends added; for labnet the fetch from nginx, too. Needs nginx (tests/run installs it).
+//!
+//! ```sh
+//! cargo bench --bench cpu_per_gb
+//! cargo bench --bench cpu_per_gb -- --only quinn-cubic --size 200MB --runs 1
+//! ```
+
+#![allow(clippy::expect_used, clippy::unwrap_used)]
+
+mod harness;
+mod peers;
+
+use std::{
+    fs,
+    net::{SocketAddr, TcpStream},
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    time::Duration,
+};
+
+use clap::Parser;
+use harness::{
+    Rows, Runner, cell,
+    child::{self, Process},
+    cleanup,
+    labnet::{FILE, Site, Summary},
+    median, random_file, size,
+    support::{Running, loopback, wait_for},
+    table,
+};
+use peers::{Congestion, Fetched, Peer, Wish};
+
+/// No run takes longer.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+#[derive(Debug, Parser)]
+struct Args {
+    /// Bytes of each session
+    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "1GB")]
+    size: u64,
+    /// Sessions at once; of the peers alone
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    sessions: usize,
+    /// How often each row is measured; its median counts
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    runs: usize,
+    /// Further keys of [rudp], a row of labnet each
+    #[arg(long, value_name = "TOML", default_values = ["protection = \"checksum\"", "protection = \"psk\""])]
+    rudp: Vec<String>,
+    #[command(flatten)]
+    rows: Rows,
+    /// cargo says this
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+/// One transfer of all sessions.
+#[derive(Debug, Clone)]
+struct Run {
+    /// Processor seconds for each GB, of all processes.
+    cpu: f64,
+    /// Gbit/s of all sessions together.
+    rate: f64,
+    /// The slowest session's time in the fastest's.
+    spread: f64,
+    /// The most memory that the sending side had, in bytes.
+    memory: f64,
+}
+
+fn main() {
+    if peers::role() {
+        return;
+    }
+    cleanup::on_signals();
+    let args = Args::parse();
+    let rows = args.rows.of(vec![
+        Runner::Peer(Peer::Quinn(Congestion::Cubic)),
+        Runner::Peer(Peer::Quinn(Congestion::Bbr)),
+        Runner::Peer(Peer::Tcp(Congestion::Cubic)),
+        Runner::Labnet("cubic"),
+        Runner::Labnet("bbr"),
+    ]);
+    let keys = tempfile::tempdir().expect("a temporary folder");
+    peers::quic::make_keys(keys.path());
+    let mut results: Vec<(String, Vec<Run>)> = Vec::new();
+    for runner in &rows {
+        match runner {
+            Runner::Peer(peer) => {
+                let runs = (0..args.runs).filter_map(|_| over_peer(&args, *peer, keys.path()));
+                results.push((runner.to_string(), runs.collect()));
+            }
+            Runner::Labnet(name) => {
+                for rudp in &args.rudp {
+                    let runs = (0..args.runs).filter_map(|_| over_labnet(&args, name, rudp));
+                    results.push((format!("{runner}, {rudp}"), runs.collect()));
+                }
+            }
+        }
+    }
+    let middle = |runs: &[Run], of: fn(&Run) -> f64| median(runs.iter().map(of));
+    let yardstick = results
+        .iter()
+        .find(|(name, _)| name == "quinn-cubic")
+        .and_then(|(_, runs)| middle(runs, |run| run.cpu));
+    let lines = results.iter().map(|(name, runs)| {
+        let cpu = middle(runs, |run| run.cpu);
+        vec![
+            name.clone(),
+            cell(cpu, 2),
+            cell(cpu.zip(yardstick).map(|(own, quinn)| own / quinn), 2),
+            cell(middle(runs, |run| run.rate), 2),
+            cell(middle(runs, |run| run.spread), 2),
+            cell(middle(runs, |run| run.memory / 1e6), 0),
+        ]
+    });
+    let header = [
+        "",
+        "CPU s/GB",
+        "of quinn's",
+        "Gbit/s",
+        "slowest/fastest",
+        "server, MB",
+    ];
+    println!(
+        "{}",
+        table(header.map(str::to_owned).into(), lines.collect())
+    );
+}
+
+fn over_peer(args: &Args, peer: Peer, keys: &Path) -> Option<Run> {
+    let address = SocketAddr::from((loopback(), 5201));
+    let server = Process::start(&mut peers::server(peer, address, keys).command());
+    server.expect(peers::READY);
+    let wish = Wish {
+        size: args.size,
+        sessions: args.sessions,
+        progress: false,
+    };
+    let client = Process::start(&mut peers::client(peer, address, keys, wish).command());
+    let ended = client.end(PATIENCE, |_, _| {})?;
+    let fetched: Fetched = serde_json::from_str(&ended.last).ok()?;
+    let cpu = ended.cpu + server.cpu();
+    let fastest = fetched.each.iter().copied().fold(f64::INFINITY, f64::min);
+    Some(Run {
+        cpu: cpu.as_secs_f64() / (fetched.bytes as f64 / 1e9),
+        rate: fetched.bytes as f64 * 8.0 / fetched.seconds / 1e9,
+        spread: fetched.seconds / fastest,
+        memory: harness::support::peak_resident(server.pid()) as f64,
+    })
+}
+
+fn over_labnet(args: &Args, congestion: &str, rudp: &str) -> Option<Run> {
+    let web = tempfile::tempdir().expect("a temporary folder");
+    random_file(&web.path().join(FILE), args.size);
+    let address = loopback();
+    let nginx = nginx(web.path(), SocketAddr::from((address, 8088)));
+    let page = format!("http://{address}:8088/");
+    let site = Site::before(&address.to_string(), &page, "", rudp, None);
+    let before = site.lab.cpu() + child::cpu(nginx.0.id());
+    let mut client = site.get(None, Some(congestion), &["--discard"]);
+    let ended = Process::start(&mut client).end(PATIENCE, |_, _| {})?;
+    let summary: Summary = serde_json::from_str(&ended.last).ok()?;
+    if !summary.complete || summary.bytes != args.size {
+        return None;
+    }
+    let cpu = ended.cpu + site.lab.cpu() + child::cpu(nginx.0.id()) - before;
+    Some(Run {
+        cpu: cpu.as_secs_f64() / (summary.bytes as f64 / 1e9),
+        rate: summary.bytes as f64 * 8.0 / summary.seconds / 1e9,
+        spread: 1.0,
+        memory: harness::support::peak_resident(site.lab.pid()) as f64,
+    })
+}
+
+/// nginx in one process, with its directory listing.
+fn nginx(folder: &Path, address: SocketAddr) -> Running {
+    let open = fs::Permissions::from_mode(0o755);
+    fs::set_permissions(folder, open).expect("a folder of our own");
+    let own = folder.join(".nginx");
+    fs::create_dir(&own).expect("a folder");
+    let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
+    let temporary: Vec<String> = temporary
+        .iter()
+        .map(|what| format!("{what}_temp_path {}/{what};", own.display()))
+        .collect();
+    let config = format!(
+        "daemon off; master_process off; pid {own}/pid; error_log stderr;\nevents {{}}\nhttp {{ \
+         access_log off; sendfile on; {temporary}\nserver {{ listen {address}; root {root}; \
+         autoindex on; }} }}\n",
+        own = own.display(),
+        temporary = temporary.join(" "),
+        root = folder.display(),
+    );
+    let path = own.join("nginx.conf");
+    fs::write(&path, config).expect("a file");
+    let path = path.to_str().expect("UTF-8");
+    let running = Running::start("nginx", &["-c", path, "-e", "stderr"]);
+    wait_for("nginx", || TcpStream::connect(address).ok());
+    running
+}

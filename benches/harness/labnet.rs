@@ -1,0 +1,123 @@
+//! labnet's own rows: `labnet serve` and `labnet client get --via rudp`.
+
+use std::{
+    path::Path,
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde::Deserialize;
+
+use super::support::{Lab, Namespace, PATIENCE};
+
+/// The name of the file that is fetched.
+pub const FILE: &str = "file.bin";
+
+/// The last line of `labnet client get --json`.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Summary {
+    /// Bytes received.
+    pub bytes: u64,
+    /// From the request sent to the last byte received.
+    pub seconds: f64,
+    /// Whether all of it came.
+    pub complete: bool,
+}
+
+/// A proxy with its origin beside it on one address.
+pub struct Site {
+    /// Its process.
+    pub lab: Lab,
+    address: String,
+}
+
+impl Site {
+    /// Serves a folder from labnet's own origin. `rudp` are further keys of `[rudp]`.
+    pub fn start(address: &str, folder: &Path, rudp: &str, namespace: Option<&Namespace>) -> Self {
+        let origin = format!(
+            "[origin]\nlisten = \"{address}:8080\"\nfiles = {:?}\n",
+            folder.display().to_string()
+        );
+        Self::before(
+            address,
+            &format!("http://{address}:8080/"),
+            &origin,
+            rudp,
+            namespace,
+        )
+    }
+
+    /// Stands before an origin that somebody else runs.
+    pub fn before(
+        address: &str,
+        page: &str,
+        more: &str,
+        rudp: &str,
+        namespace: Option<&Namespace>,
+    ) -> Self {
+        let config = format!(
+            "[rudp]\nlisten = \"{address}:49152\"\n{rudp}\n\
+             [scrap]\nlisten = \"{address}:49153\"\norigin = \"{page}\"\n\
+             [http]\nlisten = \"{address}:9167\"\n{more}"
+        );
+        let site = Self {
+            lab: Lab::start_with(&config, &[], namespace),
+            address: address.to_owned(),
+        };
+        site.wait_for_the_list(namespace);
+        site
+    }
+
+    /// The scraper reads the page on its own time. Asked from beside the proxy, so that nothing
+    /// of this goes over the link.
+    fn wait_for_the_list(&self, namespace: Option<&Namespace>) {
+        let start = Instant::now();
+        loop {
+            let mut command = labnet(namespace);
+            self.to_here(&mut command).args(["--json", "list"]);
+            let output = command.output().expect("labnet starts");
+            if String::from_utf8_lossy(&output.stdout).contains(FILE) {
+                return;
+            }
+            assert!(start.elapsed() < PATIENCE, "no {FILE} on the list");
+            thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    fn to_here<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        command
+            .arg("client")
+            .args(["--server", &format!("{}:49152", self.address)])
+    }
+
+    /// The command that downloads the file over the transport; its last line is a [`Summary`].
+    pub fn get(
+        &self,
+        namespace: Option<&Namespace>,
+        congestion: Option<&str>,
+        more: &[&str],
+    ) -> Command {
+        let mut command = labnet(namespace);
+        self.to_here(&mut command);
+        command.args(["--json", "get", FILE, "--via", "rudp"]);
+        if let Some(congestion) = congestion {
+            command.args(["--congestion", congestion]);
+        }
+        command.args(more);
+        command
+    }
+}
+
+/// The program, in a namespace if there is one.
+fn labnet(namespace: Option<&Namespace>) -> Command {
+    let labnet = env!("CARGO_BIN_EXE_labnet");
+    match namespace {
+        Some(namespace) => {
+            let mut command = Command::new("ip");
+            command.args(["netns", "exec", &namespace.name, labnet]);
+            command
+        }
+        None => Command::new(labnet),
+    }
+}

@@ -1,0 +1,425 @@
+//! The binary transport of `labnet serve`, spoken to by labnet's own core behind plain sockets.
+
+#![allow(clippy::expect_used, clippy::unwrap_used)]
+
+mod support;
+
+use std::{
+    net::{Ipv4Addr, SocketAddr, UdpSocket},
+    thread,
+    time::{Duration, Instant},
+};
+
+use labnet::rudp::{
+    connection::{CloseReason, Config},
+    exchange::{Answer, ErrorCode as Why, Question, Range, Statistics, decode_list},
+    packet::{Cid, ErrorCode, Hello, Parameters, Protection, Secret},
+};
+use rand::{RngExt, SeedableRng};
+use rand_pcg::Pcg32;
+use support::{Lab, dial::Dialed, loopback, wait_for};
+
+/// A lab with a proxy before its own origin; `more` are further keys of `[rudp]`.
+fn site(more: &str, files: &[(&str, &str)]) -> (Lab, SocketAddr) {
+    let ip = loopback();
+    let config = format!(
+        "[rudp]\nlisten = \"{ip}:49152\"\n{more}\n\
+         [scrap]\nlisten = \"{ip}:49153\"\n\
+         [origin]\nlisten = \"{ip}:8080\"\nfiles = \"files\"\n"
+    );
+    let lab = Lab::start_with(&config, files, None);
+    let server = SocketAddr::from((ip, 49152));
+    wait_for("the list", || {
+        let mut client = Dialed::to(server, Ipv4Addr::LOCALHOST, config_of(&lab));
+        let (_, list) = client.body(&Question::List);
+        client.close();
+        (!list.is_empty()).then_some(())
+    });
+    (lab, server)
+}
+
+/// The client's configuration for a lab: with its secret, if it has one.
+fn config_of(lab: &Lab) -> Config {
+    let text = std::fs::read_to_string(lab.config()).expect("there");
+    let protection = if text.contains("\"psk\"") {
+        Protection::Psk(Secret::new(SECRET).expect("long enough"))
+    } else {
+        Protection::Checksum
+    };
+    Config {
+        protection,
+        ..Config::default()
+    }
+}
+
+const SECRET: &str = "correct horse battery staple";
+
+/// Bytes that are nowhere the same.
+fn text(length: usize) -> String {
+    let mut random = Pcg32::seed_from_u64(length as u64);
+    let letters = (0..length).map(|_| char::from(random.random_range(b'a'..=b'z')));
+    letters.collect()
+}
+
+fn get(name: &str) -> Question<'_> {
+    Question::Get {
+        name,
+        range: Range::default(),
+        validator: None,
+    }
+}
+
+#[test]
+fn the_list_a_file_a_part_an_echo_and_the_statistics_come() {
+    let long = text(3_000_000);
+    for more in ["", &format!("protection = \"psk\"\nsecret = \"{SECRET}\"")] {
+        let (lab, server) = site(more, &[("files/long.txt", &long), ("files/b.txt", "short")]);
+        let mut client = Dialed::to(server, Ipv4Addr::LOCALHOST, config_of(&lab));
+        let (_, list) = client.body(&Question::List);
+        assert_eq!(decode_list(&list).expect("names"), ["b.txt", "long.txt"]);
+        let (head, body) = client.body(&get("long.txt"));
+        assert!(body == long.as_bytes(), "{} bytes", body.len());
+        assert_eq!((head.first, head.length), (0, Some(3_000_000)));
+        assert!(head.digest.is_some());
+        let (part, body) = client.body(&Question::Get {
+            name: "long.txt",
+            range: Range {
+                first: 1_000_000,
+                last: Some(1_000_099),
+            },
+            validator: head.validator.as_deref(),
+        });
+        assert_eq!((part.first, part.length), (1_000_000, Some(100)));
+        assert_eq!(body, &long.as_bytes()[1_000_000..1_000_100]);
+        // Of another state of the file, all of it comes.
+        let (whole, _) = client.body(&Question::Get {
+            name: "b.txt",
+            range: Range::from(3),
+            validator: Some("\"another\""),
+        });
+        assert_eq!((whole.first, whole.length), (0, Some(5)));
+        assert_eq!(client.body(&Question::Echo("123.45")).1, b"123.45");
+        let (_, told) = client.body(&Question::Stat);
+        let told = Statistics::decode(&told).expect("statistics");
+        assert_eq!(told.get("congestion"), Some("cubic"));
+        let (answer, _) = client.answer(&get("nothing.txt"));
+        assert!(
+            matches!(
+                &answer,
+                Answer::Error {
+                    code: Why::NotFound,
+                    ..
+                }
+            ),
+            "{answer:?}"
+        );
+        let sessions = lab.json("/api/v1/sessions");
+        let session = &sessions[0];
+        assert_eq!(
+            (&session["kind"], &session["name"]),
+            (&"transport".into(), &"Tal".into())
+        );
+        assert!(session["packets_sent"].as_u64() > Some(2000), "{sessions}");
+        client.close();
+        wait_for("the end", || {
+            (lab.metric("labnet_rudp_sessions") == 0.0).then_some(())
+        });
+    }
+}
+
+#[test]
+fn many_files_come_at_once_over_several_sockets_of_one_address() {
+    let names: Vec<(String, String)> = (0..12)
+        .map(|n| (format!("files/{n}.txt"), text(200_000 + n)))
+        .collect();
+    let files: Vec<(&str, &str)> = names
+        .iter()
+        .map(|(name, text)| (name.as_str(), text.as_str()))
+        .collect();
+    let (lab, server) = site("shards = 3", &files);
+    let mut clients: Vec<_> = (0..6)
+        .map(|_| Dialed::to(server, Ipv4Addr::LOCALHOST, config_of(&lab)))
+        .collect();
+    thread::scope(|scope| {
+        for client in &mut clients {
+            scope.spawn(|| {
+                let mut asked: Vec<_> = (0..12)
+                    .map(|n| client.ask(&get(&format!("{n}.txt"))))
+                    .collect();
+                let mut whole = 0;
+                client.run("all files", |client, _| {
+                    asked.retain_mut(|one| match client.read(one) {
+                        None => true,
+                        Some((_, body)) => {
+                            assert!(names.iter().any(|(_, text)| text.as_bytes() == body));
+                            whole += 1;
+                            false
+                        }
+                    });
+                    (whole == 12).then_some(())
+                });
+            });
+        }
+    });
+    assert_eq!(lab.metric("labnet_rudp_sessions"), 6.0);
+}
+
+#[test]
+fn a_client_that_moves_in_mid_transfer_is_found() {
+    let long = text(8_000_000);
+    for shards in [1, 2] {
+        let (lab, server) = site(&format!("shards = {shards}"), &[("files/a.txt", &long)]);
+        let mut client = Dialed::to(server, Ipv4Addr::LOCALHOST, config_of(&lab));
+        let mut asked = client.ask(&get("a.txt"));
+        let mut moves = 0;
+        let (_, body) = client.run("the file", |client, _| {
+            let whole = client.read(&mut asked);
+            if asked.received() > (moves + 1) * 1_000_000 && moves < 3 {
+                moves += 1;
+                // Another port, another port, another address.
+                let ip = Ipv4Addr::new(127, 0, 0, if moves == 3 { 9 } else { 1 });
+                client.socket = UdpSocket::bind((ip, 0)).expect("loopback");
+            }
+            whole
+        });
+        assert_eq!(moves, 3);
+        assert!(body == long.as_bytes());
+        let session = &lab.json("/api/v1/sessions")[0];
+        assert!(session["path_changes"].as_u64() >= Some(3), "{session}");
+    }
+}
+
+#[test]
+fn a_slow_reader_makes_the_proxy_hold_its_window_and_no_more() {
+    let long = text(30_000_000);
+    let (lab, server) = site("send_memory = \"4MiB\"", &[("files/a.txt", &long)]);
+    let slow = Config {
+        stream_window: 100_000,
+        connection_window: 100_000,
+        ..config_of(&lab)
+    };
+    let mut client = Dialed::to(server, Ipv4Addr::LOCALHOST, slow);
+    let warm = lab.resident();
+    let asked = client.ask(&get("a.txt"));
+    let start = Instant::now();
+    client.run("two seconds", |_, _| {
+        (start.elapsed() > Duration::from_secs(2)).then_some(())
+    });
+    let held = lab.json("/api/v1/sessions")[0]["held_bytes"].clone();
+    assert!(held.as_u64() < Some(1_000_000), "{held}");
+    let now = lab.resident();
+    assert!(now < warm + (6 << 20), "{warm}, then {now}");
+    // Nothing is lost of it.
+    let mut asked = asked;
+    let (_, body) = client.run("the file", |client, _| client.read(&mut asked));
+    assert!(body == long.as_bytes());
+}
+
+#[test]
+fn a_connection_that_crashes_ends_alone_and_its_client_hears_of_it() {
+    let (lab, server) = site("", &[("files/a.txt", "a")]);
+    let mut broken = Dialed::to(server, Ipv4Addr::LOCALHOST, config_of(&lab));
+    let mut other = Dialed::to(server, Ipv4Addr::LOCALHOST, config_of(&lab));
+    other.body(&get("a.txt"));
+    broken.body(&get("a.txt"));
+    let at = broken.socket.local_addr().expect("bound");
+    let (code, body) = support::request(lab.http, "POST", &format!("/api/v1/sessions/{at}/crash"));
+    assert_eq!(code, 202, "{body}");
+    wait_for("the crash", || {
+        (lab.metric("labnet_rudp_sessions_ended_total{reason=\"crash\"}") == 1.0).then_some(())
+    });
+    broken.ask(&get("a.txt"));
+    broken
+        .run("the reset", |client, _| client.closed.take())
+        .eq(&CloseReason::Reset)
+        .then_some(())
+        .expect("a reset");
+    assert_eq!(other.body(&get("a.txt")).1, b"a");
+}
+
+#[test]
+fn a_proxy_that_was_killed_tells_its_clients_so() {
+    let (mut lab, server) = site("", &[("files/a.txt", "a")]);
+    let mut client = Dialed::to(server, Ipv4Addr::LOCALHOST, config_of(&lab));
+    client.body(&get("a.txt"));
+    lab.kill_and_restart();
+    client.ask(&get("a.txt"));
+    let closed = client.run("the reset", |client, _| client.closed.take());
+    assert_eq!(closed, CloseReason::Reset);
+    let mut again = Dialed::to(server, Ipv4Addr::LOCALHOST, config_of(&lab));
+    assert_eq!(again.body(&get("a.txt")).1, b"a");
+}
+
+#[test]
+fn connections_outlive_the_component_and_a_reload() {
+    let long = text(20_000_000);
+    for shards in [1, 2] {
+        let (lab, server) = site(&format!("shards = {shards}"), &[("files/a.txt", &long)]);
+        let mut client = Dialed::to(server, Ipv4Addr::LOCALHOST, config_of(&lab));
+        let mut asked = client.ask(&get("a.txt"));
+        let mut crashed = false;
+        let mut reloaded = false;
+        let (_, body) = client.run("the file", |client, _| {
+            let whole = client.read(&mut asked);
+            if asked.received() > 2_000_000 && !crashed {
+                crashed = true;
+                assert_eq!(
+                    support::request(lab.http, "POST", "/api/v1/components/rudp/crash").0,
+                    202
+                );
+            }
+            if asked.received() > 8_000_000 && !reloaded {
+                reloaded = true;
+                let text = std::fs::read_to_string(lab.config()).expect("there");
+                let text = text.replace("shards", "congestion = \"bbr\"\nshards");
+                std::fs::write(lab.config(), text).expect("written");
+                assert_eq!(support::request(lab.http, "POST", "/-/reload").0, 200);
+            }
+            whole
+        });
+        assert!(crashed && reloaded && body == long.as_bytes());
+        let mut new = Dialed::to(server, Ipv4Addr::LOCALHOST, config_of(&lab));
+        let (_, told) = new.body(&Question::Stat);
+        let told = Statistics::decode(&told).expect("statistics");
+        assert_eq!(told.get("congestion"), Some("bbr"));
+    }
+}
+
+#[test]
+fn a_wrong_secret_is_met_with_silence() {
+    let more = format!("protection = \"psk\"\nsecret = \"{SECRET}\"");
+    let (lab, server) = site(&more, &[("files/a.txt", "a")]);
+    let wrong = Secret::new("another horse battery staple").expect("long enough");
+    for protection in [Protection::Checksum, Protection::Psk(wrong)] {
+        let config = Config {
+            protection,
+            ..Config::default()
+        };
+        let mut client = Dialed::begin(server, Ipv4Addr::LOCALHOST, config, None);
+        let start = Instant::now();
+        client.run("a second", |_, _| {
+            (start.elapsed() > Duration::from_secs(1)).then_some(())
+        });
+        assert!(!client.connection.is_open() && client.closed.is_none());
+    }
+    assert!(lab.metric("labnet_rudp_dropped_total{reason=\"integrity\"}") >= 2.0);
+}
+
+#[test]
+fn who_asks_for_a_controller_gets_it_unless_the_lab_says_no() {
+    use labnet::rudp::congestion::Algorithm;
+    let classes = "[[rudp.class]]\nclients = [\"127.7.0.0/16\"]\ncongestion = \"vegas\"";
+    for (more, wished, classed) in [
+        (classes.to_owned(), "bbr", "bbr"),
+        (
+            format!("client_choice = false\n{classes}"),
+            "cubic",
+            "vegas",
+        ),
+    ] {
+        let (lab, server) = site(&more, &[("files/a.txt", "a")]);
+        for (ip, wish, is) in [
+            ([127, 0, 0, 1], None, "cubic"),
+            ([127, 0, 0, 1], Some(Algorithm::Bbr), wished),
+            ([127, 7, 0, 1], None, "vegas"),
+            ([127, 7, 0, 1], Some(Algorithm::Bbr), classed),
+        ] {
+            let ip = Ipv4Addr::from(ip);
+            let mut client = Dialed::begin(server, ip, config_of(&lab), wish);
+            client.run("the handshake", |client, _| {
+                client.connection.is_open().then_some(())
+            });
+            let (_, told) = client.body(&Question::Stat);
+            let told = Statistics::decode(&told).expect("statistics");
+            assert_eq!(told.get("congestion"), Some(is), "{ip} {wish:?}");
+            client.close();
+        }
+    }
+}
+
+#[test]
+fn ten_thousand_idle_connections_cost_little() {
+    let more = "max_sessions = 25000\nidle_timeout = \"10m\"";
+    let (lab, server) = site(more, &[("files/a.txt", "a")]);
+    let open = |n: u32| {
+        let ip = Ipv4Addr::from_bits(Ipv4Addr::new(127, 50, 0, 1).to_bits() + n);
+        let mut client = Dialed::to(server, ip, config_of(&lab));
+        assert_eq!(client.body(&Question::Echo("x")).1, b"x");
+        // The socket goes, the connection stays.
+    };
+    (0..200).for_each(open);
+    let before = lab.resident();
+    (200..10_200).for_each(open);
+    assert_eq!(lab.metric("labnet_rudp_sessions"), 10_200.0);
+    let each = (lab.resident() - before) / 10_000;
+    // What is still under way to who is gone ends with its last probe.
+    thread::sleep(Duration::from_secs(5));
+    let cpu = lab.cpu();
+    thread::sleep(Duration::from_secs(5));
+    let busy = (lab.cpu() - cpu).as_secs_f64() / 5.0;
+    println!("{each} bytes each, {:.2} % of a core", busy * 100.0);
+    assert!(each < 10_000, "{each} bytes each");
+}
+
+#[test]
+fn a_flood_of_forged_hellos_leaves_memory_flat_and_a_transfer_running() {
+    const FLOOD: usize = 1_000_000;
+    let long = text(20_000_000);
+    let (lab, server) = site("", &[("files/a.txt", &long)]);
+    let key = Protection::Checksum.handshake_key();
+    let flood = |count: usize| {
+        let mut random = Pcg32::seed_from_u64(1);
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("loopback");
+        socket.connect(server).expect("loopback");
+        let mut hello = Vec::new();
+        for n in 0..count {
+            hello.clear();
+            let cookie: [u8; 17] = random.random();
+            Hello {
+                cid: Cid(random.random()),
+                nonce: random.random(),
+                cookie: if n % 2 == 0 { &[] } else { &cookie },
+                parameters: Parameters::default(),
+            }
+            .encode(&key, &mut hello);
+            // A full buffer is the kernel's business.
+            let _ = socket.send(&hello);
+        }
+    };
+    let mut client = Dialed::to(server, Ipv4Addr::LOCALHOST, config_of(&lab));
+    client.body(&get("a.txt"));
+    flood(50_000);
+    let warm = lab.resident();
+    thread::scope(|scope| {
+        let flood = scope.spawn(|| flood(FLOOD));
+        while !flood.is_finished() {
+            let (_, body) = client.body(&get("a.txt"));
+            assert!(body == long.as_bytes());
+        }
+    });
+    let after = lab.resident();
+    assert!(after < warm + (8 << 20), "{warm} then {after}");
+    assert_eq!(lab.metric("labnet_rudp_sessions"), 1.0);
+    let forged = lab.metric("labnet_rudp_dropped_total{reason=\"forged_cookie\"}");
+    let cookies = lab.metric("labnet_rudp_handshakes_total{result=\"cookie\"}");
+    println!("{forged} forged cookies dropped, {cookies} cookies given");
+    assert!(forged > 10_000.0 && cookies > 10_000.0);
+}
+
+#[test]
+fn a_client_that_breaks_the_rules_is_shown_the_door() {
+    let (lab, server) = site("", &[("files/a.txt", "a")]);
+    let mut client = Dialed::to(server, Ipv4Addr::LOCALHOST, config_of(&lab));
+    let stream = client.connection.open().expect("a stream");
+    let line = "x".repeat(5000);
+    client.connection.write(stream, line.into()).expect("open");
+    client.connection.finish(stream).expect("open");
+    // A question that is none is answered on its stream; the connection lives.
+    assert_eq!(client.body(&Question::Echo("still")).1, b"still");
+    client
+        .connection
+        .close(ErrorCode::NO_ERROR, "", Instant::now());
+    client.run("goodbye", |client, _| {
+        client.connection.is_over().then_some(())
+    });
+}
