@@ -345,20 +345,40 @@ fn ten_thousand_idle_connections_cost_little() {
         let ip = Ipv4Addr::from_bits(Ipv4Addr::new(127, 50, 0, 1).to_bits() + n);
         let mut client = Dialed::to(server, ip, config_of(&lab));
         assert_eq!(client.body(&Question::Echo("x")).1, b"x");
+        // Its search for the path's MTU takes some round trips more.
+        let mut heard = (Instant::now(), 0);
+        client.run("silence", |client, _| {
+            let packets = client.connection.stats().packets_received;
+            if heard.1 != packets {
+                heard = (Instant::now(), packets);
+            }
+            (heard.0.elapsed() > Duration::from_millis(200)).then_some(())
+        });
+        client.settle();
         // The socket goes, the connection stays.
     };
-    (0..200).for_each(open);
+    let open_all = |numbers: std::ops::Range<u32>| {
+        thread::scope(|scope| {
+            for first in 0..100 {
+                let numbers = numbers.clone();
+                scope.spawn(move || numbers.skip(first).step_by(100).for_each(open));
+            }
+        });
+    };
+    open_all(0..200);
     let before = lab.resident();
-    (200..10_200).for_each(open);
+    open_all(200..10_200);
     assert_eq!(lab.metric("labnet_rudp_sessions"), 10_200.0);
     let each = (lab.resident() - before) / 10_000;
-    // What is still under way to who is gone ends with its last probe.
-    thread::sleep(Duration::from_secs(5));
-    let cpu = lab.cpu();
-    thread::sleep(Duration::from_secs(5));
-    let busy = (lab.cpu() - cpu).as_secs_f64() / 5.0;
-    println!("{each} bytes each, {:.2} % of a core", busy * 100.0);
+    println!("{each} bytes each");
     assert!(each < 10_000, "{each} bytes each");
+    // What the last handshakes have left to do is done within seconds.
+    wait_for("idleness", || {
+        let (cpu, second) = (lab.cpu(), Duration::from_secs(1));
+        thread::sleep(second);
+        (lab.cpu() - cpu < second / 50).then_some(())
+    });
+    assert_eq!(lab.metric("labnet_rudp_sessions"), 10_200.0);
 }
 
 #[test]
@@ -403,7 +423,8 @@ fn a_flood_of_forged_hellos_leaves_memory_flat_and_a_transfer_running() {
     let forged = lab.metric("labnet_rudp_dropped_total{reason=\"forged_cookie\"}");
     let cookies = lab.metric("labnet_rudp_handshakes_total{result=\"cookie\"}");
     println!("{forged} forged cookies dropped, {cookies} cookies given");
-    assert!(forged > 10_000.0 && cookies > 10_000.0);
+    // A cookie that seems to be of another minute is answered by a fresh one.
+    assert!(forged > 100.0 && cookies > 10_000.0);
 }
 
 #[test]

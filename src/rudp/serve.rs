@@ -539,7 +539,12 @@ impl Server {
     }
 
     fn forget(&mut self, id: StreamId) {
-        if let Some(stream) = self.streams.remove(&id)
+        let stream = self.streams.remove(&id);
+        if self.streams.is_empty() {
+            // An empty map keeps the room of its last eleven.
+            self.streams = BTreeMap::new();
+        }
+        if let Some(stream) = stream
             && matches!(stream.phase, Phase::Asked | Phase::Body { .. })
         {
             self.fetched();

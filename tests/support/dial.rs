@@ -193,6 +193,17 @@ impl Dialed {
         }
     }
 
+    /// Sends what would be due within a second, as if it had passed: the peer waits for nothing then.
+    pub fn settle(&mut self) {
+        let later = Instant::now() + Duration::from_secs(1);
+        let mut datagram = Vec::new();
+        self.connection.handle_timeout(later);
+        while let Some(transmit) = self.connection.poll_transmit(later, &mut datagram, 1) {
+            let _ = self.socket.send_to(&datagram, transmit.remote);
+            datagram.clear();
+        }
+    }
+
     /// Says goodbye.
     pub fn close(mut self) {
         (self.connection).close(ErrorCode::NO_ERROR, "", Instant::now());

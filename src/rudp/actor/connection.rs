@@ -155,7 +155,7 @@ impl RudpConnection {
         };
         let context = Context::new();
         let address = context.address();
-        let run = context.into_future(actor);
+        let run = Box::new(context.into_future(actor));
         actix_rt::spawn(async move {
             let whole = caught(run).await;
             if let Some(table) = table.upgrade() {

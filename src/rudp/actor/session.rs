@@ -91,7 +91,7 @@ impl RudpSession {
         };
         let context = Context::new();
         let address = context.address();
-        let run = context.into_future(actor);
+        let run = Box::new(context.into_future(actor));
         actix_rt::spawn(async move {
             let reason = if caught(run).await { "idle" } else { "crash" };
             if let Some(table) = table.upgrade() {

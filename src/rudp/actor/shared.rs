@@ -268,12 +268,13 @@ impl Drop for SharedTable {
 }
 
 /// Runs an actor to its end and says whether it came there without a panic.
-pub(super) async fn caught<A>(mut run: ContextFut<A, Context<A>>) -> bool
+/// Boxed: the futures around it would each hold a place for it.
+pub(super) async fn caught<A>(mut run: Box<ContextFut<A, Context<A>>>) -> bool
 where
     A: Actor<Context = Context<A>> + Unpin,
 {
     let whole = poll_fn(|task| {
-        let polled = catch_unwind(AssertUnwindSafe(|| Pin::new(&mut run).poll(task)));
+        let polled = catch_unwind(AssertUnwindSafe(|| Pin::new(&mut *run).poll(task)));
         polled.map_or(Poll::Ready(false), |polled| polled.map(|()| true))
     })
     .await;

@@ -216,7 +216,7 @@ impl SentPackets {
             self.first += 1;
         }
         // Memory of a burst is given back once the connection is quiet.
-        if self.packets.is_empty() && self.packets.capacity() > 64 {
+        if self.packets.is_empty() && self.packets.capacity() > 16 {
             self.packets = VecDeque::new();
             self.frames = VecDeque::new();
         }

@@ -783,6 +783,10 @@ impl Streams {
         });
         if over {
             self.open.remove(&id);
+            if self.open.is_empty() {
+                // An empty map keeps the room of its last eleven.
+                self.open = BTreeMap::new();
+            }
             self.finished_streams += 1;
             if !self.client {
                 let limit = self.ours.streams + self.finished_streams;
