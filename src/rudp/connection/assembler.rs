@@ -256,9 +256,9 @@ mod tests {
         let mut assembler = Assembler::new();
         assembler.insert(0, b"ab").unwrap();
         assembler.insert(4, b"ef").unwrap();
-        assembler.insert(0, b"XXcdXXgh").unwrap();
+        assembler.insert(0, b"..cd..gh").unwrap();
         assert_eq!(read_all(&mut assembler), b"abcdefgh");
-        assembler.insert(0, b"XXXXXXXX").unwrap();
+        assembler.insert(0, b"........").unwrap();
         assert_eq!(assembler.readable(), 0);
     }
 
