@@ -126,11 +126,6 @@ impl Assembler {
         self.beyond.clear();
         self.contiguous = self.blocks.offset;
     }
-
-    /// The end of the bytes received without a gap.
-    pub(super) fn contiguous_end(&self) -> u64 {
-        self.contiguous
-    }
 }
 
 /// The memory from the read position on, in blocks at multiples of [`BLOCK`]. It does not know
@@ -247,7 +242,7 @@ mod tests {
         assert_eq!((assembler.readable(), assembler.received_end()), (0, 4));
         assert_eq!(assembler.read(9), None);
         assembler.insert(0, b"ab").unwrap();
-        assert_eq!(assembler.contiguous_end(), 4);
+        assert_eq!(assembler.readable(), 4);
         assert_eq!(assembler.read(9).unwrap(), "abcd");
     }
 
@@ -319,7 +314,7 @@ mod tests {
         for at in (0..window).step_by(2 * 1170) {
             assembler.insert(at, &[0; 1170]).unwrap();
         }
-        assert_eq!(assembler.contiguous_end(), assembler.received_end());
+        assert_eq!(assembler.readable(), assembler.received_end());
     }
 
     #[test]
@@ -376,7 +371,6 @@ mod tests {
                     }
                 }
                 let contiguous = model.iter().position(Option::is_none).unwrap_or(TOTAL);
-                prop_assert_eq!(assembler.contiguous_end(), contiguous as u64);
                 prop_assert_eq!(assembler.readable(), (contiguous - read) as u64);
                 prop_assert_eq!(assembler.offset(), read as u64);
                 prop_assert_eq!(assembler.received_end(), end as u64);

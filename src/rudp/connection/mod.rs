@@ -22,23 +22,15 @@
 //! | `path`, `mtu` | the peer's address and its proof; the largest datagram |
 
 mod acks;
-// Whole for its tests; the rest of it is called once the shells are there.
-#[allow(dead_code)]
 mod assembler;
 mod config;
 mod delivery;
-// Whole for its tests; the rest of it is called once the shells are there.
-#[allow(dead_code)]
 mod mtu;
 mod pacing;
 mod path;
-// Whole for its tests; the rest of it is called once the shells are there.
-#[allow(dead_code)]
 mod ranges;
 mod receive;
 mod recovery;
-// Whole for its tests; the rest of it is called once the shells are there.
-#[allow(dead_code)]
 mod rtt;
 mod send_buffer;
 mod sent;

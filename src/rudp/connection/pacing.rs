@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use super::rtt::INITIAL_RTT;
+
 /// How much time's worth of data goes at once. Timers are coarser than the gap between packets, and
 /// a batch costs the system less than its packets one by one.
 const BURST_TIME: Duration = Duration::from_millis(1);
@@ -33,9 +35,6 @@ const IDLE: Duration = Duration::from_millis(10);
 
 /// No bucket takes longer to fill.
 const MOST_ELAPSED: Duration = Duration::from_secs(60);
-
-/// The round trip before it is known (RFC 9002 section 6.2.2).
-const INITIAL_RTT: Duration = Duration::from_millis(333);
 
 /// The largest datagram that UDP can carry.
 const MOST_MTU: u64 = 65_535;

@@ -5,13 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{
-    config::Config,
-    delivery::Estimator,
-    mtu::MtuDiscovery,
-    pacing::Pacer,
-    rtt::{INITIAL_RTT, Rtt},
-};
+use super::{config::Config, delivery::Estimator, mtu::MtuDiscovery, pacing::Pacer, rtt::Rtt};
 use crate::rudp::{
     congestion::{Algorithm, Congestion, Start},
     packet::MAX_AMPLIFICATION,
@@ -78,7 +72,7 @@ impl Path {
         now: Instant,
     ) -> Self {
         let mtu = MtuDiscovery::new(1200, learned.max_datagram);
-        let mut rtt = Rtt::new(INITIAL_RTT);
+        let mut rtt = Rtt::new();
         if let Some(sample) = learned.rtt {
             rtt.update(sample, Duration::ZERO, false, Duration::ZERO, now);
         }

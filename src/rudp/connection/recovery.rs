@@ -19,6 +19,7 @@ const PACKET_THRESHOLD: u64 = 3;
 const MAX_PACKET_THRESHOLD: u64 = 4096;
 /// kTimeThreshold, in eighths of a round trip.
 const TIME_THRESHOLD: u32 = 9;
+const EIGHTHS: u32 = 8;
 /// The most that reordering may raise it to.
 const MAX_TIME_THRESHOLD: u32 = 16;
 /// Round trips without a spurious loss after which the thresholds come down.
@@ -55,7 +56,6 @@ pub(super) struct Recovery {
     event_end: u64,
     /// When the first of the packets lost in a row was sent.
     lost_run: Option<Instant>,
-    first_sample_at: Option<Instant>,
     skipped: std::collections::VecDeque<u64>,
 }
 
@@ -76,7 +76,6 @@ impl Recovery {
             event_spurious: 0,
             event_end: 0,
             lost_run: None,
-            first_sample_at: None,
             skipped: std::collections::VecDeque::new(),
         }
     }
@@ -108,7 +107,7 @@ impl Recovery {
         self.reordered_at = Some(now);
         self.packet_threshold =
             (distance + distance / 4 + 1).clamp(self.packet_threshold, MAX_PACKET_THRESHOLD);
-        let eighths = late.as_nanos() * 8 / rtt.as_nanos().max(1) + 1;
+        let eighths = late.as_nanos() * u128::from(EIGHTHS) / rtt.as_nanos().max(1) + 1;
         let eighths = u32::try_from(eighths).unwrap_or(u32::MAX);
         self.time_threshold = eighths.clamp(self.time_threshold, MAX_TIME_THRESHOLD);
     }
@@ -309,7 +308,6 @@ impl Connection {
         self.path
             .rtt
             .update(latest, delay, true, max_ack_delay, now);
-        self.recovery.first_sample_at.get_or_insert(now);
         latest
     }
 
@@ -358,9 +356,10 @@ impl Connection {
         let Some(largest_acked) = self.recovery.largest_acked else {
             return losses;
         };
-        let rtt = self.path.rtt.smoothed().max(self.path.rtt.latest());
-        // kGranularity
-        let delay = (rtt * self.recovery.time_threshold / 8).max(Duration::from_millis(1));
+        let delay = self
+            .path
+            .rtt
+            .loss_delay((self.recovery.time_threshold, EIGHTHS));
         let persistent = self.path.rtt.pto_base(self.peer.max_ack_delay) * PERSISTENT;
         loop {
             let run = &mut self.recovery.lost_run;
@@ -382,9 +381,10 @@ impl Connection {
                 break;
             }
             let counts = self.on_packet_lost(number, &packet, now, &mut losses);
+            let first_sample = self.path.rtt.first_sample();
             if counts
                 && packet.ack_eliciting
-                && self.recovery.first_sample_at < Some(packet.sent_at)
+                && first_sample.is_some_and(|first| first < packet.sent_at)
             {
                 match self.recovery.lost_run {
                     None => self.recovery.lost_run = Some(packet.sent_at),

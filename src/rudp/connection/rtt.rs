@@ -10,7 +10,6 @@ const GRANULARITY: Duration = Duration::from_millis(1);
 /// The estimate of one path.
 #[derive(Debug, Clone)]
 pub(super) struct Rtt {
-    initial: Duration,
     latest: Duration,
     smoothed: Duration,
     variation: Duration,
@@ -19,15 +18,13 @@ pub(super) struct Rtt {
 }
 
 impl Rtt {
-    /// No sample yet: what depends on the round trip takes `initial` for it, usually
-    /// [`INITIAL_RTT`].
-    pub(super) fn new(initial: Duration) -> Self {
+    /// No sample yet: what depends on the round trip takes [`INITIAL_RTT`] for it.
+    pub(super) fn new() -> Self {
         Self {
-            initial,
-            latest: initial,
-            smoothed: initial,
-            variation: initial / 2,
-            min: initial,
+            latest: INITIAL_RTT,
+            smoothed: INITIAL_RTT,
+            variation: INITIAL_RTT / 2,
+            min: INITIAL_RTT,
             first_sample: None,
         }
     }
@@ -119,11 +116,6 @@ impl Rtt {
     pub(super) fn reset_min(&mut self) {
         self.min = self.latest;
     }
-
-    /// Forgets everything: the peer is on a new path.
-    pub(super) fn reset(&mut self) {
-        *self = Self::new(self.initial);
-    }
 }
 
 #[cfg(test)]
@@ -139,7 +131,7 @@ mod tests {
     }
 
     fn sampled(samples: &[(Duration, Duration)], confirmed: bool) -> Rtt {
-        let mut rtt = Rtt::new(INITIAL_RTT);
+        let mut rtt = Rtt::new();
         for &(latest, delay) in samples {
             rtt.update(latest, delay, confirmed, MAX_ACK_DELAY, Instant::now());
         }
@@ -148,7 +140,7 @@ mod tests {
 
     #[test]
     fn before_the_first_sample_the_initial_value_holds() {
-        let rtt = Rtt::new(INITIAL_RTT);
+        let rtt = Rtt::new();
         assert!(!rtt.has_sample());
         assert_eq!(rtt.smoothed(), ms(333));
         // 333 + 4 * 166.5
@@ -196,14 +188,11 @@ mod tests {
     }
 
     #[test]
-    fn the_least_can_start_anew_and_a_new_path_knows_nothing() {
+    fn the_least_can_start_anew() {
         let mut rtt = sampled(&[(ms(10), ms(0)), (ms(50), ms(0))], true);
         assert!(rtt.first_sample().is_some());
         rtt.reset_min();
         assert_eq!(rtt.min(), ms(50));
-        rtt.reset();
-        assert!(!rtt.has_sample());
-        assert_eq!(rtt.smoothed(), INITIAL_RTT);
     }
 
     proptest! {

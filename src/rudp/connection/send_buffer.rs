@@ -29,8 +29,6 @@ pub(super) struct SendBuffer {
     sent: u64,
     /// Everything below was written.
     written: u64,
-    /// Bytes handed out by [`next`](Self::next) for another time.
-    pub(super) retransmitted: u64,
 }
 
 #[derive(Debug)]
@@ -69,7 +67,6 @@ impl SendBuffer {
         if let Some(lost) = self.lost.front() {
             let end = lost.end.min(lost.start.saturating_add(max_len as u64));
             self.lost.remove(lost.start..end);
-            self.retransmitted += end - lost.start;
             return Some(lost.start..end);
         }
         let start = self.sent;
@@ -234,7 +231,6 @@ mod tests {
         assert_eq!(buffer.next(20, 0), Some(10..30));
         assert_eq!(buffer.next(20, 0), Some(30..40));
         assert_eq!(buffer.next(20, ALL), Some(60..80));
-        assert_eq!(buffer.retransmitted, 30);
     }
 
     #[test]

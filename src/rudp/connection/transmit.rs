@@ -16,7 +16,7 @@ use super::{
 };
 use crate::rudp::packet::{
     DATA_HEADER, ErrorCode, Frame, Hello, MIN_UDP_PAYLOAD, Parameters, encode_data_header,
-    frame::{self, encode_ack, encode_stream_header, stream_header_len},
+    frame::{self, encode_ack, encode_stream_header, fit_stream, stream_header_len},
 };
 
 /// The largest UDP datagram over IPv4 carries so much; what the kernel cuts into segments is no
@@ -517,16 +517,15 @@ impl Connection {
     }
 
     fn put_piece(&mut self, piece: &Piece, end: usize, buffer: &mut Vec<u8>) {
-        let bare = stream_header_len(piece.id, piece.offset, None) + piece.length;
-        let with_length = stream_header_len(piece.id, piece.offset, Some(piece.length));
         let left = end - buffer.len();
-        let length = if with_length + piece.length <= left {
-            Some(piece.length)
-        } else {
+        // It was cut to what fits.
+        let length =
+            fit_stream(piece.id, piece.offset, piece.length, left).and_then(|(_, length)| length);
+        if length.is_none() {
             // Without its length it reaches to the packet's end: what is over goes before it.
+            let bare = stream_header_len(piece.id, piece.offset, None) + piece.length;
             buffer.resize(buffer.len() + left.saturating_sub(bare), 0);
-            None
-        };
+        }
         encode_stream_header(piece.id, piece.offset, length, piece.fin, buffer);
         self.streams.copy_piece(piece, buffer);
         self.sent.add_frame(SentFrame::Stream {

@@ -121,54 +121,6 @@ impl<'a> Frame<'a> {
         !matches!(self, Self::Padding(_) | Self::Ack(_) | Self::Close { .. })
     }
 
-    /// Whether it may be sent on a path that is being tried (RFC 9000 section 9.1).
-    pub fn is_probing(&self) -> bool {
-        matches!(
-            self,
-            Self::Padding(_) | Self::PathChallenge(_) | Self::PathResponse(_)
-        )
-    }
-
-    /// The bytes that [`encode`](Self::encode) appends.
-    pub fn encoded_len(&self) -> usize {
-        let [len1, len2, len3] = match *self {
-            Self::Padding(count) => return count,
-            Self::Ack(ack) => return ack.encoded_len(),
-            Self::Stream(stream) => {
-                let len = stream.data.len();
-                return stream_header_len(stream.id, stream.offset, Some(len)) + len;
-            }
-            Self::PathChallenge(_) | Self::PathResponse(_) => return 1 + 8,
-            Self::Close { code, reason } => {
-                let len = cut(reason).len();
-                return 1 + varint::len(code.0) + varint::len(len as u64) + len;
-            }
-            Self::Ping => [None; 3],
-            Self::MaxData(max) | Self::MaxStreams(max) | Self::DataBlocked(max) => {
-                [Some(max), None, None]
-            }
-            Self::StopSending { id, code } => [Some(id), Some(code.0), None],
-            Self::MaxStreamData { id, max: limit } | Self::StreamDataBlocked { id, limit } => {
-                [Some(id), Some(limit), None]
-            }
-            Self::ResetStream {
-                id,
-                code,
-                final_size,
-            } => [Some(id), Some(code.0), Some(final_size)],
-            Self::AckFrequency {
-                sequence,
-                packets,
-                max_delay,
-            } => [Some(sequence), Some(packets), Some(micros(max_delay))],
-        };
-        1 + [len1, len2, len3]
-            .into_iter()
-            .flatten()
-            .map(varint::len)
-            .sum::<usize>()
-    }
-
     /// Appends the frame. A stream's data is written with its length; a CLOSE's reason is cut after
     /// [`MAX_REASON`] bytes.
     pub fn encode(&self, out: &mut Vec<u8>) {

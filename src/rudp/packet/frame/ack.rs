@@ -91,16 +91,6 @@ impl<'a> Ack<'a> {
         })
     }
 
-    pub(super) fn encoded_len(&self) -> usize {
-        let ranges: usize = self.more.len();
-        1 + varint::len(self.largest)
-            + varint::len(micros(self.delay))
-            + COUNT_LEN
-            + varint::len(self.first)
-            + ranges
-            + self.ecn.map_or(0, Ecn::encoded_len)
-    }
-
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
         encode_ack(self.ranges(), self.delay, self.ecn, usize::MAX, out);
     }

@@ -63,7 +63,6 @@ fn plain_frame() -> impl Strategy<Value = Frame<'static>> {
 fn encoded(frame: &Frame<'_>) -> Vec<u8> {
     let mut bytes = Vec::new();
     frame.encode(&mut bytes);
-    assert_eq!(bytes.len(), frame.encoded_len());
     bytes
 }
 
@@ -373,5 +372,4 @@ fn what_must_be_acknowledged_is_known() {
     for frame in [Frame::Ping, Frame::MaxData(1), Frame::PathChallenge([0; 8])] {
         assert!(frame.is_ack_eliciting(), "{frame:?}");
     }
-    assert!(Frame::PathResponse([0; 8]).is_probing() && !Frame::Ping.is_probing());
 }
