@@ -266,10 +266,7 @@ impl Connection {
         if let Fate::Lost { event } = fate {
             self.on_spurious(&packet, event, largest - number, now);
         }
-        for n in 0.. {
-            let Some(frame) = self.sent.frame(&packet, n) else {
-                break;
-            };
+        for frame in self.sent.frames(&packet) {
             match frame {
                 SentFrame::Stream {
                     id,
@@ -433,12 +430,7 @@ impl Connection {
                 path.estimator.on_lost(size);
             }
         }
-        for n in 0.. {
-            let Some(frame) = self.sent.frame(packet, n) else {
-                break;
-            };
-            self.send_again(frame);
-        }
+        self.send_again(packet);
         if probe {
             self.stats.mtu_probes_lost += 1;
             return false;
@@ -466,21 +458,26 @@ impl Connection {
         true
     }
 
-    fn send_again(&mut self, frame: SentFrame) {
-        match frame {
-            SentFrame::Stream {
-                id,
-                offset,
-                length,
-                fin,
-            } => self.streams.on_lost(id, offset, u64::from(length), fin),
-            SentFrame::Ack { .. } => {}
-            SentFrame::MaxData => self.streams.max_data_due = true,
-            SentFrame::MaxStreams => self.streams.max_streams_due = true,
-            SentFrame::MaxStreamData(id) => self.streams.push_control(Control::MaxStreamData(id)),
-            SentFrame::ResetStream(id) => self.streams.push_control(Control::Reset(id)),
-            SentFrame::StopSending(id) => self.streams.push_control(Control::Stop(id)),
-            SentFrame::AckFrequency => self.ack_frequency_due = true,
+    /// What the packet carried goes into later ones once more, as far as it is still of use.
+    fn send_again(&mut self, packet: &SentPacket) {
+        for frame in self.sent.frames(packet) {
+            match frame {
+                SentFrame::Stream {
+                    id,
+                    offset,
+                    length,
+                    fin,
+                } => self.streams.on_lost(id, offset, u64::from(length), fin),
+                SentFrame::Ack { .. } => {}
+                SentFrame::MaxData => self.streams.max_data_due = true,
+                SentFrame::MaxStreams => self.streams.max_streams_due = true,
+                SentFrame::MaxStreamData(id) => {
+                    self.streams.push_control(Control::MaxStreamData(id));
+                }
+                SentFrame::ResetStream(id) => self.streams.push_control(Control::Reset(id)),
+                SentFrame::StopSending(id) => self.streams.push_control(Control::Stop(id)),
+                SentFrame::AckFrequency => self.ack_frequency_due = true,
+            }
         }
     }
 
@@ -547,12 +544,7 @@ impl Connection {
             *slot = Some(*packet);
         }
         for packet in oldest.into_iter().flatten() {
-            for n in 0.. {
-                let Some(frame) = self.sent.frame(&packet, n) else {
-                    break;
-                };
-                self.send_again(frame);
-            }
+            self.send_again(&packet);
         }
     }
 

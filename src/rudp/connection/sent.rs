@@ -155,13 +155,13 @@ impl SentPackets {
         self.first..self.next()
     }
 
-    /// The `n`th frame of a packet.
-    pub(super) fn frame(&self, packet: &SentPacket, n: u8) -> Option<SentFrame> {
-        if n >= packet.frames {
-            return None;
-        }
-        let at = (packet.first_frame + u64::from(n)).checked_sub(self.first_frame)?;
-        self.frames.get(usize::try_from(at).ok()?).copied()
+    /// The frames of a packet that is not forgotten.
+    pub(super) fn frames(&self, packet: &SentPacket) -> impl Iterator<Item = SentFrame> + '_ {
+        let first = packet.first_frame.saturating_sub(self.first_frame);
+        let first =
+            usize::try_from(first).map_or(self.frames.len(), |at| at.min(self.frames.len()));
+        let end = self.frames.len().min(first + usize::from(packet.frames));
+        self.frames.range(first..end).copied()
     }
 
     /// The oldest packet under way, moving over those that are not. `passed` sees each of these
