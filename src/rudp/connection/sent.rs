@@ -53,7 +53,7 @@ pub(super) struct SentPacket {
     pub(super) ecn: bool,
     /// Went out on the path of this generation: another path's losses are not this one's.
     pub(super) path: u32,
-    frames: u8,
+    frames: u16,
     first_frame: u64,
     pub(super) snapshot: Snapshot,
 }
@@ -116,7 +116,8 @@ impl SentPackets {
         first_frame: u64,
         snapshot: Snapshot,
     ) {
-        let frames = u8::try_from(self.frame_count() - first_frame).unwrap_or(u8::MAX);
+        // A datagram has fewer bytes than that.
+        let frames = u16::try_from(self.frame_count() - first_frame).unwrap_or(u16::MAX);
         self.packets.push_back(SentPacket {
             sent_at: now,
             fate: Fate::UnderWay,
@@ -229,4 +230,36 @@ pub(super) struct Flags {
     pub(super) in_flight: bool,
     pub(super) ack_eliciting: bool,
     pub(super) ecn: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rudp::connection::delivery::Estimator;
+
+    #[test]
+    fn each_packet_finds_its_own_frames_however_many_the_others_have() {
+        let now = Instant::now();
+        let snapshot = Estimator::new(now).snapshot(0);
+        let flags = Flags {
+            in_flight: true,
+            ack_eliciting: true,
+            ecn: false,
+        };
+        let mut sent = SentPackets::new(0);
+        // A large datagram holds many small frames.
+        for count in [1000, 1, 300, 2] {
+            let first_frame = sent.frame_count();
+            (0..count).for_each(|n| sent.add_frame(SentFrame::StopSending(count * 1000 + n)));
+            sent.push(now, 9000, flags, 0, first_frame, snapshot);
+        }
+        for (number, count) in [(0, 1000), (1, 1), (2, 300), (3, 2)] {
+            let packet = *sent.get(number).expect("it was pushed");
+            let wanted = (0..count).map(|n| SentFrame::StopSending(count * 1000 + n));
+            assert!(sent.frames(&packet).eq(wanted), "{number}");
+            sent.get_mut(number).expect("it was pushed").fate = Fate::Acked;
+            sent.forget(None);
+        }
+        assert_eq!(sent.remembered(), 4..4);
+    }
 }
