@@ -19,12 +19,13 @@
 //! | `recovery`, `sent`, `rtt` | RFC 9002: round trips, losses, probes |
 //! | `delivery` | how fast the path delivers |
 //! | `streams`, `send_buffer`, `assembler` | data in order, flow control |
-//! | `path`, `mtu` | the peer's address and its proof; the largest datagram |
+//! | `path`, `migration`, `mtu` | the peer's address and its proof; the largest datagram |
 
 mod acks;
 mod assembler;
 mod config;
 mod delivery;
+mod migration;
 mod mtu;
 mod pacing;
 mod path;
@@ -51,6 +52,7 @@ use rand_pcg::Pcg64Mcg;
 
 use self::{
     acks::Acks,
+    migration::Previous,
     path::{Learned, Path, Proof},
     recovery::Recovery,
     sent::SentPackets,
@@ -220,8 +222,8 @@ pub struct Connection {
     keys: Keys,
     algorithm: Algorithm,
     path: Path,
-    /// The path before, while the new one is not proven.
-    previous: Option<Box<Path>>,
+    /// While the path is not proven.
+    previous: Option<Previous>,
     generations: u32,
     acks: Acks,
     sent: SentPackets,

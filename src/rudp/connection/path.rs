@@ -101,6 +101,13 @@ impl Path {
         path
     }
 
+    /// The peer is at this address of the same host, and has proven it before.
+    pub(super) fn return_to(&mut self, remote: SocketAddr, local: Option<IpAddr>) {
+        self.remote = remote;
+        self.local = local;
+        self.proof = Proof::Given;
+    }
+
     /// Tells the pacer what the congestion controller wants.
     pub(super) fn pace(&mut self) {
         self.pacer.update(

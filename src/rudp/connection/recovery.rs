@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::{
     Connection, Violation,
-    path::{Path, Proof},
+    path::Proof,
     sent::{Fate, SentFrame, SentPacket},
     streams::Control,
 };
@@ -546,14 +546,5 @@ impl Connection {
         for packet in oldest.into_iter().flatten() {
             self.send_again(&packet);
         }
-    }
-
-    fn path_of(&mut self, generation: u32) -> Option<&mut Path> {
-        if self.path.generation == generation {
-            return Some(&mut self.path);
-        }
-        self.previous
-            .as_deref_mut()
-            .filter(|path| path.generation == generation)
     }
 }

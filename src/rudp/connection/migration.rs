@@ -1,0 +1,132 @@
+//! The peer at another address (RFC 9000 section 9).
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Instant,
+};
+
+use rand::RngExt;
+
+use super::{
+    Arrival, CloseReason, Connection, Event,
+    path::{Learned, Path, Proof},
+};
+
+/// Where the peer was last when it had proven its address, to go back to.
+#[derive(Debug)]
+pub(super) enum Previous {
+    /// Behind another port of the same host: what was learned is the present path's.
+    Address {
+        remote: SocketAddr,
+        local: Option<IpAddr>,
+    },
+    /// At another host, with all that was learned of the way there.
+    Path(Box<Path>),
+}
+
+impl Previous {
+    fn remote(&self) -> SocketAddr {
+        match self {
+            Self::Address { remote, .. } => *remote,
+            Self::Path(path) => path.remote,
+        }
+    }
+}
+
+impl Connection {
+    /// The client writes from another address: a NAT in between has changed its mind, or somebody
+    /// wants to make us believe so. It is asked to prove it.
+    pub(super) fn move_to(&mut self, arrival: &Arrival, now: Instant) {
+        let back = self.previous.as_ref().map(Previous::remote);
+        if back == Some(arrival.remote) {
+            // It is where it has proven to be.
+            return self.go_back(now);
+        }
+        self.generations += 1;
+        self.stats.path_changes += 1;
+        let proof = Proof::Asked {
+            challenge: self.rng.random(),
+            asked: 0,
+            again_at: now,
+            received: 0,
+            sent: 0,
+        };
+        if self.path.remote.ip() == arrival.remote.ip() {
+            // Another port of the same host is the same path behind its NAT: what was learned of it
+            // stays true.
+            self.previous.get_or_insert(Previous::Address {
+                remote: self.path.remote,
+                local: self.path.local,
+            });
+            self.path.remote = arrival.remote;
+            self.path.local = arrival.local;
+            self.path.proof = proof;
+            return;
+        }
+        let learned = Learned {
+            config: &self.config,
+            algorithm: self.algorithm,
+            max_datagram: self.config.max_datagram.min(self.peer.max_udp_payload_size),
+            rtt: None,
+            seed: self.rng.random(),
+        };
+        let path = Path::new(
+            self.generations,
+            arrival.remote,
+            arrival.local,
+            proof,
+            &learned,
+            now,
+        );
+        let mut old = std::mem::replace(&mut self.path, path);
+        // The last proven one is kept.
+        self.previous = Some(match self.previous.take() {
+            Some(Previous::Path(proven)) => Previous::Path(proven),
+            Some(Previous::Address { remote, local }) => {
+                old.return_to(remote, local);
+                Previous::Path(Box::new(old))
+            }
+            None => Previous::Path(Box::new(old)),
+        });
+    }
+
+    /// PATH_RESPONSE
+    pub(super) fn on_path_response(&mut self, response: u64, arrival: &Arrival) {
+        let Proof::Asked { challenge, .. } = self.path.proof else {
+            return;
+        };
+        if challenge != response || arrival.remote != self.path.remote {
+            return;
+        }
+        self.path.proof = Proof::Given;
+        let from = self.previous.take().map(|previous| previous.remote());
+        self.events.push_back(Event::Moved {
+            from: from.unwrap_or(self.path.remote),
+            to: self.path.remote,
+        });
+    }
+
+    /// Nobody answers at the new address, or the peer is back at the one before.
+    pub(super) fn go_back(&mut self, now: Instant) {
+        match self.previous.take() {
+            Some(Previous::Address { remote, local }) => self.path.return_to(remote, local),
+            Some(Previous::Path(path)) => {
+                self.path = *path;
+                self.path.pace();
+            }
+            None => self.end(CloseReason::Idle),
+        }
+        self.send_at = Some(now);
+    }
+
+    /// The path that a packet went out on, unless it is forgotten.
+    pub(super) fn path_of(&mut self, generation: u32) -> Option<&mut Path> {
+        if self.path.generation == generation {
+            return Some(&mut self.path);
+        }
+        match &mut self.previous {
+            Some(Previous::Path(path)) if path.generation == generation => Some(path),
+            _ => None,
+        }
+    }
+}
