@@ -1,10 +1,16 @@
 //! RFC 9002, line by line, as its peer sees it.
 
-use std::time::Duration;
+use std::{cell::Cell, rc::Rc, time::Duration};
 
-use labnet::rudp::{congestion::Algorithm, connection::Config, packet::Frame};
+use labnet::{
+    net::link::Way,
+    rudp::{congestion::Algorithm, connection::Config, packet::Frame},
+};
 
-use crate::sim::puppet::{Puppet, stream};
+use crate::sim::{
+    Datagram, Sim, address,
+    puppet::{Puppet, stream},
+};
 
 const RTT: Duration = Duration::from_millis(100);
 
@@ -299,4 +305,31 @@ fn a_path_that_fails_leaves_what_is_in_flight_exact() {
     assert_eq!(stats.in_flight, 0, "{stats:?}");
     assert_eq!(puppet.server.held(), 0);
     assert_eq!(puppet.closed(), None);
+}
+
+#[test]
+fn congestion_marks_go_on_after_a_change_of_address() {
+    let link = "rate=10mbit,delay=15ms,queue=37500B";
+    let mut sim = Sim::new(link, link, Config::default(), 1);
+    sim.client(Algorithm::NewReno, &[4_000_000]);
+    sim.rebind_at(ms(1000), 0, address("10.0.2.1:1000"));
+    // The server's datagrams since a while after it, and those that were marked.
+    let seen = Rc::new(Cell::new((0, 0)));
+    sim.at(ms(2000), {
+        let seen = Rc::clone(&seen);
+        move |sim| {
+            sim.tap = Some(Box::new(move |way, datagram: &mut Datagram, _| {
+                if way == Way::Down {
+                    let (all, marked) = seen.get();
+                    seen.set((all + 1, marked + u32::from(datagram.ecn.is_some())));
+                }
+                true
+            }));
+        }
+    });
+    sim.download(Duration::from_secs(60)).expect("not stuck");
+    let moves = sim.served.values().map(|served| served.moves().len());
+    assert_eq!(moves.sum::<usize>(), 1);
+    let (all, marked) = seen.get();
+    assert!(all > 500 && marked > all - all / 10, "{marked} of {all}");
 }

@@ -32,7 +32,8 @@ pub(super) struct Path {
     pub(super) in_flight: u64,
     /// The sender had too little to send, last time it looked.
     pub(super) app_limited: bool,
-    pub(super) ecn: Ecn,
+    /// It was found that congestion marks don't get through (RFC 9000 section 13.4.2).
+    pub(super) ecn_failed: bool,
 }
 
 /// Whether the peer is where it seems to be.
@@ -49,17 +50,6 @@ pub(super) enum Proof {
         received: u64,
         sent: u64,
     },
-}
-
-/// Whether congestion marks get through (RFC 9000 section 13.4.2).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Ecn {
-    /// It was found that they don't.
-    pub(super) failed: bool,
-    /// Packets sent with a mark.
-    pub(super) sent: u64,
-    /// What the peer has reported: ECT(0) and CE.
-    pub(super) reported: [u64; 2],
 }
 
 impl Path {
@@ -95,7 +85,7 @@ impl Path {
             estimator: Estimator::new(now),
             in_flight: 0,
             app_limited: true,
-            ecn: Ecn::default(),
+            ecn_failed: false,
         };
         path.pace();
         path

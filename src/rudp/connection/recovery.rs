@@ -57,6 +57,10 @@ pub(super) struct Recovery {
     /// When the first of the packets lost in a row was sent.
     lost_run: Option<Instant>,
     skipped: std::collections::VecDeque<u64>,
+    /// Packets sent with an ECN mark, and what the peer has reported of them: over all paths, as
+    /// the peer counts.
+    marks_sent: u64,
+    marks_reported: frame::Ecn,
 }
 
 impl Recovery {
@@ -77,16 +81,16 @@ impl Recovery {
             event_end: 0,
             lost_run: None,
             skipped: std::collections::VecDeque::new(),
+            marks_sent: 0,
+            marks_reported: frame::Ecn::default(),
         }
     }
 
-    pub(super) fn on_sent(&mut self, ack_eliciting: bool, in_flight: bool, now: Instant) {
-        if ack_eliciting {
-            self.eliciting_sent_at = Some(now);
-        }
-        if in_flight {
-            self.eliciting_in_flight += 1;
-        }
+    /// Notes an ack-eliciting packet, with an ECN mark or without.
+    pub(super) fn on_sent(&mut self, marked: bool, now: Instant) {
+        self.eliciting_sent_at = Some(now);
+        self.eliciting_in_flight += 1;
+        self.marks_sent += u64::from(marked);
     }
 
     /// Whether the last probe was in vain, too.
@@ -131,6 +135,7 @@ struct News {
     bytes: u64,
     largest: Option<(u64, SentPacket)>,
     eliciting: bool,
+    /// Sent on the present path with an ECN mark.
     marked: u64,
     any: bool,
 }
@@ -241,7 +246,7 @@ impl Connection {
             news.largest = Some((number, packet));
         }
         news.eliciting |= packet.ack_eliciting;
-        news.marked += u64::from(packet.ecn);
+        news.marked += u64::from(packet.ecn && packet.path == self.path.generation);
         let size = u64::from(packet.size);
         if packet.in_flight {
             let mut counted = fate == Fate::UnderWay;
@@ -310,26 +315,27 @@ impl Connection {
 
     /// Whether marks come back as they were sent; whether the network reports congestion.
     fn on_ecn(&mut self, ack: &frame::Ack<'_>, newer: bool, news: &News, now: Instant) {
-        if self.path.ecn.failed || !newer || news.marked == 0 {
+        let path = &mut self.path;
+        if !newer || news.marked == 0 && !path.ecn_failed {
             return;
         }
-        let path = &mut self.path;
         let Some(counts) = ack.ecn else {
-            path.ecn.failed = true;
+            path.ecn_failed = true;
             return;
         };
-        let [ect0, ce] = path.ecn.reported;
-        let whole = counts.ect0 >= ect0
-            && counts.ce >= ce
-            && (counts.ect0 - ect0).saturating_add(counts.ce - ce) >= news.marked
-            && counts.ect0.saturating_add(counts.ce) <= path.ecn.sent
-            && counts.ect1 == 0;
-        if !whole {
-            path.ecn.failed = true;
+        let before = std::mem::replace(&mut self.recovery.marks_reported, counts);
+        let more = counts.ect0.checked_sub(before.ect0);
+        let more_ce = counts.ce.checked_sub(before.ce);
+        let whole = more
+            .zip(more_ce)
+            .is_some_and(|(ect0, ce)| ect0.saturating_add(ce) >= news.marked)
+            && counts.ect0.saturating_add(counts.ce) <= self.recovery.marks_sent
+            && counts.ect1 == before.ect1;
+        path.ecn_failed |= !whole;
+        if path.ecn_failed {
             return;
         }
-        path.ecn.reported = [counts.ect0, counts.ce];
-        if counts.ce > ce
+        if counts.ce > before.ce
             && let Some((largest, packet)) = &news.largest
         {
             self.stats.congestion_events += 1;

@@ -361,7 +361,7 @@ impl Connection {
         data: Data,
     ) -> bool {
         let size = length as u64;
-        let marked = eliciting && !self.path.ecn.failed;
+        let marked = eliciting && !self.path.ecn_failed;
         let snapshot = if eliciting {
             self.path
                 .congestion
@@ -373,7 +373,6 @@ impl Connection {
                     app_limited: self.path.app_limited,
                 });
             self.path.pacer.on_sent(now, size);
-            self.path.ecn.sent += u64::from(marked);
             self.path.estimator.on_sent(now, size, self.path.in_flight)
         } else {
             self.path.estimator.snapshot(self.path.in_flight)
@@ -397,7 +396,9 @@ impl Connection {
             self.path.in_flight += size;
             self.spoke_at.get_or_insert(now);
         }
-        self.recovery.on_sent(eliciting, eliciting, now);
+        if eliciting {
+            self.recovery.on_sent(marked, now);
+        }
         self.path.on_datagram_sent(size);
         self.stats.packets_sent += 1;
         self.stats.bytes_sent += size;
