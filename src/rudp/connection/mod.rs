@@ -18,7 +18,8 @@
 //! | `transmit`, `pacing` | what goes out, and when |
 //! | `recovery`, `sent`, `rtt` | RFC 9002: round trips, losses, probes |
 //! | `delivery` | how fast the path delivers |
-//! | `streams`, `send_buffer`, `assembler` | data in order, flow control |
+//! | `streams`, `sending`, `receiving` | all streams and their flow control; each one's two halves |
+//! | `send_buffer`, `assembler`, `ranges` | bytes not yet acknowledged, bytes put in order |
 //! | `path`, `migration`, `mtu` | the peer's address and its proof; the largest datagram |
 
 mod acks;
@@ -31,9 +32,11 @@ mod pacing;
 mod path;
 mod ranges;
 mod receive;
+mod receiving;
 mod recovery;
 mod rtt;
 mod send_buffer;
+mod sending;
 mod sent;
 mod stats;
 mod streams;

@@ -134,9 +134,9 @@ impl SendBuffer {
         }
     }
 
-    /// Whether [`next`](Self::next) has something to send below this flow-control offset.
-    pub(super) fn has_pending(&self, limit: u64) -> bool {
-        self.has_retransmissions() || self.sent < self.written.min(limit)
+    /// Whether bytes below this flow-control offset were never sent.
+    pub(super) fn has_unsent(&self, limit: u64) -> bool {
+        self.sent < self.written.min(limit)
     }
 
     /// Whether something waits to be sent again.
@@ -216,8 +216,8 @@ mod tests {
         assert_eq!(buffer.next(40, 70), Some(0..40));
         assert_eq!(buffer.next(40, 70), Some(40..70));
         assert_eq!(buffer.next(40, 70), None);
-        assert!(!buffer.has_pending(70));
-        assert!(buffer.has_pending(71));
+        assert!(!buffer.has_unsent(70));
+        assert!(buffer.has_unsent(71));
         assert_eq!(buffer.next(40, ALL), Some(70..100));
         assert_eq!((buffer.unsent(), buffer.sent_end()), (0, 100));
     }

@@ -412,9 +412,7 @@ impl Connection {
             || self.ping_due
             || self.response.is_some()
             || self.ack_frequency_due
-            || self.streams.max_data_due
-            || self.streams.max_streams_due
-            || !self.streams.control.is_empty()
+            || self.streams.has_control()
             || self.streams.can_send()
             || self.tail_due()
     }
@@ -467,7 +465,7 @@ impl Connection {
                     }
                 }
                 Control::Reset(id) => {
-                    let reset = self.streams.get(id).and_then(|stream| stream.reset);
+                    let reset = self.streams.get(id).and_then(|s| s.sending.reset());
                     if let Some(reset) = reset {
                         Frame::ResetStream {
                             id,
@@ -479,7 +477,7 @@ impl Connection {
                     }
                 }
                 Control::Stop(id) => {
-                    let code = self.streams.get(id).and_then(|stream| stream.stopped);
+                    let code = self.streams.get(id).and_then(|s| s.receiving.stopped());
                     if let Some(code) = code {
                         Frame::StopSending {
                             id,
