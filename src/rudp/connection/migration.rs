@@ -8,9 +8,11 @@ use std::{
 use rand::RngExt;
 
 use super::{
-    Arrival, CloseReason, Connection, Event,
+    Arrival, CloseReason, Connection, Ecn, Event, Transmit,
     path::{Learned, Path, Proof},
+    transmit::Data,
 };
+use crate::rudp::packet::{DATA_HEADER, Frame, encode_data_header};
 
 /// Where the peer was last when it had proven its address, to go back to.
 #[derive(Debug)]
@@ -88,6 +90,32 @@ impl Connection {
             }
             None => Previous::Path(Box::new(old)),
         });
+    }
+
+    /// A challenge goes by itself: neither the window nor the pacer holds it back, and it is short
+    /// enough for what any packet from a new address allows.
+    pub(super) fn poll_challenge(
+        &mut self,
+        now: Instant,
+        buffer: &mut Vec<u8>,
+    ) -> Option<Transmit> {
+        let challenge = self.path.challenge_due(now)?;
+        // One that the allowance forbids counts as one in vain: the path is given up in time.
+        let patience = self.path.rtt.pto_base(self.peer.max_ack_delay) * 2;
+        self.path.challenge_sent(now, patience);
+        let size = DATA_HEADER + 1 + 8 + self.keys.tag_len();
+        if self.path.allowance() < size as u64 {
+            return None;
+        }
+        let start = buffer.len();
+        let first_frame = self.sent.frame_count();
+        let number = self.sent.next();
+        encode_data_header(self.peer_cid, number, buffer);
+        Frame::PathChallenge(challenge.to_be_bytes()).encode(buffer);
+        self.keys.seal(buffer, start, number);
+        let length = buffer.len() - start;
+        let marked = self.on_built(now, length, true, first_frame, Data::default());
+        Some(self.transmit(length, length, marked.then_some(Ecn::Ect0)))
     }
 
     /// PATH_RESPONSE

@@ -14,22 +14,27 @@
 //!
 //! | file | |
 //! |---|---|
+//! | `handshake` | from HELLO to the first DATA |
 //! | `receive`, `acks` | what comes in; what to acknowledge, and when |
-//! | `transmit`, `pacing` | what goes out, and when |
+//! | `transmit`, `pacing`, `tail` | what goes out, and when; what is sent twice |
 //! | `recovery`, `sent`, `rtt` | RFC 9002: round trips, losses, probes |
 //! | `delivery` | how fast the path delivers |
 //! | `streams`, `sending`, `receiving` | all streams and their flow control; each one's two halves |
 //! | `send_buffer`, `assembler`, `ranges` | bytes not yet acknowledged, bytes put in order |
-//! | `path`, `migration`, `mtu` | the peer's address and its proof; the largest datagram |
+//! | `path`, `migration` | the peer's address and its proof |
+//! | `mtu`, `probe` | the largest datagram, and how it is found |
 
 mod acks;
 mod assembler;
 mod config;
 mod delivery;
+mod event;
+mod handshake;
 mod migration;
 mod mtu;
 mod pacing;
 mod path;
+mod probe;
 mod ranges;
 mod receive;
 mod receiving;
@@ -40,11 +45,12 @@ mod sending;
 mod sent;
 mod stats;
 mod streams;
+mod tail;
 mod transmit;
 
 use std::{
     collections::VecDeque,
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -55,6 +61,7 @@ use rand_pcg::Pcg64Mcg;
 
 use self::{
     acks::Acks,
+    handshake::{Greeted, Greeting, limits},
     migration::Previous,
     path::{Learned, Path, Proof},
     recovery::Recovery,
@@ -63,108 +70,16 @@ use self::{
 };
 pub use self::{
     config::Config,
+    event::{Arrival, CloseReason, Ecn, Event},
+    handshake::{Admission, Introduction},
     stats::Stats,
     streams::{Read, StreamError, StreamEvent, StreamId, Streams},
     transmit::Transmit,
 };
 use super::{
     congestion::Algorithm,
-    packet::{
-        Accept, Agreement, Cid, ErrorCode, HandshakeKey, Hello, Keys, Nonce, Parameters, Side,
-        Text, Token,
-    },
+    packet::{Cid, ErrorCode, Keys, Parameters, Side, Token},
 };
-
-/// How long a client's HELLO waits for an answer before it is sent again, at first.
-const HELLO_TIMEOUT: Duration = Duration::from_millis(300);
-/// However often it has doubled, it is no longer.
-const HELLO_TIMEOUT_MAX: Duration = Duration::from_secs(3);
-/// So often a cookie is sent in vain before another one is asked for.
-const COOKIE_ATTEMPTS: u32 = 4;
-/// So long a client tries to be heard.
-const HANDSHAKE: Duration = Duration::from_secs(30);
-/// So long a server waits for the first packet after its ACCEPT.
-const CONFIRMATION: Duration = Duration::from_secs(10);
-
-/// An ECN mark (RFC 3168).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ecn {
-    /// ECT(0): the sender understands marks.
-    Ect0,
-    /// ECT(1).
-    Ect1,
-    /// CE: the network is congested.
-    Ce,
-}
-
-/// How a datagram came.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Arrival {
-    /// From whom.
-    pub remote: SocketAddr,
-    /// To which of our addresses.
-    pub local: Option<IpAddr>,
-    /// Its ECN mark.
-    pub ecn: Option<Ecn>,
-}
-
-/// What the application should know.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
-    /// The handshake is done: for a client, streams can be opened; for a server, the client has
-    /// shown that it knows.
-    Connected,
-    /// About a stream.
-    Stream(StreamEvent),
-    /// The peer is at another address now, and has proven it.
-    Moved {
-        /// It was here.
-        from: SocketAddr,
-        /// It is here.
-        to: SocketAddr,
-    },
-    /// It is over: nothing more comes.
-    Closed(CloseReason),
-}
-
-/// Why a connection is over.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum CloseReason {
-    /// We closed it.
-    #[error("closed here: {code}")]
-    Local {
-        /// The code told to the peer.
-        code: ErrorCode,
-    },
-    /// The peer closed it.
-    #[error("closed by the peer: {code}{}{reason}", if .reason.is_empty() { "" } else { ": " })]
-    Peer {
-        /// Its code.
-        code: ErrorCode,
-        /// In its words.
-        reason: String,
-    },
-    /// The peer broke the rules.
-    #[error("the peer broke the rules ({code}): {problem}")]
-    Violation {
-        /// The code told to the peer.
-        code: ErrorCode,
-        /// In words.
-        problem: &'static str,
-    },
-    /// The peer knows nothing of the connection: it was restarted.
-    #[error("the peer has lost the connection")]
-    Reset,
-    /// Nothing was heard for too long.
-    #[error("nothing was heard for too long")]
-    Idle,
-    /// No answer to the first packets.
-    #[error("no answer")]
-    Handshake,
-    /// The peer speaks other versions only.
-    #[error("the server speaks other versions of the protocol only")]
-    Version,
-}
 
 type Violation = (ErrorCode, &'static str);
 
@@ -186,29 +101,6 @@ enum State {
         heard: u32,
     },
     Closed,
-}
-
-#[derive(Debug)]
-struct Greeting {
-    key: HandshakeKey,
-    nonce: Nonce,
-    cookie: Vec<u8>,
-    /// When the HELLO went out last, and how often since the last cookie.
-    sent_at: Option<Instant>,
-    attempts: u32,
-    due: bool,
-    give_up_at: Instant,
-    name: Text,
-    wish: Option<Algorithm>,
-}
-
-#[derive(Debug)]
-struct Greeted {
-    key: HandshakeKey,
-    accept: Accept,
-    due: bool,
-    client_nonce: Nonce,
-    give_up_at: Instant,
 }
 
 /// A connection, from either side.
@@ -244,7 +136,7 @@ pub struct Connection {
     heard_at: Instant,
     /// The first ack-eliciting packet sent since something was heard.
     spoke_at: Option<Instant>,
-    tail: transmit::Tail,
+    tail: tail::Tail,
     rng: Pcg64Mcg,
     stats: Stats,
     events: VecDeque<Event>,
@@ -259,117 +151,7 @@ struct AckFrequency {
     heard: Option<u64>,
 }
 
-/// What a client says of itself.
-#[derive(Debug, Clone, Copy)]
-pub struct Introduction {
-    /// Its name.
-    pub name: Text,
-    /// What should control the server's sending.
-    pub congestion: Option<Algorithm>,
-    /// Its connection id: random.
-    pub cid: Cid,
-    /// Random.
-    pub nonce: Nonce,
-}
-
-/// What a server's connection is made from.
-#[derive(Debug)]
-pub struct Admission<'a> {
-    /// The client's HELLO, its cookie verified.
-    pub hello: &'a Hello<'a>,
-    /// How it came.
-    pub arrival: Arrival,
-    /// The connection id that the server chose: random.
-    pub cid: Cid,
-    /// Random.
-    pub nonce: Nonce,
-    /// With this the server will say that it has lost the connection.
-    pub reset_token: Token,
-}
-
 impl Connection {
-    /// A client's connection to the server at `remote`. `seed` is for the numbers left out and the
-    /// congestion controller.
-    pub fn connect(
-        config: Arc<Config>,
-        introduction: &Introduction,
-        remote: SocketAddr,
-        seed: u64,
-        now: Instant,
-    ) -> Self {
-        let greeting = Greeting {
-            key: config.protection.handshake_key(),
-            nonce: introduction.nonce,
-            cookie: Vec::new(),
-            sent_at: None,
-            attempts: 0,
-            due: true,
-            give_up_at: now + HANDSHAKE,
-            name: introduction.name,
-            wish: introduction.congestion,
-        };
-        let arrival = Arrival {
-            remote,
-            local: None,
-            ecn: None,
-        };
-        let parts = Parts {
-            side: Side::Client,
-            state: State::Hello(Box::new(greeting)),
-            cid: introduction.cid,
-            peer_cid: Cid(0),
-            peer: Parameters::default(),
-            keys: Keys::Checksum,
-            algorithm: config.congestion,
-        };
-        Self::new(config, parts, arrival, seed, now)
-    }
-
-    /// A server's connection to a client whose address is proven.
-    pub fn accept(config: Arc<Config>, admission: &Admission<'_>, seed: u64, now: Instant) -> Self {
-        let hello = admission.hello;
-        let keys = config.protection.keys(
-            Side::Server,
-            &Agreement {
-                client: hello.cid,
-                server: admission.cid,
-                client_nonce: hello.nonce,
-                server_nonce: admission.nonce,
-            },
-        );
-        let greeted = Greeted {
-            key: config.protection.handshake_key(),
-            accept: Accept {
-                destination: hello.cid,
-                cid: admission.cid,
-                nonce: admission.nonce,
-                reset_token: admission.reset_token,
-                parameters: parameters(&config),
-            },
-            due: true,
-            client_nonce: hello.nonce,
-            give_up_at: now + CONFIRMATION,
-        };
-        let wish = hello.parameters.congestion.as_ref();
-        let algorithm = wish.and_then(|name| name.as_str().parse().ok());
-        let parts = Parts {
-            side: Side::Server,
-            state: State::Open {
-                accept: Some(Box::new(greeted)),
-            },
-            cid: admission.cid,
-            peer_cid: hello.cid,
-            peer: hello.parameters,
-            keys,
-            algorithm: algorithm.unwrap_or(config.congestion),
-        };
-        let mut connection = Self::new(config, parts, admission.arrival, seed, now);
-        connection.peer_reset = hello.parameters.reset_token;
-        // Its acknowledgement is the first measurement of the path.
-        connection.ping_due = true;
-        connection
-    }
-
     fn new(config: Arc<Config>, parts: Parts, arrival: Arrival, seed: u64, now: Instant) -> Self {
         let mut rng = Pcg64Mcg::seed_from_u64(seed);
         let learned = Learned {
@@ -417,7 +199,7 @@ impl Connection {
             ping_due: false,
             heard_at: now,
             spoke_at: None,
-            tail: transmit::Tail::default(),
+            tail: tail::Tail::default(),
             rng,
             stats: Stats::default(),
             events: VecDeque::new(),
@@ -553,12 +335,7 @@ impl Connection {
     /// When to call [`handle_timeout`](Self::handle_timeout), at the latest.
     pub fn poll_timeout(&self) -> Option<Instant> {
         match &self.state {
-            State::Hello(greeting) => {
-                let again = greeting
-                    .sent_at
-                    .map(|at| at + hello_timeout(greeting.attempts));
-                Some(again.map_or(greeting.give_up_at, |at| at.min(greeting.give_up_at)))
-            }
+            State::Hello(greeting) => Some(greeting.timeout()),
             State::Open { accept } => {
                 let handshake = accept.as_ref().map(|greeted| greeted.give_up_at);
                 [
@@ -585,17 +362,8 @@ impl Connection {
     pub fn handle_timeout(&mut self, now: Instant) {
         match &mut self.state {
             State::Hello(greeting) => {
-                if greeting.give_up_at <= now {
+                if greeting.on_timeout(now) {
                     self.end(CloseReason::Handshake);
-                } else if greeting
-                    .sent_at
-                    .is_some_and(|at| at + hello_timeout(greeting.attempts) <= now)
-                {
-                    greeting.due = true;
-                    // Behind another address of a NAT the cookie is of no use any more.
-                    if greeting.attempts >= COOKIE_ATTEMPTS {
-                        greeting.cookie.clear();
-                    }
                 }
             }
             State::Open { accept } => {
@@ -709,29 +477,4 @@ struct Parts {
     peer: Parameters,
     keys: Keys,
     algorithm: Algorithm,
-}
-
-fn hello_timeout(attempts: u32) -> Duration {
-    (HELLO_TIMEOUT * (1 << attempts.saturating_sub(1).min(8))).min(HELLO_TIMEOUT_MAX)
-}
-
-fn limits(parameters: &Parameters) -> Limits {
-    Limits {
-        connection: parameters.initial_max_data,
-        stream: parameters.initial_max_stream_data,
-        streams: parameters.initial_max_streams,
-    }
-}
-
-/// What we tell the peer of ourselves.
-fn parameters(config: &Config) -> Parameters {
-    Parameters {
-        max_idle_timeout: config.idle_timeout,
-        initial_max_data: config.connection_window,
-        initial_max_stream_data: config.stream_window,
-        initial_max_streams: config.max_streams,
-        max_udp_payload_size: config.max_datagram,
-        max_ack_delay: config.max_ack_delay,
-        ..Parameters::default()
-    }
 }

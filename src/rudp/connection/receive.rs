@@ -2,16 +2,8 @@
 
 use std::time::Instant;
 
-use super::{
-    Arrival, CloseReason, Connection, Ecn, Event, State, Violation, limits,
-    path::{Learned, Path, Proof},
-    sent::SentPackets,
-};
-use crate::rudp::packet::{
-    Accept, Agreement, CookieReply, ErrorCode, Frame, Frames, Header, Hello, OpenError, PacketType,
-    Reset, Side, VERSION, Versions,
-};
-use rand::RngExt;
+use super::{Arrival, CloseReason, Connection, Ecn, Event, State, Violation};
+use crate::rudp::packet::{ErrorCode, Frame, Frames, Header, OpenError, PacketType, Reset, Side};
 
 /// So often the peer is asked to acknowledge at the most: every so many packets.
 const MAX_ACK_EVERY: u64 = 1 << 10;
@@ -35,102 +27,6 @@ impl Connection {
         }
     }
 
-    /// The client has not seen our ACCEPT.
-    fn on_hello(&mut self, arrival: &Arrival, datagram: &[u8]) {
-        if let State::Open {
-            accept: Some(greeted),
-        } = &mut self.state
-            && arrival.remote == self.path.remote
-            && let Ok(hello) = Hello::open(datagram, &greeted.key)
-            && hello.nonce == greeted.client_nonce
-        {
-            greeted.due = true;
-        }
-    }
-
-    fn on_cookie(&mut self, datagram: &[u8]) {
-        let State::Hello(greeting) = &mut self.state else {
-            return;
-        };
-        match CookieReply::open(datagram, &greeting.key) {
-            Ok(reply) if reply.nonce == greeting.nonce && reply.destination == self.cid => {
-                // A stale cookie of ours draws a fresh one; the same one again is an echo.
-                if greeting.cookie != reply.cookie {
-                    greeting.cookie = reply.cookie.to_vec();
-                    greeting.attempts = 0;
-                    greeting.due = true;
-                }
-            }
-            Ok(_) => self.stats.malformed += 1,
-            Err(error) => self.on_bad(&error),
-        }
-    }
-
-    fn on_accept(&mut self, arrival: &Arrival, datagram: &[u8], now: Instant) {
-        let State::Hello(greeting) = &self.state else {
-            return;
-        };
-        let accept = match Accept::open(datagram, &greeting.key) {
-            Ok(accept) if accept.destination == self.cid => accept,
-            Ok(_) => {
-                self.stats.malformed += 1;
-                return;
-            }
-            Err(error) => return self.on_bad(&error),
-        };
-        let agreement = Agreement {
-            client: self.cid,
-            server: accept.cid,
-            client_nonce: greeting.nonce,
-            server_nonce: accept.nonce,
-        };
-        // The answer to a HELLO that was sent once is a measurement.
-        let rtt = greeting
-            .sent_at
-            .filter(|_| greeting.attempts == 1)
-            .map(|at| now.saturating_duration_since(at));
-        self.keys = self.config.protection.keys(Side::Client, &agreement);
-        self.peer_cid = accept.cid;
-        self.peer = accept.parameters;
-        self.peer_reset = Some(accept.reset_token);
-        self.streams.set_theirs(limits(&accept.parameters));
-        let learned = Learned {
-            config: &self.config,
-            algorithm: self.config.congestion,
-            max_datagram: self
-                .config
-                .max_datagram
-                .min(accept.parameters.max_udp_payload_size),
-            rtt,
-            seed: self.rng.random(),
-        };
-        self.path = Path::new(
-            0,
-            self.path.remote,
-            arrival.local,
-            Proof::Given,
-            &learned,
-            now,
-        );
-        self.sent = SentPackets::new(0);
-        self.state = State::Open { accept: None };
-        self.heard_at = now;
-        // The server must hear that we know.
-        self.ping_due = true;
-        self.events.push_back(Event::Connected);
-    }
-
-    fn on_versions(&mut self, datagram: &[u8]) {
-        if let State::Hello(greeting) = &self.state
-            && greeting.cookie.is_empty()
-            && let Ok(versions) = Versions::open(datagram)
-            && versions.destination == self.cid
-            && versions.iter().all(|version| version != VERSION)
-        {
-            self.end(CloseReason::Version);
-        }
-    }
-
     fn on_reset(&mut self, datagram: &[u8]) {
         if let State::Open { .. } = self.state
             && let Ok(reset) = Reset::parse(datagram)
@@ -141,7 +37,7 @@ impl Connection {
         }
     }
 
-    fn on_bad(&mut self, error: &OpenError) {
+    pub(super) fn on_bad(&mut self, error: &OpenError) {
         match error {
             OpenError::Integrity | OpenError::Exhausted => self.stats.corrupted += 1,
             OpenError::Malformed(_) => self.stats.malformed += 1,

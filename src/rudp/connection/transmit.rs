@@ -9,13 +9,12 @@ use rand::RngExt;
 use rand_pcg::Pcg64Mcg;
 
 use super::{
-    Connection, Ecn, State, parameters,
-    path::Proof,
+    Connection, Ecn, State,
     sent::{Flags, SentFrame},
     streams::{Control, Piece},
 };
 use crate::rudp::packet::{
-    DATA_HEADER, ErrorCode, Frame, Hello, MIN_UDP_PAYLOAD, Parameters, encode_data_header,
+    DATA_HEADER, ErrorCode, Frame, MIN_UDP_PAYLOAD, encode_data_header,
     frame::{self, encode_ack, encode_stream_header, fit_stream, stream_header_len},
 };
 
@@ -30,8 +29,9 @@ const ACK_ROOM: usize = 400;
 const ACKS_A_WINDOW: u64 = 8;
 /// But not less often than every so many packets.
 const MAX_ACK_EVERY: u64 = 64;
-/// Pieces that are sent twice at a transfer's end.
-const TWICE: usize = 64;
+
+/// The frame that asks for nothing but an acknowledgement.
+pub(super) const PING: u8 = 0x01;
 
 /// Datagrams to one address, all but the last of the same size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,16 +48,9 @@ pub struct Transmit {
     pub segment: usize,
 }
 
-/// What is sent a second time because nothing else is left to send.
-#[derive(Debug, Default)]
-pub(super) struct Tail {
-    /// Retransmissions of the transfer's end.
-    again: std::collections::VecDeque<Piece>,
-}
-
 /// Which packet may go next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Leave {
+pub(super) enum Leave {
     /// Any.
     Any,
     /// One that only acknowledges: the window is full, or the pacer wants to wait.
@@ -93,7 +86,7 @@ impl Connection {
         }
     }
 
-    fn transmit(&self, length: usize, segment: usize, ecn: Option<Ecn>) -> Transmit {
+    pub(super) fn transmit(&self, length: usize, segment: usize, ecn: Option<Ecn>) -> Transmit {
         Transmit {
             remote: self.path.remote,
             local: self.path.local,
@@ -101,50 +94,6 @@ impl Connection {
             length,
             segment,
         }
-    }
-
-    fn poll_hello(&mut self, now: Instant, buffer: &mut Vec<u8>) -> Option<Transmit> {
-        let State::Hello(greeting) = &mut self.state else {
-            return None;
-        };
-        if !std::mem::take(&mut greeting.due) {
-            return None;
-        }
-        greeting.attempts += 1;
-        greeting.sent_at = Some(now);
-        let wish = greeting.wish.map(|algorithm| algorithm.name());
-        let hello = Hello {
-            cid: self.cid,
-            nonce: greeting.nonce,
-            cookie: &greeting.cookie,
-            parameters: Parameters {
-                name: Some(greeting.name),
-                congestion: wish.and_then(|name| super::Text::new(name).ok()),
-                ..parameters(&self.config)
-            },
-        };
-        let start = buffer.len();
-        hello.encode(&greeting.key, buffer);
-        let length = buffer.len() - start;
-        self.stats.packets_sent += 1;
-        self.stats.bytes_sent += length as u64;
-        Some(self.transmit(length, length, None))
-    }
-
-    fn poll_accept(&mut self, buffer: &mut Vec<u8>) -> Option<Transmit> {
-        let State::Open {
-            accept: Some(greeted),
-        } = &mut self.state
-        else {
-            return None;
-        };
-        greeted.due = false;
-        let start = buffer.len();
-        greeted.accept.encode(&greeted.key, buffer);
-        let length = buffer.len() - start;
-        self.stats.packets_sent += 1;
-        self.stats.bytes_sent += length as u64;
-        Some(self.transmit(length, length, None))
     }
 
     fn poll_close(&mut self, now: Instant, buffer: &mut Vec<u8>) -> Option<Transmit> {
@@ -234,7 +183,7 @@ impl Connection {
     }
 
     /// Whether the window and the pacer let a full packet go.
-    fn leave(&mut self, now: Instant, mtu: u64) -> Leave {
+    pub(super) fn leave(&mut self, now: Instant, mtu: u64) -> Leave {
         if self.recovery.probes > 0 || self.path.challenge_due(now).is_some() {
             return Leave::Any;
         }
@@ -352,7 +301,7 @@ impl Connection {
         Some(self.on_built(now, length, eliciting, first_frame, data))
     }
 
-    fn on_built(
+    pub(super) fn on_built(
         &mut self,
         now: Instant,
         length: usize,
@@ -507,8 +456,8 @@ impl Connection {
             self.put_piece(&piece, end, buffer);
             data.any = true;
             data.again |= piece.again;
-            if piece.again && self.tail.again.len() < TWICE && self.is_lossy() {
-                self.tail.again.push_back(piece);
+            if piece.again {
+                self.note_retransmission(piece);
             }
         }
         data.more = self.streams.can_send();
@@ -535,95 +484,11 @@ impl Connection {
             fin: piece.fin,
         });
     }
-
-    /// A challenge goes by itself: neither the window nor the pacer holds it back, and it is short
-    /// enough for what any packet from a new address allows.
-    fn poll_challenge(&mut self, now: Instant, buffer: &mut Vec<u8>) -> Option<Transmit> {
-        let challenge = self.path.challenge_due(now)?;
-        // One that the allowance forbids counts as one in vain: the path is given up in time.
-        let patience = self.path.rtt.pto_base(self.peer.max_ack_delay) * 2;
-        self.path.challenge_sent(now, patience);
-        let size = DATA_HEADER + 1 + 8 + self.keys.tag_len();
-        if self.path.allowance() < size as u64 {
-            return None;
-        }
-        let start = buffer.len();
-        let first_frame = self.sent.frame_count();
-        let number = self.sent.next();
-        encode_data_header(self.peer_cid, number, buffer);
-        Frame::PathChallenge(challenge.to_be_bytes()).encode(buffer);
-        self.keys.seal(buffer, start, number);
-        let length = buffer.len() - start;
-        let marked = self.on_built(now, length, true, first_frame, Data::default());
-        Some(self.transmit(length, length, marked.then_some(Ecn::Ect0)))
-    }
-
-    fn poll_mtu_probe(&mut self, now: Instant, buffer: &mut Vec<u8>) -> Option<Transmit> {
-        if self.path.proof != Proof::Given
-            || !self.path.rtt.has_sample()
-            || self.leave(now, u64::from(self.path.mtu.current())) != Leave::Any
-        {
-            return None;
-        }
-        let size = usize::from(self.path.mtu.poll_probe(now)?);
-        let start = buffer.len();
-        let first_frame = self.sent.frame_count();
-        let number = self.sent.next();
-        encode_data_header(self.peer_cid, number, buffer);
-        buffer.push(PING);
-        buffer.resize(start + size - self.keys.tag_len(), 0);
-        self.keys.seal(buffer, start, number);
-        let length = buffer.len() - start;
-        self.path.mtu.on_probe_sent(number);
-        let marked = self.on_built(now, length, true, first_frame, Data::default());
-        Some(self.transmit(length, length, marked.then_some(Ecn::Ect0)))
-    }
-
-    /// The kernel refused a datagram of this size: the first link is narrower.
-    pub fn on_too_big(&mut self, size: usize) {
-        let size = u16::try_from(size).unwrap_or(u16::MAX);
-        self.path.mtu.on_too_big(size);
-        self.path.set_mtu(self.path.mtu.current());
-    }
-
-    /// Whether so much gets lost that a transfer's last packets are worth being sent twice.
-    fn is_lossy(&self) -> bool {
-        self.stats.packets_lost * 200 >= self.stats.packets_sent
-    }
-
-    fn tail_due(&self) -> bool {
-        self.is_lossy() && (!self.tail.again.is_empty() || self.streams.has_tail())
-    }
-
-    /// At the end of a transfer over a lossy path there is room but nothing new to send. A loss among
-    /// the last packets costs a whole round trip; sending them twice, the last first, mostly saves
-    /// it. No more than half a round trip's worth: what is older will be heard of sooner.
-    fn tail_piece(&mut self, left: usize) -> Option<Piece> {
-        if !self.is_lossy() {
-            return None;
-        }
-        let header = stream_header_len(u64::from(u32::MAX), u64::from(u32::MAX), Some(left));
-        let room = left.checked_sub(header + 1)?;
-        while let Some(piece) = self.tail.again.pop_front() {
-            if piece.length <= room && self.streams.is_unacked(&piece) {
-                return Some(Piece {
-                    again: false,
-                    ..piece
-                });
-            }
-        }
-        let half = self.path.rtt.smoothed() / 2;
-        let most = u128::from(self.stats.delivery_rate) * half.as_micros() / 1_000_000;
-        self.streams
-            .tail_piece(room, u64::try_from(most).unwrap_or(u64::MAX))
-    }
 }
-
-const PING: u8 = 0x01;
 
 /// What data a packet got.
 #[derive(Debug, Clone, Copy, Default)]
-struct Data {
+pub(super) struct Data {
     any: bool,
     again: bool,
     /// There is more that did not fit.
