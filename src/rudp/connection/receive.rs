@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::{Arrival, CloseReason, Connection, Ecn, Event, State, Violation};
-use crate::rudp::packet::{ErrorCode, Frame, Frames, Header, OpenError, PacketType, Reset, Side};
+use crate::rudp::packet::{ErrorCode, Frame, Frames, OpenError, PacketType, Reset, Side};
 
 /// So often the peer is asked to acknowledge at the most: every so many packets.
 const MAX_ACK_EVERY: u64 = 1 << 10;
@@ -12,17 +12,13 @@ impl Connection {
     /// Takes a datagram that is for this connection: by its connection id, or for a client by the
     /// server's address. Its content is undefined afterwards.
     pub fn handle_datagram(&mut self, arrival: &Arrival, datagram: &mut [u8], now: Instant) {
-        let Ok(header) = Header::parse(datagram) else {
-            self.stats.malformed += 1;
-            return;
-        };
-        match (header.packet, self.side) {
-            (PacketType::Data, _) => self.on_data(arrival, datagram, now),
-            (PacketType::Hello, Side::Server) => self.on_hello(arrival, datagram),
-            (PacketType::Cookie, Side::Client) => self.on_cookie(datagram),
-            (PacketType::Accept, Side::Client) => self.on_accept(arrival, datagram, now),
-            (PacketType::Versions, Side::Client) => self.on_versions(datagram),
-            (PacketType::Reset, _) => self.on_reset(datagram),
+        match (PacketType::of(datagram), self.side) {
+            (Ok(PacketType::Data), _) => self.on_data(arrival, datagram, now),
+            (Ok(PacketType::Hello), Side::Server) => self.on_hello(arrival, datagram),
+            (Ok(PacketType::Cookie), Side::Client) => self.on_cookie(datagram),
+            (Ok(PacketType::Accept), Side::Client) => self.on_accept(arrival, datagram, now),
+            (Ok(PacketType::Versions), Side::Client) => self.on_versions(datagram),
+            (Ok(PacketType::Reset), _) => self.on_reset(datagram),
             _ => self.stats.malformed += 1,
         }
     }

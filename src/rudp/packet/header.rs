@@ -34,6 +34,20 @@ impl PacketType {
         Self::Data,
     ];
 
+    /// The type of the packet that a datagram is, by its first byte.
+    #[inline]
+    pub fn of(datagram: &[u8]) -> Result<Self, Malformed> {
+        match *datagram.first().ok_or(Malformed::Truncated)? {
+            DATA => Ok(Self::Data),
+            HELLO => Ok(Self::Hello),
+            COOKIE => Ok(Self::Cookie),
+            VERSIONS => Ok(Self::Versions),
+            RESET => Ok(Self::Reset),
+            ACCEPT => Ok(Self::Accept),
+            other => Err(Malformed::PacketType(other)),
+        }
+    }
+
     /// The word in lower case: a metric's label.
     pub fn name(self) -> &'static str {
         match self {
@@ -65,16 +79,13 @@ impl Header {
     /// Reads the first bytes of a datagram.
     #[inline]
     pub fn parse(datagram: &[u8]) -> Result<Self, Malformed> {
-        let mut reader = Reader::new(datagram);
-        let (packet, versioned) = match reader.u8()? {
-            DATA => (PacketType::Data, false),
-            HELLO => (PacketType::Hello, true),
-            COOKIE => (PacketType::Cookie, true),
-            VERSIONS => (PacketType::Versions, false),
-            RESET => (PacketType::Reset, false),
-            ACCEPT => (PacketType::Accept, true),
-            other => return Err(Malformed::PacketType(other)),
+        let packet = PacketType::of(datagram)?;
+        let versioned = match packet {
+            PacketType::Hello | PacketType::Cookie | PacketType::Accept => true,
+            PacketType::Versions | PacketType::Reset | PacketType::Data => false,
         };
+        let mut reader = Reader::new(datagram);
+        reader.u8()?;
         Ok(Self {
             packet,
             version: versioned.then(|| reader.u32()).transpose()?,
