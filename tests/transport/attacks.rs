@@ -9,8 +9,8 @@ use labnet::{
         connection::{CloseReason, Config, Connection, Introduction},
         listener::{Reply, Unwelcome, Welcome},
         packet::{
-            ErrorCode, Frame, Parameters, RESET_LEN, Reset, Text, Token, VERSION, cookie,
-            encode_data_header,
+            CookieReply, ErrorCode, Frame, HandshakeKey, Parameters, RESET_LEN, Reset, Text, Token,
+            VERSION, cookie, encode_data_header,
         },
     },
 };
@@ -19,7 +19,7 @@ use rand_pcg::Pcg64Mcg;
 
 use crate::sim::{
     CLIENT, Datagram, SERVER, Sim, address,
-    puppet::{self, CID, Puppet, TOKEN, arrival, stream},
+    puppet::{self, CID, Puppet, Seen, TOKEN, arrival, stream},
 };
 
 const RTT: Duration = Duration::from_millis(50);
@@ -462,4 +462,109 @@ fn a_client_takes_no_packet_of_another_connection() {
     // It has none yet.
     assert_eq!(client.poll_event(), None);
     assert!(!client.is_over());
+}
+
+/// Bytes that went to an address since so many datagrams were seen.
+fn bytes_to(puppet: &Puppet, to: &str, since: usize) -> usize {
+    let sent = puppet.seen[since..].iter();
+    let there = sent.filter(|seen| seen.to == address(to));
+    there.map(|seen| seen.size).sum()
+}
+
+/// A DATA packet of one PING.
+const SHORTEST: usize = 13 + 1 + 4;
+
+#[test]
+fn the_end_of_a_connection_is_no_louder_than_what_drew_it() {
+    let spoofed = "10.6.6.6:6666";
+    let mut puppet = puppet();
+    let since = puppet.seen.len();
+    puppet.from = address(spoofed);
+    puppet.send(&[Frame::Ping]);
+    let reason =
+        "a reason that is told at a length that its three times eighteen bytes do not hold";
+    puppet.server.close(ErrorCode::SHUTDOWN, reason, puppet.now);
+    puppet.drain();
+    for n in 2..20 {
+        puppet.send(&[Frame::Ping]);
+        let sent = bytes_to(&puppet, spoofed, since);
+        assert!(sent <= 3 * n * SHORTEST, "{sent}");
+    }
+    // At its length it comes once there is room for it.
+    assert!(bytes_to(&puppet, spoofed, since) > reason.len());
+}
+
+#[test]
+fn what_an_unproven_address_gets_does_not_depend_on_how_much_there_is_to_say() {
+    let spoofed = "10.6.6.6:6666";
+    for holes in 0..40 {
+        let mut puppet = puppet();
+        for _ in 0..holes {
+            puppet.number += 1;
+            puppet.send(&[Frame::Ping]);
+        }
+        puppet.write(200_000);
+        let since = puppet.seen.len();
+        puppet.from = address(spoofed);
+        let mut received = 0;
+        for n in 0..10 {
+            // Draws limits, a RESET_STREAM, a PATH_RESPONSE and an acknowledgement.
+            let mut payload = Vec::new();
+            Frame::PathChallenge([1; 8]).encode(&mut payload);
+            stream(0, 1 + 40_000 * n, &[0; 3]).encode(&mut payload);
+            puppet.number += u64::from(n % 2 == 0);
+            puppet.send_raw(&payload);
+            received += 13 + payload.len() + 4;
+            let sent = bytes_to(&puppet, spoofed, since);
+            assert!(sent <= 3 * received, "{holes}: {sent} for {received}");
+            puppet.wait(Duration::from_millis(30));
+            let sent = bytes_to(&puppet, spoofed, since);
+            assert!(sent <= 3 * received, "{holes}: {sent} for {received}");
+        }
+    }
+}
+
+#[test]
+fn cookie_after_cookie_does_not_make_a_client_shout() {
+    let introduction = Introduction {
+        name: Text::new("Tal").expect("plain"),
+        congestion: None,
+        cid: CID,
+        nonce: [1; 16],
+    };
+    let now = std::time::Instant::now();
+    let config = Arc::new(Config::default());
+    let mut client = Connection::connect(config, &introduction, address(SERVER), 1, now);
+    let mut hellos = 0;
+    for n in 0..100 {
+        let mut buffer = Vec::new();
+        hellos += u32::from(client.poll_transmit(now, &mut buffer, 1).is_some());
+        buffer.clear();
+        CookieReply {
+            destination: CID,
+            nonce: [1; 16],
+            cookie: &[n; 17],
+        }
+        .encode(&HandshakeKey::Checksum, &mut buffer);
+        client.handle_datagram(&arrival(address(SERVER)), &mut buffer, now);
+    }
+    assert!((3..10).contains(&hellos), "{hellos}");
+}
+
+#[test]
+fn a_challenge_from_where_the_client_is_not_draws_nothing() {
+    let mut puppet = puppet();
+    let home = puppet.from;
+    puppet.number += 1;
+    puppet.send(&[Frame::Ping]);
+    let since = puppet.seen.len();
+    // Older than the last: no reason to move.
+    puppet.number -= 2;
+    puppet.from = address("10.6.6.6:6666");
+    puppet.send(&[Frame::PathChallenge([1; 8])]);
+    puppet.wait(RTT);
+    assert_eq!(puppet.server.remote(), home);
+    let answered = puppet.seen[since..].iter().flat_map(Seen::frames);
+    let answers = answered.filter(|frame| matches!(frame, Frame::PathResponse(_)));
+    assert_eq!(answers.count(), 0);
 }

@@ -28,6 +28,8 @@ const HELLO_TIMEOUT: Duration = Duration::from_millis(300);
 const HELLO_TIMEOUT_MAX: Duration = Duration::from_secs(3);
 /// So often a cookie is sent in vain before another one is asked for.
 const COOKIE_ATTEMPTS: u32 = 4;
+/// Cookies that a client takes: who makes them up does not have it shout HELLO for ever.
+const COOKIES: u32 = 8;
 /// So long a client tries to be heard.
 const HANDSHAKE: Duration = Duration::from_secs(30);
 /// So long a server waits for the first packet after its ACCEPT.
@@ -39,6 +41,8 @@ pub(super) struct Greeting {
     key: HandshakeKey,
     nonce: Nonce,
     cookie: Vec<u8>,
+    /// How many came.
+    cookies: u32,
     /// When the HELLO went out last, and how often since the last cookie.
     sent_at: Option<Instant>,
     attempts: u32,
@@ -128,6 +132,7 @@ impl Connection {
             key: config.protection.handshake_key(),
             nonce: introduction.nonce,
             cookie: Vec::new(),
+            cookies: 0,
             sent_at: None,
             attempts: 0,
             due: true,
@@ -261,8 +266,9 @@ impl Connection {
         match CookieReply::open(datagram, &greeting.key) {
             Ok(reply) if reply.nonce == greeting.nonce && reply.destination == self.cid => {
                 // A stale cookie of ours draws a fresh one; the same one again is an echo.
-                if greeting.cookie != reply.cookie {
+                if greeting.cookie != reply.cookie && greeting.cookies < COOKIES {
                     greeting.cookie = reply.cookie.to_vec();
+                    greeting.cookies += 1;
                     greeting.attempts = 0;
                     greeting.due = true;
                 }

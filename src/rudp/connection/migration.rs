@@ -44,6 +44,8 @@ impl Connection {
             // It is where it has proven to be.
             return self.go_back(now);
         }
+        // A challenge of there is answered there or not at all.
+        self.response = None;
         self.generations += 1;
         self.stats.path_changes += 1;
         let proof = Proof::Asked {
@@ -136,6 +138,7 @@ impl Connection {
 
     /// Nobody answers at the new address, or the peer is back at the one before.
     pub(super) fn go_back(&mut self, now: Instant) {
+        self.response = None;
         match self.previous.take() {
             Some(Previous::Address { remote, local }) => self.path.return_to(remote, local),
             Some(Previous::Path(path)) => {

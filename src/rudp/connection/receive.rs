@@ -46,6 +46,9 @@ impl Connection {
             State::Closing { heard, due, .. } => {
                 *heard = heard.saturating_add(1);
                 *due |= heard.is_power_of_two();
+                if arrival.remote == self.path.remote {
+                    self.path.on_datagram_received(datagram.len() as u64);
+                }
                 return;
             }
             State::Hello(_) | State::Closed => return,
@@ -154,8 +157,11 @@ impl Connection {
                 Ok(())
             }
             Frame::PathChallenge(data) => {
-                // The newest alone: a flood of them draws one answer a packet.
-                self.response = Some(*data);
+                // The newest alone: a flood of them draws one answer a packet. And to where the
+                // peer is alone: nobody else has a path to be proven.
+                if arrival.remote == self.path.remote {
+                    self.response = Some(*data);
+                }
                 Ok(())
             }
             Frame::PathResponse(data) => {

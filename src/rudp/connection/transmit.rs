@@ -23,6 +23,8 @@ use crate::rudp::packet::{
 const MAX_BURST: usize = 65_507;
 /// Below so much room a packet is filled up instead of one more piece put in.
 const LEAST_ROOM: usize = 64;
+/// A control frame: its type and at most three numbers.
+const LONGEST_CONTROL: usize = 25;
 /// The most that acknowledgements take of a packet that carries data, too.
 const ACK_ROOM: usize = 400;
 /// An acknowledgement each eighth of a window keeps the window moving smoothly.
@@ -103,14 +105,22 @@ impl Connection {
         else {
             return None;
         };
-        if !std::mem::take(due) {
+        if !*due {
             return None;
         }
-        let (code, reason): (ErrorCode, _) = (*code, *problem);
+        let (code, reason) = (*code, *problem);
         let start = buffer.len();
         let number = self.sent.next();
         encode_data_header(self.peer_cid, number, buffer);
         Frame::Close { code, reason }.encode(buffer);
+        // An unproven address may have drawn it: then it waits until enough has come from there.
+        let size = (buffer.len() - start + self.keys.tag_len()) as u64;
+        if size > self.path.allowance() {
+            buffer.truncate(start);
+            return None;
+        }
+        *due = false;
+        self.path.on_datagram_sent(size);
         self.keys.seal(buffer, start, number);
         let length = buffer.len() - start;
         let snapshot = self.path.estimator.snapshot(0);
@@ -268,13 +278,13 @@ impl Connection {
         if eliciting_due {
             eliciting |= self.put_control(end, buffer);
             // Before the data: the last piece may reach to the packet's end.
-            if std::mem::take(&mut self.ping_due) {
+            if buffer.len() < end && std::mem::take(&mut self.ping_due) {
                 buffer.push(PING);
                 eliciting = true;
             }
             data = self.put_data(end, buffer);
             eliciting |= data.any;
-            if self.recovery.probes > 0 && !eliciting {
+            if self.recovery.probes > 0 && !eliciting && buffer.len() < end {
                 buffer.push(PING);
                 eliciting = true;
             }
@@ -382,10 +392,14 @@ impl Connection {
     /// Everything but acknowledgements and data; says whether there was anything.
     fn put_control(&mut self, end: usize, buffer: &mut Vec<u8>) -> bool {
         let before = buffer.len();
-        if let Some(response) = self.response.take() {
+        // None of these is longer: even for an unproven address there is room for one.
+        let fits = |buffer: &Vec<u8>| buffer.len() + LONGEST_CONTROL <= end;
+        if fits(buffer)
+            && let Some(response) = self.response.take()
+        {
             Frame::PathResponse(response).encode(buffer);
         }
-        if std::mem::take(&mut self.ack_frequency_due) {
+        if fits(buffer) && std::mem::take(&mut self.ack_frequency_due) {
             Frame::AckFrequency {
                 sequence: self.ack_frequency.sequence,
                 packets: self.ack_frequency.packets,
@@ -394,16 +408,15 @@ impl Connection {
             .encode(buffer);
             self.sent.add_frame(SentFrame::AckFrequency);
         }
-        if self.streams.max_data_due {
+        if fits(buffer) && self.streams.max_data_due {
             Frame::MaxData(self.streams.grant_data()).encode(buffer);
             self.sent.add_frame(SentFrame::MaxData);
         }
-        if self.streams.max_streams_due {
+        if fits(buffer) && self.streams.max_streams_due {
             Frame::MaxStreams(self.streams.grant_streams()).encode(buffer);
             self.sent.add_frame(SentFrame::MaxStreams);
         }
-        // None of these is longer than 25 bytes.
-        while buffer.len() + 25 <= end
+        while fits(buffer)
             && let Some(control) = self.streams.pop_control()
         {
             match control {
