@@ -39,11 +39,11 @@ codes! {
     STREAM_STATE_ERROR = 0x05, "stream_state_error";
     /// A stream's end moved, or data lies beyond it.
     FINAL_SIZE_ERROR = 0x06, "final_size_error";
-    /// A frame whose bytes do not follow the format.
+    /// A frame that is unknown, or whose bytes do not follow the format.
     FRAME_ENCODING_ERROR = 0x07, "frame_encoding_error";
     /// Transport parameters that are wrong.
     TRANSPORT_PARAMETER_ERROR = 0x08, "transport_parameter_error";
-    /// Anything else against the rules: an unknown frame, an ACK of a packet never sent.
+    /// Anything else against the rules: an ACK of a packet never sent.
     PROTOCOL_VIOLATION = 0x0a, "protocol_violation";
     /// So many packets failed their integrity check that the key is used up.
     AEAD_LIMIT_REACHED = 0x0f, "aead_limit_reached";

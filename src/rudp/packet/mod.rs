@@ -83,18 +83,21 @@
 //! 3. A server that finds no cookie, or one that is out of date, answers COOKIE. Until a good
 //!    cookie comes it MUST keep nothing of the client. A cookie that is forged is dropped.
 //! 4. The client takes a COOKIE only for its CID and its nonce, and sends HELLO again with the
-//!    cookie in it. It MAY take a second COOKIE, if the first went out of date; it SHOULD take no
-//!    more than 4.
+//!    cookie in it. It MAY take another COOKIE, if the first went out of date or its address has
+//!    changed; it SHOULD take no more than 8.
 //! 5. With a good cookie the server chooses its CID and nonce, makes the connection and answers
-//!    ACCEPT. A HELLO that comes again from the same address with the same client CID gets the same
-//!    ACCEPT again, and makes nothing. A server that is full does not answer.
+//!    ACCEPT. A HELLO that comes again from the same address with the same client CID makes
+//!    nothing; with the same nonce, too, it gets the same ACCEPT again until the connection is
+//!    confirmed. A server that is full does not answer.
 //! 6. The client takes the first ACCEPT and ignores later ones. It sends DATA at once: at least one
 //!    ack-eliciting packet (a PING if there is nothing else), so that the server knows. The round
 //!    trip from the last HELLO to ACCEPT is the first sample of the round-trip time, if that HELLO
 //!    was sent once only.
-//! 7. The server MUST NOT send DATA before it has opened a DATA packet of the client. It SHOULD
-//!    forget a connection that is not confirmed within 10 s.
-//! 8. A client gives up on VERSIONS only if it came for its CID before anything else, and its own
+//! 7. Until it has opened a DATA packet of the client, the server SHOULD send no more DATA than a
+//!    PING, whose acknowledgement is its first sample of the round-trip time, and the probes that
+//!    repeat it. A client that has no ACCEPT yet drops DATA. The server SHOULD forget a connection
+//!    that is not confirmed within 10 s.
+//! 8. A client gives up on VERSIONS only if it came for its CID while it has no cookie, and its own
 //!    version is not in the list; it MAY try a version that is. VERSIONS is not proven even under a
 //!    secret: who is on the path can end an attempt with it, as it can by dropping packets.
 //!
@@ -182,16 +185,18 @@
 //!   one: its largest is the smallest of the one before - gap - 2, its smallest is that - length. A
 //!   number below 0 is malformed. The delay is how long the receiver held back the acknowledgement
 //!   of `largest`; the sender of packets takes no more of it than the peer's max_ack_delay. A
-//!   receiver acknowledges every second ack-eliciting packet, one out of order, one that is marked
-//!   CE at once, and any other within its max_ack_delay, unless ACK_FREQUENCY asks otherwise.
+//!   receiver acknowledges at once at least every second ack-eliciting packet, one out of order and
+//!   one that is marked CE, and any other within its max_ack_delay, unless ACK_FREQUENCY asks
+//!   otherwise; the first few of a connection it SHOULD acknowledge one by one. The counts of
+//!   ACK_ECN are over all addresses, from the connection's start.
 //! - **ACK_FREQUENCY**: as in draft-ietf-quic-ack-frequency: acknowledge after `packets`
-//!   ack-eliciting packets, or after the delay (at most what a max_ack_delay may be). One whose
-//!   sequence is not above the highest seen is ignored.
+//!   ack-eliciting packets (taken as 1 to 1024), or after the delay, but not after the receiver's
+//!   own max_ack_delay. One whose sequence is not above the highest seen is ignored.
 //! - **Streams**: both directions, opened by the client only, ids 0, 1, 2 and so on. A server that
-//!   opens one breaks the rules (STREAM_STATE_ERROR). A frame for stream n opens all streams below
-//!   it. Offset + length is at most 2^62 - 1 (FRAME_ENCODING_ERROR). FIN fixes the final size; data
-//!   beyond it, or another final size, is a FINAL_SIZE_ERROR. Without the length bit the data reach
-//!   to the end of the packet.
+//!   opens one breaks the rules (STREAM_STATE_ERROR). Any frame of the client's about stream n, but
+//!   for STREAM_DATA_BLOCKED, opens it and all streams below it. Offset + length is at most
+//!   2^62 - 1 (FRAME_ENCODING_ERROR). FIN fixes the final size; data beyond it, or another one, is
+//!   a FINAL_SIZE_ERROR. Without the length bit the data reach to the end of the packet.
 //! - **RESET_STREAM** gives up the sender's half, **STOP_SENDING** asks the peer to give up its
 //!   half; the peer answers with RESET_STREAM.
 //! - **Flow control**: RFC 9000 section 4. Limits are absolute, from the connection's or the
@@ -200,25 +205,31 @@
 //!   STREAM_LIMIT_ERROR. MAX_STREAMS is a count: 3 allows the ids 0, 1 and 2. A receiver MAY close
 //!   with FLOW_CONTROL_ERROR, too, when a stream comes in so many separate pieces that it does not
 //!   want to remember them all.
+//! - **DATA_BLOCKED** and **STREAM_DATA_BLOCKED** are for those who watch: nothing follows from
+//!   them.
 //! - **PATH_CHALLENGE** is answered with PATH_RESPONSE of the same data, to the address that the
-//!   challenge came from.
+//!   challenge came from. One that came from elsewhere than where the peer is taken to be is
+//!   ignored; of several, the newest alone is answered.
 //!
 //! # A new address
 //!
 //! The CID finds the connection whatever address a packet comes from. When a packet whose tag is
 //! right and whose number is the largest so far comes from a new address, the server sends there
 //! from now on (no more than 3 times what it received from there) and PATH_CHALLENGE with 8 random
-//! bytes to it in a packet of at least 1200 bytes, as far as the limit allows. PATH_RESPONSE with
-//! them proves the address; without one after three challenges, 2 PTO for each, the server goes
-//! back to the last proven address. With a new IP address, not with a new port alone, congestion
-//! control, round-trip time and datagram size start over (RFC 9000 section 9.4). Clients do not
-//! follow a server to a new address.
+//! bytes to it. The packet with it need not be padded: the shortest packet that can have come from
+//! there allows it; what size gets through is found by probes. PATH_RESPONSE with these bytes from
+//! that address proves it; without one after three challenges, 2 PTO for each, the server goes back
+//! to the last proven address, and it does at once when the client writes from there. With a new IP
+//! address, not with a new port alone, congestion control, round-trip time and datagram size start
+//! over (RFC 9000 section 9.4). Clients do not follow a server to a new address.
 //!
 //! # The end
 //!
-//! - **CLOSE** ends the connection at once. It is not acknowledged. Who sent it answers what still
-//!   comes with the same CLOSE, at most one for each packet and ever more seldom, for 3 PTO; who
-//!   received it sends nothing more and drops what comes for 3 PTO (RFC 9000 section 10.2).
+//! - **CLOSE** ends the connection at once. It is not acknowledged. Who sent it answers DATA that
+//!   still comes, looking no further than its CID, with the same CLOSE, at most one for each packet
+//!   and ever more seldom, for 3 PTO; the limit of an unproven address holds for it, too. It
+//!   ignores RESET. Who received CLOSE sends nothing more and MAY forget the connection at once:
+//!   what still comes for it is for a CID that is not known.
 //! - **Idle**: nothing that opens came for the lesser max_idle_timeout (counted also from the first
 //!   ack-eliciting packet sent since something came; at least 3 PTO): the connection ends without a
 //!   word. A PING keeps it: a keep-alive SHOULD come after half of the timeout.
@@ -239,7 +250,7 @@
 //! s, unless the path is slower), with one packet number space. Before
 //! the first sample the round-trip time is 333 ms. Some congestion control that is no more
 //! aggressive than RFC 9002 section 7 at first (10 datagrams, at most 14,720 bytes) is needed. What
-//! is not an ACK alone is paced.
+//! is not an ACK alone, a probe of a timeout or a PATH_CHALLENGE, is paced.
 //!
 //! | what | how long |
 //! |---|---|
@@ -248,7 +259,7 @@
 //! | unconfirmed connection | 10 s |
 //! | ACK held back | own max_ack_delay, 25 ms |
 //! | PATH_CHALLENGE | again after 2 PTO, three in all |
-//! | closing, draining | 3 PTO |
+//! | closing | 3 PTO |
 //! | idle | the lesser max_idle_timeout, at least 3 PTO |
 //!
 //! # Integrity and secrecy
