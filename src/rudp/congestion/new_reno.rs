@@ -9,16 +9,16 @@ use super::{Ack, Congestion, Loss, MOST_MTU, Sent, Start, idle::Activity};
 /// loss turns out to be reordering.
 #[derive(Debug)]
 pub struct NewReno {
-    window: u64,
+    pub(super) window: u64,
     /// `u64::MAX` until the first loss.
-    ssthresh: u64,
+    pub(super) ssthresh: u64,
     initial_window: u64,
-    mtu: u64,
+    pub(super) mtu: u64,
     /// Bytes acknowledged in congestion avoidance since the window last grew.
-    acked: u64,
+    pub(super) acked: u64,
     /// The last reduction answered the losses of all packets below this number.
     answered: u64,
-    in_recovery: bool,
+    pub(super) in_recovery: bool,
     before: Option<Before>,
     activity: Activity,
 }
@@ -48,11 +48,16 @@ impl NewReno {
     }
 
     /// `kMinimumWindow`: two datagrams.
-    fn least(&self) -> u64 {
+    pub(super) fn least(&self) -> u64 {
         2 * self.mtu
     }
 
-    fn grow(&mut self, mut bytes: u64) {
+    /// Grows by what was acknowledged, unless the window was not used up.
+    pub(super) fn grow(&mut self, ack: &Ack) {
+        if ack.app_limited {
+            return;
+        }
+        let mut bytes = ack.bytes;
         if self.window < self.ssthresh {
             let room = self.ssthresh - self.window;
             let doubling = bytes.min(room);
@@ -67,12 +72,11 @@ impl NewReno {
             self.window = self.window.saturating_add(self.mtu);
         }
     }
-}
 
-impl Congestion for NewReno {
-    fn on_sent(&mut self, sent: &Sent) {
+    /// Takes a packet that is sent; says whether it breaks a silence.
+    pub(super) fn restart(&mut self, sent: &Sent) -> bool {
         let Some(silence) = self.activity.on_sent(sent) else {
-            return;
+            return false;
         };
         if silence.outdates() {
             // Slow start leads back most of the way.
@@ -80,23 +84,54 @@ impl Congestion for NewReno {
             self.window = silence.decay(self.window, self.initial_window);
             self.acked = 0;
         }
+        true
+    }
+
+    /// Whether packets sent before the last reduction are still acknowledged; the first one sent
+    /// after it ends the recovery.
+    pub(super) fn recovers(&mut self, ack: &Ack) -> bool {
+        self.activity.on_ack(ack);
+        self.in_recovery &= ack.largest < self.answered;
+        self.in_recovery
+    }
+
+    /// Whether the last reduction answered the loss of this packet.
+    pub(super) fn has_answered(&self, packet: u64) -> bool {
+        packet < self.answered
+    }
+
+    /// Has the losses of all packets below this number be answered, by something else than a loss.
+    pub(super) fn answer(&mut self, next_packet: u64) {
+        self.answered = next_packet;
+        self.before = None;
+    }
+
+    /// Undoes the last reduction; says whether there was anything to undo.
+    pub(super) fn undo(&mut self) -> bool {
+        let before = self.before.take();
+        let Some(before) = before.filter(|before| self.window < before.window) else {
+            return false;
+        };
+        self.window = before.window;
+        self.ssthresh = before.ssthresh;
+        self.in_recovery = false;
+        true
+    }
+}
+
+impl Congestion for NewReno {
+    fn on_sent(&mut self, sent: &Sent) {
+        self.restart(sent);
     }
 
     fn on_ack(&mut self, ack: &Ack) {
-        self.activity.on_ack(ack);
-        if self.in_recovery {
-            if ack.largest < self.answered {
-                return;
-            }
-            self.in_recovery = false;
-        }
-        if !ack.app_limited {
-            self.grow(ack.bytes);
+        if !self.recovers(ack) {
+            self.grow(ack);
         }
     }
 
     fn on_congestion(&mut self, loss: &Loss) {
-        if loss.largest >= self.answered {
+        if !self.has_answered(loss.largest) {
             self.before = Some(Before {
                 window: self.window,
                 ssthresh: self.ssthresh,
@@ -115,13 +150,7 @@ impl Congestion for NewReno {
     }
 
     fn on_spurious_loss(&mut self, _now: Instant) {
-        if let Some(before) = self.before.take()
-            && self.window < before.window
-        {
-            self.window = before.window;
-            self.ssthresh = before.ssthresh;
-            self.in_recovery = false;
-        }
+        self.undo();
     }
 
     fn on_mtu(&mut self, mtu: u64) {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Ack, Congestion, Loss, MOST_MTU, Sent, Start, idle::Activity};
+use super::{Ack, Congestion, Loss, NewReno, Sent, Start};
 
 /// Fewer packets in the queue: the window grows.
 const ALPHA: u64 = 2;
@@ -18,25 +18,29 @@ const TOO_FEW_SAMPLES: u32 = 2;
 /// Reno wherever delay tells nothing.
 ///
 /// It knows the queue only as the difference to the least round trip it ever saw. A route that
-/// becomes longer looks like a queue until the sender falls silent once, and beside a sender that
-/// fills the queue it starves.
+/// becomes longer looks like a queue until the sender falls silent once, jitter looks like one that
+/// comes and goes, and beside a sender that fills the queue it starves.
+///
+/// # Where it departs from Linux
+///
+/// 1. *Slow start ends in the midst of a round trip*, not at its end, where the window would have
+///    doubled once more and have overflowed the queue.
+/// 2. *The window is then what fits the path*, told by the packets that are still under way: how
+///    much was in flight with each, and the round trip that this made. Linux takes what the first
+///    packets of the round were sent with; short of the path it grows from there by a packet each
+///    round trip, for seconds.
+/// 3. *Losses of what slow start sent are answered by its end* (Brakmo and Peterson section 3.2:
+///    they say nothing of the window that is smaller by now).
+/// 4. *What is sent at once queues behind itself*: beyond [`ALPHA`] packets that is not taken for a
+///    queue that stands. A fast sender that is paced by timers sends more than [`BETA`] at once.
 #[derive(Debug)]
 pub struct Vegas {
-    window: u64,
-    /// `u64::MAX` until slow start ended once.
-    ssthresh: u64,
-    initial_window: u64,
-    mtu: u64,
+    reno: NewReno,
     /// `baseRTT`: the round trip without a queue.
     base: Option<Duration>,
     round: Round,
-    /// Bytes acknowledged in Reno's avoidance since the window last grew.
-    acked: u64,
-    /// The last reduction answered the losses of all packets below this number.
-    answered: u64,
-    in_recovery: bool,
-    before: Option<Before>,
-    activity: Activity,
+    burst: Burst,
+    settling: Settling,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -64,34 +68,52 @@ impl Round {
     }
 }
 
-/// What a reduction changed.
+/// What is sent at once, but for one packet.
 #[derive(Debug, Clone, Copy)]
-struct Before {
-    window: u64,
-    ssthresh: u64,
+struct Burst {
+    at: Instant,
+    /// Bytes.
+    now: u64,
+    /// Of the last eight, roughly.
+    mean: u64,
+}
+
+impl Burst {
+    fn on_sent(&mut self, sent: &Sent) {
+        if self.at == sent.now {
+            self.now = self.now.saturating_add(sent.bytes);
+        } else {
+            self.mean = self.mean / 8 * 7 + self.now / 8;
+            self.now = 0;
+            self.at = sent.now;
+        }
+    }
+}
+
+/// The end of slow start, until the last of what it sent is acknowledged.
+#[derive(Debug, Clone, Copy, Default)]
+struct Settling {
+    /// Packets below this number were sent in slow start.
+    until: u64,
+    /// The window that slow start got to.
+    most: u64,
 }
 
 impl Vegas {
     /// Begins in slow start.
     pub fn new(start: &Start) -> Self {
-        let window = start.window();
+        let reno = NewReno::new(start);
         Self {
-            window,
-            ssthresh: u64::MAX,
-            initial_window: window,
-            mtu: start.mtu.clamp(1, MOST_MTU),
             base: None,
-            round: Round::fresh(window),
-            acked: 0,
-            answered: 0,
-            in_recovery: false,
-            before: None,
-            activity: Activity::new(start.now),
+            round: Round::fresh(reno.window),
+            burst: Burst {
+                at: start.now,
+                now: 0,
+                mean: 0,
+            },
+            settling: Settling::default(),
+            reno,
         }
-    }
-
-    fn least(&self) -> u64 {
-        2 * self.mtu
     }
 
     fn sample(&mut self, rtt: Duration) {
@@ -108,7 +130,7 @@ impl Vegas {
             &mut self.round,
             Round {
                 end: next_packet,
-                window: self.window,
+                window: self.reno.window,
                 sent_with,
                 least: None,
                 samples: 0,
@@ -116,59 +138,78 @@ impl Vegas {
         )
     }
 
-    fn double(&mut self, ack: &Ack) {
-        if !ack.app_limited {
-            self.window = self.window.saturating_add(ack.bytes);
-        }
+    fn in_doubling(&self) -> bool {
+        self.reno.window < self.reno.ssthresh
     }
 
-    fn reno(&mut self, ack: &Ack) {
-        if self.window < self.ssthresh {
-            self.double(ack);
-        } else if !ack.app_limited {
-            self.acked = self.acked.saturating_add(ack.bytes);
-            if self.acked >= self.window {
-                self.acked = (self.acked - self.window).min(self.window);
-                self.window = self.window.saturating_add(self.mtu);
-            }
-        }
-    }
-
-    /// The decision of a round trip. `base` is the least of all samples, `rtt` of this round's.
+    /// What stood in the queue in a round, bursts aside; `None`: too few samples to tell.
     ///
     /// The least round trip is that of the round's first packets, and goes with the window that
-    /// those were sent with. In slow start the window has doubled twice since then: it would take
-    /// the path for so much longer, and stand in its queue for as many round trips as it has packets
-    /// too many.
-    fn decide(&mut self, ack: &Ack, sent_with: u64, base: Duration, rtt: Duration) {
-        let expected = scale(sent_with, base, rtt);
-        let queued = scale(sent_with, rtt.saturating_sub(base), base);
-        let packets = |packets: u64| packets * self.mtu;
-        if self.window < self.ssthresh {
-            if queued > packets(GAMMA) {
-                self.window = self.window.min(expected.saturating_add(self.mtu));
-                self.end_slow_start();
-            } else {
-                self.double(ack);
-            }
-        } else if queued > packets(BETA) {
-            self.window = self.window.saturating_sub(self.mtu);
-            self.end_slow_start();
-        } else if queued < packets(ALPHA) && !ack.app_limited {
-            self.window = self.window.saturating_add(self.mtu);
+    /// those were sent with: in slow start it has doubled twice since.
+    fn standing(&self, round: &Round) -> Option<u64> {
+        let (base, least) = (self.base?, round.least?);
+        let queued = scale(round.sent_with, least.saturating_sub(base), base);
+        let burst = self.burst.mean.saturating_sub(ALPHA * self.reno.mtu);
+        (round.samples > TOO_FEW_SAMPLES).then(|| queued.saturating_sub(burst))
+    }
+
+    /// Ends slow start if the round shows a queue so far.
+    fn leave_slow_start(&mut self, ack: &Ack) -> bool {
+        let gamma = GAMMA * self.reno.mtu;
+        if self
+            .standing(&self.round)
+            .is_none_or(|bytes| bytes <= gamma)
+        {
+            return false;
         }
-        self.window = self.window.max(self.least());
-        if self.ssthresh != u64::MAX {
-            self.ssthresh = self.ssthresh.max(self.window / 4 * 3);
+        let (Some(base), Some(least)) = (self.base, self.round.least) else {
+            return false;
+        };
+        let expected = scale(self.round.sent_with, base, least).saturating_add(self.reno.mtu);
+        self.settling = Settling {
+            until: ack.next_packet,
+            most: self.reno.window,
+        };
+        self.reno.window = self.reno.window.min(expected).max(self.reno.least());
+        self.settle(ack);
+        self.reno.answer(ack.next_packet);
+        self.lower_threshold();
+        self.begin_round(ack.next_packet, self.round.window);
+        true
+    }
+
+    /// What was sent in slow start fills the path and its queue, so that its round trip tells what
+    /// of it fits the path alone.
+    fn settle(&mut self, ack: &Ack) {
+        if let (Some(base), Some(rtt)) = (self.base, ack.rtt) {
+            let fits = scale(ack.delivery.tx_in_flight, base, rtt.max(base));
+            let fits = fits.saturating_add(self.reno.mtu).min(self.settling.most);
+            self.reno.window = self.reno.window.max(fits);
         }
+    }
+
+    /// The decision of a round trip in which so much stood in the queue.
+    fn decide(&mut self, ack: &Ack, standing: u64) {
+        let reno = &mut self.reno;
+        if standing > BETA * reno.mtu {
+            reno.window = reno.window.saturating_sub(reno.mtu).max(reno.least());
+            self.lower_threshold();
+        } else if standing < ALPHA * reno.mtu && !ack.app_limited {
+            reno.window = reno.window.saturating_add(reno.mtu);
+        }
+        self.raise_threshold();
     }
 
     /// The window is above the threshold from now on.
-    fn end_slow_start(&mut self) {
-        self.ssthresh = self
-            .ssthresh
-            .min(self.window.saturating_sub(self.mtu))
-            .max(self.mtu);
+    fn lower_threshold(&mut self) {
+        let reno = &mut self.reno;
+        let below = reno.window.saturating_sub(reno.mtu);
+        reno.ssthresh = reno.ssthresh.min(below).max(reno.mtu);
+    }
+
+    /// A later slow start gets most of the way to a window that proved right.
+    fn raise_threshold(&mut self) {
+        self.reno.ssthresh = self.reno.ssthresh.max(self.reno.window / 4 * 3);
     }
 }
 
@@ -182,108 +223,85 @@ fn scale(window: u64, part: Duration, whole: Duration) -> u64 {
 
 impl Congestion for Vegas {
     fn on_sent(&mut self, sent: &Sent) {
-        let Some(silence) = self.activity.on_sent(sent) else {
-            return;
-        };
-        // Its queue is empty now: the next sample is a fair base, and the route may be another.
-        self.base = None;
-        self.round = Round::fresh(self.window);
-        if silence.outdates() {
-            if self.ssthresh != u64::MAX {
-                self.ssthresh = self.ssthresh.max(self.window / 4 * 3);
-            }
-            self.window = silence.decay(self.window, self.initial_window);
-            self.acked = 0;
+        self.burst.on_sent(sent);
+        if self.reno.restart(sent) {
+            // Its queue is empty now: the next sample is a fair base, and the route may be another.
+            self.base = None;
+            self.round = Round::fresh(self.reno.window);
         }
     }
 
     fn on_ack(&mut self, ack: &Ack) {
-        self.activity.on_ack(ack);
+        let recovering = self.reno.in_recovery;
         if let Some(rtt) = ack.rtt {
             self.sample(rtt);
         }
-        if self.in_recovery {
-            if ack.largest < self.answered {
+        if self.reno.recovers(ack) {
+            return;
+        }
+        if recovering {
+            self.begin_round(ack.next_packet, self.reno.window);
+            return self.reno.grow(ack);
+        }
+        if ack.largest < self.settling.until {
+            self.settle(ack);
+        }
+        if self.in_doubling() {
+            if self.leave_slow_start(ack) {
                 return;
             }
-            self.in_recovery = false;
-            self.begin_round(ack.next_packet, self.window);
-            return self.reno(ack);
+            self.reno.grow(ack);
         }
         if ack.largest < self.round.end {
-            if self.window < self.ssthresh {
-                self.double(ack);
-            }
             return;
         }
         let round = self.begin_round(ack.next_packet, self.round.window);
-        match (self.base, round.least) {
-            (Some(base), Some(rtt)) if round.samples > TOO_FEW_SAMPLES => {
-                self.decide(ack, round.sent_with, base, rtt);
-            }
-            _ => self.reno(ack),
+        match self.standing(&round) {
+            _ if self.in_doubling() => {}
+            Some(standing) => self.decide(ack, standing),
+            None => self.reno.grow(ack),
         }
     }
 
     fn on_congestion(&mut self, loss: &Loss) {
-        if loss.largest >= self.answered {
-            self.before = Some(Before {
-                window: self.window,
-                ssthresh: self.ssthresh,
-            });
-            self.answered = loss.next_packet;
-            self.in_recovery = true;
-            self.ssthresh = (self.window / 2).max(self.least());
-            self.window = self.ssthresh;
-            self.acked = 0;
+        if !self.reno.has_answered(loss.largest) {
+            self.settling = Settling::default();
         }
+        self.reno.on_congestion(loss);
         if loss.persistent {
-            self.window = self.least();
-            self.in_recovery = false;
-            self.round = Round::fresh(self.window);
+            self.settling = Settling::default();
+            self.round = Round::fresh(self.reno.window);
         }
     }
 
     fn on_spurious_loss(&mut self, _now: Instant) {
-        if let Some(before) = self.before.take()
-            && self.window < before.window
-        {
-            self.window = before.window;
-            self.ssthresh = before.ssthresh;
-            self.in_recovery = false;
-            self.round = Round::fresh(self.window);
+        if self.reno.undo() {
+            self.round = Round::fresh(self.reno.window);
         }
     }
 
     fn on_idle_restart(&mut self, _now: Instant) {
-        self.round = Round::fresh(self.window);
+        self.round = Round::fresh(self.reno.window);
     }
 
     fn on_mtu(&mut self, mtu: u64) {
-        self.mtu = mtu.clamp(1, MOST_MTU);
-        self.window = self.window.max(self.least());
+        self.reno.on_mtu(mtu);
     }
 
     fn window(&self) -> u64 {
-        self.window
+        self.reno.window()
     }
 
     fn ssthresh(&self) -> Option<u64> {
-        (self.ssthresh != u64::MAX).then_some(self.ssthresh)
+        self.reno.ssthresh()
     }
 
     fn in_slow_start(&self) -> bool {
-        self.window < self.ssthresh && !self.in_recovery
+        self.reno.in_slow_start()
     }
 
     fn phase(&self) -> &'static str {
-        if self.in_recovery {
-            "recovery"
-        } else if self.in_slow_start() {
-            "slow_start"
-        } else {
-            "avoidance"
-        }
+        self.reno.phase()
     }
 }
 
@@ -312,7 +330,7 @@ mod tests {
             initial_window: Some(packets * MTU),
             ..start(now)
         });
-        vegas.ssthresh = packets * MTU / 2;
+        vegas.reno.ssthresh = packets * MTU / 2;
         vegas.round.end = 100;
         vegas.round.window = packets * MTU;
         vegas.round.sent_with = packets * MTU;
@@ -359,7 +377,7 @@ mod tests {
         let now = Instant::now();
         let mut vegas = avoiding(now, 100);
         round(&mut vegas, now, 2, 300);
-        assert_eq!((vegas.window(), vegas.acked), (100 * MTU, MTU));
+        assert_eq!((vegas.window(), vegas.reno.acked), (100 * MTU, MTU));
         let mut vegas = avoiding(now, 100);
         round(&mut vegas, now, 3, 300);
         assert_eq!(vegas.window(), 99 * MTU);
@@ -369,13 +387,74 @@ mod tests {
     fn slow_start_ends_with_a_packet_in_the_queue() {
         let now = Instant::now();
         let mut vegas = avoiding(now, 100);
-        vegas.ssthresh = u64::MAX;
+        vegas.reno.ssthresh = u64::MAX;
         round(&mut vegas, now, 20, 101);
         assert_eq!((vegas.phase(), vegas.window()), ("slow_start", 120 * MTU));
-        round(&mut vegas, now, 20, 200);
+        round(&mut vegas, now, 3, 200);
         // What fits the path without a queue, half of the 100 packets that the round was sent
         // with, and a packet.
         assert_eq!((vegas.phase(), vegas.window()), ("avoidance", 51 * MTU));
+    }
+
+    /// Slow start has just ended with the acknowledgement of packet 121, and 240 were sent.
+    fn settling(now: Instant) -> Vegas {
+        let mut vegas = avoiding(now, 100);
+        vegas.reno.ssthresh = u64::MAX;
+        round(&mut vegas, now, 20, 100);
+        for packet in 101..104 {
+            let mut ack = ack(now, packet, 40 * MTU);
+            ack.next_packet = 240;
+            ack.rtt = Some(200 * MS);
+            vegas.on_ack(&ack);
+        }
+        assert_eq!((vegas.phase(), vegas.window()), ("avoidance", 51 * MTU));
+        vegas
+    }
+
+    #[test]
+    fn what_slow_start_sent_tells_what_fits_the_path() {
+        let now = Instant::now();
+        let mut vegas = settling(now);
+        for (packet, in_flight, rtt, window) in [
+            (120, 140, 200, 71),
+            (130, 160, 400, 71),
+            (140, 900, 150, 200),
+            (239, 900, 110, 200),
+        ] {
+            let mut ack = ack(now, packet, MTU);
+            ack.next_packet = 300;
+            ack.rtt = Some(Duration::from_millis(rtt));
+            ack.delivery.tx_in_flight = in_flight * MTU;
+            vegas.on_ack(&ack);
+            assert_eq!(vegas.window(), window * MTU, "{packet}");
+        }
+    }
+
+    #[test]
+    fn a_loss_of_what_slow_start_sent_is_answered_by_its_end() {
+        let now = Instant::now();
+        let mut vegas = settling(now);
+        vegas.on_congestion(&loss(now, 239, 250));
+        assert_eq!((vegas.phase(), vegas.window()), ("avoidance", 51 * MTU));
+        vegas.on_congestion(&loss(now, 240, 250));
+        assert_eq!(vegas.phase(), "recovery");
+        assert_eq!(vegas.window(), 51 * MTU / 2);
+    }
+
+    #[test]
+    fn a_burst_that_queues_behind_itself_is_no_queue() {
+        let now = Instant::now();
+        for (packets, window) in [(1, 99), (3, 99), (5, 100), (8, 101)] {
+            let mut vegas = avoiding(now, 100);
+            for burst in 1..100 {
+                for _ in 0..packets {
+                    vegas.on_sent(&sent(now + burst * MS, MTU, false));
+                }
+            }
+            // Five packets more than without a queue.
+            round(&mut vegas, now, 20, 105);
+            assert_eq!(vegas.window(), window * MTU, "{packets}");
+        }
     }
 
     #[test]
