@@ -27,9 +27,8 @@
 //!    take from a loss-based neighbour what it gave up. In Startup, before anything is known, 15 %.
 //! 2. *The pacing rate makes up for ambient loss*, up to 6 %: what arrives, not what is sent, should
 //!    match the bandwidth. It stops doing so as a queue appears.
-//! 3. *The first window is 64 datagrams* if the handshake measured the round trip, so that it can be
-//!    paced: two or three round trips fewer until the pipe is full. Without a round trip it is
-//!    RFC 9002's.
+//! 3. *The first window is 80 datagrams* from the first round trip on, with which it can be paced:
+//!    three round trips fewer until the pipe is full. Until then it is RFC 9002's.
 //! 4. *Startup paces by 4, not by 2.77.* The window still doubles, but packets leave as trains that
 //!    are faster than the bottleneck a round trip before there are enough of them to fill a queue.
 //!    Trains acknowledged more slowly than they were sent show its rate; from then on rate and window
@@ -48,7 +47,10 @@
 //!    loopback would follow its own hiccups down.
 //! 10. *Four packets is the floor of the window also after persistent congestion*, where the draft
 //!     leaves one; the least round trip is then measured anew (RFC 9002 section 5.2).
-//! 11. *A congestion mark (ECN) counts as a loss with a queue*; the draft leaves marks open.
+//! 11. *A round trip within a 64th of the least postpones ProbeRTT*: there is no queue that keeps the
+//!     least round trip from being seen, and nothing is learned from a fifth of a second at half the
+//!     rate.
+//! 12. *A congestion mark (ECN) counts as a loss with a queue*; the draft leaves marks open.
 
 mod bounds;
 mod control;
@@ -80,7 +82,7 @@ use super::{Ack, Congestion, Loss, Lost, MOST_MTU, Rate, Sent, Start};
 const UNBOUNDED: u64 = u64::MAX;
 
 /// The first window in datagrams, if it can be paced.
-const INITIAL_DATAGRAMS: u64 = 64;
+const INITIAL_DATAGRAMS: u64 = 80;
 
 /// Where it is in its state machine (section 5.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,6 +102,8 @@ pub struct Bbr {
     state: State,
     mtu: u64,
     initial_window: u64,
+    /// What the first window becomes with the first round trip, from when on it can be paced.
+    paced_window: Option<u64>,
     random: Pcg64Mcg,
 
     window: u64,
@@ -188,14 +192,17 @@ impl Bbr {
     pub fn new(start: &Start) -> Self {
         let rtt = start.rtt.filter(|rtt| !rtt.is_zero());
         let mtu = start.mtu.clamp(1, MOST_MTU);
-        let window = match (start.initial_window, rtt) {
-            (None, Some(_)) => INITIAL_DATAGRAMS.saturating_mul(mtu),
-            _ => start.window(),
+        let paced = INITIAL_DATAGRAMS.saturating_mul(mtu);
+        let (window, paced_window) = match (start.initial_window, rtt) {
+            (None, Some(_)) => (paced, None),
+            (None, None) => (start.window(), Some(paced)),
+            (Some(_), _) => (start.window(), None),
         };
         let mut bbr = Self {
             state: State::Startup,
             mtu,
             initial_window: window,
+            paced_window,
             random: Pcg64Mcg::seed_from_u64(start.seed),
             window,
             pacing_rate: 0,
@@ -356,6 +363,10 @@ impl Congestion for Bbr {
         let sample = self.sample(ack);
         if let Some(rtt) = sample.rtt {
             if self.min_rtt.is_none() {
+                if let Some(window) = self.paced_window.take() {
+                    self.initial_window = window;
+                    self.window = self.window.max(window);
+                }
                 self.init_pacing_rate(Some(rtt.max(sample.smoothed_rtt)));
             }
             self.queue.on_rtt(rtt, self.min_rtt);

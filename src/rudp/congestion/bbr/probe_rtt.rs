@@ -15,6 +15,9 @@ const DURATION: Duration = Duration::from_millis(200);
 
 const WINDOW_GAIN: f64 = 0.5;
 
+/// A round trip that is longer than the least by less than this fraction of it saw no queue.
+const NO_QUEUE: u32 = 64;
+
 impl Bbr {
     pub(super) fn update_min_rtt(&mut self, sample: &Sample) {
         let age = |since: Instant| sample.now.saturating_duration_since(since);
@@ -24,6 +27,12 @@ impl Bbr {
         {
             self.probe_rtt_min = Some(rtt);
             self.probe_rtt_min_at = sample.now;
+        }
+        if let (Some(rtt), Some(least)) = (sample.rtt, self.min_rtt)
+            && rtt <= least + least / NO_QUEUE
+        {
+            self.probe_rtt_min_at = sample.now;
+            self.min_rtt_at = sample.now;
         }
         if let Some(rtt) = self.probe_rtt_min
             && (self.min_rtt.is_none_or(|min| rtt < min) || age(self.min_rtt_at) > MIN_RTT_LIFETIME)

