@@ -29,6 +29,9 @@ const LONGEST_CONTROL: usize = 25;
 const ACK_ROOM: usize = 400;
 /// An acknowledgement each eighth of a window keeps the window moving smoothly.
 const ACKS_A_WINDOW: u64 = 8;
+/// Twice as rare are they if that lets each tell of so many packets: of a hundredth of what comes
+/// towards them they fit the narrowest of ways back.
+const SPARING: u64 = 5;
 /// But not less often than every so many packets.
 const MAX_ACK_EVERY: u64 = 64;
 
@@ -213,7 +216,9 @@ impl Connection {
         let window = self.path.congestion.window() / u64::from(self.path.mtu.current());
         // In slow start the round trips of the window tell when to leave it (RFC 9406).
         let acks = ACKS_A_WINDOW << u32::from(self.path.congestion.in_slow_start());
-        let packets = (window / acks).clamp(2, MAX_ACK_EVERY);
+        let packets = (window / acks)
+            .max((window * 2 / acks).min(SPARING))
+            .clamp(2, MAX_ACK_EVERY);
         let told = self.ack_frequency.packets.max(2);
         if packets * 4 >= told * 5 || packets * 5 <= told * 4 {
             // The peer may want none.
