@@ -102,7 +102,7 @@ impl Path {
     pub(super) fn pace(&mut self) {
         self.pacer.update(
             self.congestion.window(),
-            self.rtt.smoothed(),
+            self.rtt.smoothed().min(self.rtt.latest()),
             self.congestion.pacing_rate(),
             self.congestion.in_slow_start(),
             u64::from(self.mtu.current()),
