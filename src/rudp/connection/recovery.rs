@@ -28,7 +28,7 @@ const CALM: u32 = 16;
 const PERSISTENT: u32 = 3;
 /// However often it has doubled, the probe timeout is no longer, unless the path itself is slow: a
 /// student waits for the network to come back.
-const LONGEST_PTO: Duration = Duration::from_secs(2);
+const LONGEST_PTO: Duration = Duration::from_secs(1);
 /// Packets sent on a probe timeout.
 const PROBES: u8 = 2;
 /// Numbers left out that are remembered.
