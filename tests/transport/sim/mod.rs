@@ -118,8 +118,8 @@ impl Sim {
     pub(crate) fn client(&mut self, congestion: Algorithm, sizes: &[u64]) -> usize {
         let config = Config {
             congestion,
-            stream_window: 64 << 20,
-            connection_window: 64 << 20,
+            stream_window: 128 << 20,
+            connection_window: 128 << 20,
             ..(*self.config).clone()
         };
         let wanted = sizes.iter().map(|size| Wanted {
