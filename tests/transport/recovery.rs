@@ -182,7 +182,8 @@ fn a_probe_timeout_loses_nothing_and_doubles() {
     assert!(stats.in_flight > in_flight + 8 * 100, "{stats:?}");
     for pair in gaps.windows(2) {
         let doubled = pair[1].abs_diff(2 * pair[0]) < 20;
-        assert!(doubled || pair[1] >= 990 && pair[1] <= 1010, "{gaps:?}");
+        let longest = pair[1].abs_diff((4 * gaps[0]).max(1000)) < 20;
+        assert!(doubled || longest, "{gaps:?}");
     }
     // Once all is acknowledged no timer is left but the idle one.
     puppet.ack_all();
