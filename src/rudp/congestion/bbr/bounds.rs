@@ -119,7 +119,8 @@ impl Bbr {
     pub(super) fn enter_persistent_congestion(&mut self, in_flight: u64) {
         self.save_window();
         self.save_state_upon_loss();
-        self.window = in_flight.saturating_add(self.mtu).max(self.floor());
+        self.window = in_flight.saturating_add(self.mtu);
+        // The path may be another (RFC 9002 section 5.2).
         self.forget_min_rtt();
     }
 

@@ -17,40 +17,52 @@
 //!
 //! # Where it departs from the draft
 //!
+//! Each with what it gains: what the scenarios of `tests/transport` measure with it, and without it.
+//! "The wire" is 100 Mbit/s, 50 ms round trip, a queue of 625 kB, 20 MB.
+//!
 //! 1. *Losses that no queue explains are not congestion.* The draft backs off above 2 % loss, and in
 //!    Cruise at any loss; on a radio link of 5 % it would creep. Here the round trip is asked whether
 //!    there is a queue (eight samples in a row a quarter above the least). Without one it takes 2 %
 //!    above twice the path's ambient loss, and a packet more, to call it too much. Ambient is what
 //!    gets lost in rounds that neither show a queue nor answer a probe: what does not depend on the
-//!    sending rate. A policer, which drops without queueing, still exceeds that when probed. With a
-//!    queue a loss is most likely an overflow: half a percent is too much, so that a probe does not
-//!    take from a loss-based neighbour what it gave up. In Startup, before anything is known, 15 %.
-//! 2. *The pacing rate makes up for ambient loss*, up to 6 %: what arrives, not what is sent, should
-//!    match the bandwidth. It stops doing so as a queue appears.
-//! 3. *The first window is 80 datagrams* from the first round trip on, with which it can be paced:
-//!    three round trips fewer until the pipe is full. Until then it is RFC 9002's.
-//! 4. *Startup paces by 4, not by 2.77.* The window still doubles, but packets leave as trains that
+//!    sending rate. A policer, which drops without queueing, still exceeds that when probed. In
+//!    Startup, before anything is known, it takes 15 %. The wire with 5 % loss: 1.96 s, 41 s without;
+//!    with 1 %: 1.86 s, 2.08 s without.
+//! 2. *With a queue a loss is most likely an overflow*: half a percent is too much, so that a probe
+//!    does not take from a loss-based neighbour what it gave up. Jain's index beside CUBIC at
+//!    50 Mbit/s and 20 ms: 0.96 and 0.99 (who came first), 0.93 and 0.91 without.
+//! 3. *The pacing rate makes up for ambient loss*, up to 6 %: what arrives, not what is sent, should
+//!    match the bandwidth. It stops doing so as a queue appears. The wire with 5 % loss: 1.96 s,
+//!    2.05 s without.
+//! 4. *The first window is 80 datagrams* from the first round trip on, with which it can be paced:
+//!    three round trips fewer until the pipe is full. Until then it is RFC 9002's. The wire: 1.82 s,
+//!    1.97 s without; 1 MB over 1.5 s: 6.8 s, 11.2 s without.
+//! 5. *Startup paces by 4, not by 2.77.* The window still doubles, but packets leave as trains that
 //!    are faster than the bottleneck a round trip before there are enough of them to fill a queue.
 //!    Trains acknowledged more slowly than they were sent show its rate; from then on rate and window
-//!    stay within 1.35 times that.
-//! 5. *Startup ends when a queue shows and a round trip brought no growth*, not after three in the
+//!    stay within 1.35 times that. The most that queues on the wire: 370 kB, 620 kB without (and
+//!    2 % of the packets lost); a path that becomes ten times as slow: 8.1 s, 10.6 s without.
+//! 6. *Startup ends when a queue shows and a round trip brought no growth*, not after three in the
 //!    queue. It then takes eight samples a quarter and 4 ms (a LAN's jitter) above the least round
-//!    trip.
-//! 6. *Startup that losses ended is followed by a probe at once*: a shallow buffer overflows long
-//!    before the pipe is full, and waiting three seconds at half the bandwidth helps nobody.
-//! 7. *Up ends when a queue shows and two round trips brought less than a tenth more.* A lone sender
-//!    probes half a queue, not a whole one.
-//! 8. *Cruise allows 1.5 times what the path holds, not 2*: with 2 a loss-based neighbour at a queue
-//!    of that size gets what is left over after overflowing it.
-//! 9. *The window covers at least a millisecond of sending* times its gain: timers and schedulers are
-//!    no finer. The draft's allowance is 64 KB, 50 microseconds at 10 Gbit/s, and the window on a
-//!    loopback would follow its own hiccups down.
-//! 10. *Four packets is the floor of the window also after persistent congestion*, where the draft
-//!     leaves one; the least round trip is then measured anew (RFC 9002 section 5.2).
+//!    trip. The wire with 5 % loss: 1.96 s, 2.02 s without.
+//! 7. *Startup that losses ended is followed by a probe at once*: a shallow buffer overflows long
+//!    before the pipe is full, and waiting three seconds at half the bandwidth helps nobody. A policer
+//!    of 20 Mbit/s, 20 MB: 9.6 s, 10.6 s without.
+//! 8. *Up ends when a queue shows and two round trips brought less than a tenth more.* A lone sender
+//!    does not probe a whole queue. The most that queues on the wire in 150 MB: 515 kB, 622 kB
+//!    without; it costs a path that becomes ten times as fast 12.8 s instead of 12.0 s.
+//! 9. *Cruise allows 1.5 times what the path holds, not 2*: with 2 a loss-based neighbour at a queue
+//!    of that size gets what is left over after overflowing it. Jain's index beside CUBIC at 50 Mbit/s
+//!    with a queue of two round trips: 0.999, 0.95 without.
+//! 10. *The window covers at least a millisecond of sending* times its gain: timers and schedulers
+//!     are no finer. The draft's allowance is 64 KB, 50 microseconds at 10 Gbit/s, and the window on
+//!     a loopback would follow its own hiccups down: 9.8 Gbit/s, 7.8 without, where acknowledgements
+//!     come each half millisecond.
 //! 11. *A round trip within a 64th of the least postpones ProbeRTT*: there is no queue that keeps the
 //!     least round trip from being seen, and nothing is learned from a fifth of a second at half the
-//!     rate.
-//! 12. *A congestion mark (ECN) counts as a loss with a queue*; the draft leaves marks open.
+//!     rate. 10 MB at 10 Mbit/s: 8.39 s, 8.52 s without.
+//! 12. *A congestion mark (ECN) counts as a loss with a queue*, as RFC 9002 section 7.1 demands of who
+//!     sends packets that can be marked; the draft leaves marks open.
 
 mod bounds;
 mod control;
