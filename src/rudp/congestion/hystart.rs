@@ -107,7 +107,7 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
-    use crate::rudp::congestion::simulation::ack;
+    use crate::rudp::congestion::inputs::ack;
 
     /// Rounds of acknowledgements of one packet each.
     struct Rounds {

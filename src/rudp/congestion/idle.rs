@@ -84,7 +84,7 @@ impl Silence {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rudp::congestion::simulation::{ack, sent};
+    use crate::rudp::congestion::inputs::{ack, sent};
 
     const MS: Duration = Duration::from_millis(1);
 

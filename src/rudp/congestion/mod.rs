@@ -48,9 +48,11 @@ mod bbr;
 mod cubic;
 mod hystart;
 mod idle;
+#[cfg(test)]
+mod inputs;
 mod new_reno;
 #[cfg(test)]
-mod simulation;
+mod simulator;
 mod vegas;
 
 use std::{

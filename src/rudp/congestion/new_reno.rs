@@ -186,7 +186,10 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::rudp::congestion::simulation::{MTU, Path, ack, loss, sent, start};
+    use crate::rudp::congestion::{
+        inputs::{MTU, ack, loss, sent, start},
+        simulator::{self, ENDLESS, Path, alone},
+    };
 
     fn reno(now: Instant) -> NewReno {
         NewReno::new(&start(now))
@@ -316,23 +319,21 @@ mod tests {
 
     #[test]
     fn throughput_under_random_loss_is_what_the_square_root_law_allows() {
-        for (loss, p) in [
-            ((|_| 0.001) as fn(Duration) -> f64, 0.001),
-            (|_| 0.01, 0.01),
-        ] {
+        for loss in [0.001, 0.01] {
             let path = Path {
-                rate: 12_500_000,
-                rtt: Duration::from_millis(50),
-                queue: 1_000_000,
                 loss,
-                seed: 7,
+                queue: 1_000_000,
+                ..Path::new(100, 50)
             };
-            let seconds = Duration::from_secs(200);
-            let outcome = path.run(&mut reno(Instant::now()), seconds, u64::MAX);
-            // One window of sqrt(1.5 / p) packets each round trip.
-            let law = (1.5_f64 / p).sqrt() * MTU as f64 * 8e-6 / 0.05;
-            let ratio = outcome.mbit() / law;
-            assert!((0.8..1.25).contains(&ratio), "{p}: {ratio}");
+            let reno = NewReno::new(&Start {
+                mtu: simulator::MTU,
+                ..start(Instant::now())
+            });
+            let flow = alone(path, 7, reno, ENDLESS, Duration::from_secs(200));
+            // One window of sqrt(1.5 / loss) packets each round trip.
+            let law = (1.5_f64 / loss).sqrt() * simulator::MTU as f64 * 200.0 / 0.05;
+            let ratio = flow.delivered as f64 / law;
+            assert!((0.8..1.25).contains(&ratio), "{loss}: {ratio}");
         }
     }
 

@@ -308,7 +308,10 @@ impl Congestion for Vegas {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rudp::congestion::simulation::{MTU, Path, ack, loss, sent, start};
+    use crate::rudp::congestion::{
+        inputs::{MTU, ack, loss, sent, start},
+        simulator::{self, ENDLESS, Path, alone},
+    };
 
     const MS: Duration = Duration::from_millis(1);
 
@@ -510,18 +513,19 @@ mod tests {
     #[test]
     fn it_fills_the_path_and_leaves_the_queue_empty() {
         let path = Path {
-            rate: 12_500_000,
-            rtt: 50 * MS,
             queue: 3_000_000,
-            loss: |_| 0.0,
-            seed: 1,
+            ..Path::new(100, 50)
         };
-        let mut vegas = Vegas::new(&start(Instant::now()));
-        let outcome = path.run(&mut vegas, Duration::from_secs(40), u64::MAX);
-        assert!(outcome.mbit() > 75.0, "{outcome:?}");
+        let vegas = Vegas::new(&Start {
+            mtu: simulator::MTU,
+            ..start(Instant::now())
+        });
+        let flow = alone(path, 1, vegas, ENDLESS, Duration::from_secs(40));
+        let mbit = flow.delivered as f64 * 8e-6 / 40.0;
+        assert!(mbit > 75.0, "{mbit}");
         // Ten packets take a millisecond.
-        assert!(outcome.late_rtt < 52 * MS, "{outcome:?}");
-        assert_eq!(outcome.reductions, 0);
+        assert!(flow.smoothed < Some(52 * MS), "{:?}", flow.smoothed);
+        assert_eq!(flow.lost, 0);
     }
 
     #[test]

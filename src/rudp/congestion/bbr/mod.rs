@@ -70,8 +70,6 @@ mod evidence;
 mod filter;
 mod probe_bw;
 mod probe_rtt;
-#[cfg(test)]
-mod simulator;
 mod startup;
 #[cfg(test)]
 mod tests;

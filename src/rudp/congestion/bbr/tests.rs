@@ -3,9 +3,11 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    super::{Cubic, Delivery},
+    super::{
+        Cubic, Delivery,
+        simulator::{MTU, Path, Simulator},
+    },
     probe_bw::AckPhase,
-    simulator::{MTU, Path, Simulator},
     *,
 };
 

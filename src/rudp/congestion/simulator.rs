@@ -9,9 +9,11 @@ use std::{
 use rand::RngExt as _;
 use rand_pcg::Pcg64Mcg;
 
-use super::{super::Delivery, Ack, Congestion, Loss, Lost, Sent};
+use super::{Ack, Congestion, Delivery, Loss, Lost, Rate, Sent};
 
 pub(super) const MTU: u64 = 1472;
+/// More bytes than any test sends.
+pub(super) const ENDLESS: u64 = 1 << 40;
 /// What a datagram takes of the link besides its payload.
 const HEADERS: u64 = 28;
 
@@ -26,6 +28,8 @@ pub(super) struct Path {
     pub(super) queue: u64,
     /// Random loss in either direction, behind the bottleneck.
     pub(super) loss: f64,
+    /// From then on none.
+    pub(super) loss_ends: Duration,
     /// A bucket of so many bytes polices to `rate` instead of a queue.
     pub(super) bucket: Option<u64>,
     /// Arrivals are reported only at multiples of this.
@@ -46,6 +50,7 @@ impl Path {
             rtt: Duration::from_millis(rtt_ms),
             queue: rate * rtt_ms / 1000,
             loss: 0.0,
+            loss_ends: Duration::MAX,
             bucket: None,
             ack_every: Duration::ZERO,
             jitter: Duration::ZERO,
@@ -53,6 +58,20 @@ impl Path {
             changes: Vec::new(),
         }
     }
+}
+
+/// A sender of `bytes`, alone for so long or until it is done.
+pub(super) fn alone<C: Congestion>(
+    path: Path,
+    seed: u64,
+    control: C,
+    bytes: u64,
+    time: Duration,
+) -> Flow<C> {
+    let mut simulator = Simulator::new(path, seed);
+    simulator.add(control, bytes, Duration::ZERO);
+    simulator.run(time, |simulator| simulator.flows[0].done_at.is_some());
+    simulator.flows.remove(0)
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -87,7 +106,7 @@ pub(super) struct Flow<C> {
     delivered_at: Instant,
     first_sent_at: Instant,
     app_limited_until: u64,
-    smoothed: Option<Duration>,
+    pub(super) smoothed: Option<Duration>,
     variance: Duration,
     least: Duration,
     latest: Duration,
@@ -245,7 +264,7 @@ impl<C: Congestion> Simulator<C> {
             Event::Report(flow) => {
                 self.flows[flow].ack_due = None;
                 let arrived = self.flows[flow].arrived.len();
-                if !self.rng.random_bool(self.path.loss) {
+                if !self.is_lost() {
                     let jitter = self.path.jitter.mul_f64(self.rng.random_range(0.0..1.0));
                     let at = self.now + self.path.rtt / 2 + jitter;
                     self.push(at, Event::Ack(flow, arrived));
@@ -342,12 +361,16 @@ impl<C: Congestion> Simulator<C> {
         }
     }
 
+    fn is_lost(&mut self) -> bool {
+        self.rng.random_bool(self.path.loss) && self.now - self.start < self.path.loss_ends
+    }
+
     fn serial(&self, size: u64) -> Duration {
         Duration::from_secs_f64(size as f64 / self.path.rate as f64)
     }
 
     fn fly(&mut self, flow: usize, number: usize) {
-        if !self.rng.random_bool(self.path.loss) {
+        if !self.is_lost() {
             let at = self.now + self.path.rtt / 2;
             self.push(at, Event::Arrive(flow, number));
         }
@@ -547,7 +570,7 @@ impl Congestion for Box<dyn Congestion> {
         self.as_ref().window()
     }
 
-    fn pacing_rate(&self) -> Option<super::Rate> {
+    fn pacing_rate(&self) -> Option<Rate> {
         self.as_ref().pacing_rate()
     }
 
@@ -563,8 +586,14 @@ impl Congestion for Box<dyn Congestion> {
 impl<C> Flow<C> {
     /// Megabits a second from its start to its end.
     pub(super) fn goodput(&self) -> f64 {
-        let Some(done) = self.done_at else { return 0.0 };
-        let time = done - self.starts;
+        let Some(time) = self.elapsed() else {
+            return 0.0;
+        };
         self.delivered as f64 * 8e-6 / time.as_secs_f64()
+    }
+
+    /// From its start to its end, if it came there.
+    pub(super) fn elapsed(&self) -> Option<Duration> {
+        Some(self.done_at? - self.starts)
     }
 }
