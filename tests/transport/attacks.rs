@@ -283,6 +283,21 @@ fn a_client_hears_of_a_servers_restart_and_believes_nobody_else() {
 }
 
 #[test]
+fn a_client_that_only_keeps_the_connection_alive_is_told_of_a_restart() {
+    let config = Config {
+        keep_alive: Some(Duration::from_secs(2)),
+        ..Config::default()
+    };
+    let mut sim = Sim::new("delay=5ms", "delay=5ms", config, 1);
+    sim.client(Algorithm::Cubic, &[100_000]);
+    sim.download(Duration::from_secs(10)).expect("done");
+    sim.run_for(Duration::from_secs(10));
+    sim.served.clear();
+    sim.run_for(Duration::from_secs(3));
+    assert_eq!(sim.clients[0].closed(), Some(&CloseReason::Reset));
+}
+
+#[test]
 fn a_reset_is_shorter_than_what_draws_it() {
     let listener = puppet::listener();
     for length in 0..1500 {

@@ -14,7 +14,7 @@ use super::{
     streams::{Control, Piece},
 };
 use crate::rudp::packet::{
-    DATA_HEADER, ErrorCode, Frame, MIN_UDP_PAYLOAD, encode_data_header,
+    DATA_HEADER, ErrorCode, Frame, MIN_UDP_PAYLOAD, RESET_LEN, encode_data_header,
     frame::{self, encode_ack, encode_stream_header, fit_stream, stream_header_len},
 };
 
@@ -310,6 +310,11 @@ impl Connection {
         // A full burst is worth some bytes of padding: a shorter packet would end it.
         if data.more && buffer.len() < end {
             buffer.resize(end, 0);
+        }
+        // A server that has lost the connection answers with a RESET only what is longer than that.
+        let least = start + RESET_LEN + 1 - self.keys.tag_len();
+        if eliciting && buffer.len() < least {
+            buffer.resize(least, 0);
         }
         self.keys.seal(buffer, start, number);
         let length = buffer.len() - start;
