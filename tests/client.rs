@@ -133,7 +133,13 @@ fn the_verbs_print_data_on_stdout_and_the_walk_on_stderr() {
         assert_eq!(line, format!("{hex}  {}", path.display()));
     }
     let again = client(&addresses, out.path(), &["get", "--all", "--json"]);
-    let files = json(&good(&again));
+    let mut files = json(&good(&again));
+    let summary = files.pop().expect("all together");
+    assert_eq!(
+        (&summary["type"], &summary["via"], &summary["complete"]),
+        (&"summary".into(), &"http".into(), &true.into())
+    );
+    assert_eq!(summary["received"], 1_000_000);
     let received: Vec<_> = files.iter().map(|file| file["received"].as_u64()).collect();
     assert_eq!(
         received,
@@ -249,7 +255,8 @@ fn a_script_can_use_the_prompt() {
             .expect("one")
             .contains("knows no file nothing.zip")
     );
-    assert_eq!(lines[1]["type"], "echo");
+    assert_eq!(lines[1]["complete"], false);
+    assert_eq!(lines[2]["type"], "echo");
 }
 
 #[test]

@@ -19,6 +19,7 @@ use labnet::client::{
     file_name::FileName,
     http::{Http, HttpError},
     part::DiskError,
+    source::{Source, SourceError},
 };
 use sha2::{Digest, Sha256};
 use tokio::{
@@ -141,15 +142,22 @@ fn partial(from: usize, length: usize, more: &str) -> String {
     )
 }
 
+const HTTP: Http = Http {
+    local: Some(IpAddr::V4(Ipv4Addr::new(127, 20, 30, 77))),
+    dns: None,
+    patience: Duration::from_secs(20),
+};
+
+fn at(url: &Url, http: Http) -> Source {
+    let url = url.clone();
+    Source::Http { http, url }
+}
+
 fn downloader(folder: &Path) -> Downloader {
     Downloader {
-        http: Http {
-            local: Some(IpAddr::V4(Ipv4Addr::new(127, 20, 30, 77))),
-            dns: None,
-            patience: Duration::from_secs(20),
-        },
         folder: folder.to_owned(),
         force: false,
+        discard: false,
         retries: 3,
         pause: Duration::from_millis(1),
     }
@@ -159,17 +167,20 @@ async fn fetch_with(
     downloader: &Downloader,
     origin: &Origin,
 ) -> (Result<Downloaded, DownloadError>, Vec<String>) {
+    fetch_by(downloader, at(&origin.url, HTTP)).await
+}
+
+async fn fetch_by(
+    downloader: &Downloader,
+    source: Source,
+) -> (Result<Downloaded, DownloadError>, Vec<String>) {
     let mut interruptions = Vec::new();
     let result = downloader
-        .fetch(
-            &origin.url,
-            &FileName::from_wire("file.bin"),
-            &mut |event| {
-                if let Progress::Again { because, .. } = event {
-                    interruptions.push(because.to_string());
-                }
-            },
-        )
+        .fetch(source, &FileName::from_wire("file.bin"), &mut |event| {
+            if let Progress::Again { because, .. } = event {
+                interruptions.push(because.to_string());
+            }
+        })
         .await;
     (result, interruptions)
 }
@@ -470,15 +481,18 @@ async fn silence_is_given_up() {
     })
     .await;
     let mut impatient = downloader(folder.path());
-    impatient.http.patience = Duration::from_millis(100);
     impatient.retries = 1;
-    let (result, _) = fetch_with(&impatient, &origin).await;
+    let http = Http {
+        patience: Duration::from_millis(100),
+        ..HTTP
+    };
+    let (result, _) = fetch_by(&impatient, at(&origin.url, http)).await;
     let error = result.expect_err("nothing comes");
     assert!(
         matches!(
             error,
             DownloadError::Interrupted {
-                cause: HttpError::Stalled(_),
+                cause: SourceError::Http(HttpError::Stalled(_)),
                 ..
             }
         ),
@@ -634,8 +648,8 @@ async fn the_disk_has_its_own_errors() {
     let (downloader, mut quiet) = (downloader(folder.path()), |_: Progress<'_>| {});
     let mut also_quiet = quiet;
     let (first, second) = tokio::join!(
-        downloader.fetch(&slow.url, &name, &mut quiet),
-        downloader.fetch(&slow.url, &name, &mut also_quiet),
+        downloader.fetch(at(&slow.url, HTTP), &name, &mut quiet),
+        downloader.fetch(at(&slow.url, HTTP), &name, &mut also_quiet),
     );
     let one_is_busy = |result: &Result<_, DownloadError>| {
         matches!(result, Err(DownloadError::Disk(DiskError::Busy(_))))
@@ -648,9 +662,11 @@ async fn the_disk_has_its_own_errors() {
 async fn an_address_that_is_not_here_is_said_clearly() {
     let folder = folder();
     let origin = Origin::start(|_, _, stream| say(stream, ok(0, ""), Vec::new())).await;
-    let mut stranger = downloader(folder.path());
-    stranger.http.local = Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7)));
-    let error = fetch_with(&stranger, &origin)
+    let stranger = Http {
+        local: Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7))),
+        ..HTTP
+    };
+    let error = fetch_by(&downloader(folder.path()), at(&origin.url, stranger))
         .await
         .0
         .expect_err("not here");
@@ -672,7 +688,7 @@ async fn nobody_there_is_said_clearly() {
     let url = Url::parse(&format!("http://{closed}/file.bin")).unwrap();
     let name = FileName::from_wire("file.bin");
     let result = downloader(folder.path())
-        .fetch(&url, &name, &mut |_| {})
+        .fetch(at(&url, HTTP), &name, &mut |_| {})
         .await;
     let text = result.expect_err("nobody there").to_string();
     let expected = format!("can't connect to {closed} from 127.20.30.77: Connection refused");

@@ -149,6 +149,55 @@ fn the_same_seed_loses_the_same_signals() {
 }
 
 #[test]
+fn the_proxy_can_carry_the_files_itself() {
+    let carried = ["--via", "rudp", "--congestion", "bbr"];
+    let lines = told(&demo(&[&carried[..], &["--json"]].concat()));
+    five_files_verified(&lines);
+    let packets = of_type(&lines, "packet");
+    let mut rest = packets.iter();
+    for (role, meaning) in [
+        ("client", "SIGNEW"),
+        ("client", "SIGNECHO"),
+        ("client", "SIGNGET"),
+        ("client", "HELLO"),
+        ("rudp", "COOKIE"),
+        ("client", "HELLO"),
+        ("rudp", "ACCEPT"),
+        ("client", "on a stream: GET 1MB.zip 0"),
+        ("rudp", "DATA"),
+        ("rudp", "that was "),
+        ("client", "SIGNEND"),
+        ("client", "release"),
+    ] {
+        let found = rest
+            .any(|packet| packet["role"] == role && text(packet, "meaning").starts_with(meaning));
+        assert!(found, "no {role} {meaning:?} where it belongs");
+    }
+    assert!(
+        packets
+            .iter()
+            .all(|packet| packet["role"] != "client" || packet["protocol"] != "HTTP"),
+        "the client asks no origin"
+    );
+    let totals = of_type(&lines, "totals")[0];
+    assert_eq!(totals["transport"]["congestion"], "bbr", "{totals}");
+    // For people, the files' thousands of packets are folded.
+    let output = demo(&carried);
+    assert!(output.status.success());
+    let table = String::from_utf8(output.stdout).expect("text");
+    assert!(table.lines().count() < 200, "{table}");
+    assert!(table.contains(" more DATA packets, "), "{table}");
+    assert!(
+        table.contains("── 5 ── The files: the proxy gets them"),
+        "{table}"
+    );
+    assert!(
+        table.contains("✓ 5 files arrived at 127.20.30.41"),
+        "{table}"
+    );
+}
+
+#[test]
 fn two_demos_at_once_and_one_after_the_other() {
     let spawn = || {
         Command::new(env!("CARGO_BIN_EXE_labnet"))
@@ -188,6 +237,7 @@ fn wrong_use_is_told_from_failure() {
         &["--seed", "-1"],
         &["--name", "a;b"],
         &["--nonsense"],
+        &["--congestion", "bbr"],
     ] {
         assert_eq!(demo(arguments).status.code(), Some(2), "{arguments:?}");
     }

@@ -14,6 +14,7 @@ use url::Url;
 
 use super::{
     WRONG_USE,
+    carriage::CarriageOptions,
     link::{Impairment, OWN_SIGNALS},
 };
 use crate::{
@@ -96,6 +97,8 @@ pub(super) struct Args {
     #[arg(long, global = true)]
     json: bool,
     #[command(flatten)]
+    carriage: CarriageOptions,
+    #[command(flatten)]
     impairment: Impairment,
 }
 
@@ -112,6 +115,9 @@ enum Verb {
         /// Download everything on the list
         #[arg(long, conflicts_with = "files")]
         all: bool,
+        /// Count and digest the bytes but keep no file, to measure
+        #[arg(long)]
+        discard: bool,
     },
     /// Measure the round trip
     Echo {
@@ -221,13 +227,8 @@ async fn steps(args: &Args, walk: &mut Walk, output: Output) -> Result<bool, Wal
             output.report(&Report::Echoes(&answers));
         }
         Verb::Stat => {
-            let (statistics, answered) = walk.stat(&mut teller).await?;
-            let counts = walk.counts();
-            output.report(&Report::Statistics {
-                id: answered.id,
-                statistics,
-                counts,
-            });
+            let told = walk.stat(&mut teller).await?;
+            output.report(&Report::Statistics(&told));
         }
         Verb::Get { files, .. } => {
             let listed = walk.list(&mut teller).await?.to_vec();
@@ -240,11 +241,7 @@ async fn steps(args: &Args, walk: &mut Walk, output: Output) -> Result<bool, Wal
                 output.complain("the proxy's list is empty: does its scraper reach the page?");
                 return Ok(false);
             }
-            let results = walk.get(&chosen, &mut teller).await?;
-            for (file, result) in chosen.iter().zip(&results) {
-                output.report(&Report::Fetched(file, result));
-            }
-            return Ok(results.iter().all(Result::is_ok));
+            return prompt::fetch(&chosen, walk, &output, &mut teller).await;
         }
     }
     Ok(true)
@@ -252,6 +249,7 @@ async fn steps(args: &Args, walk: &mut Walk, output: Output) -> Result<bool, Wal
 
 fn plan(args: &Args) -> Result<Plan, String> {
     let (loss, link) = args.impairment.of_signals(args.seed)?;
+    let via = args.carriage.via(&args.impairment, args.seed)?;
     // Transaction ids and the hardware address are this run's own: two clients with the seed of a
     // lesson must not be taken for one.
     let seed = rand::random();
@@ -291,6 +289,8 @@ fn plan(args: &Args) -> Result<Plan, String> {
         origin: args.origin.clone(),
         out: args.out.clone(),
         force: args.force,
+        discard: matches!(args.verb, Some(Verb::Get { discard: true, .. })),
+        via,
     })
 }
 

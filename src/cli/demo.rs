@@ -1,6 +1,7 @@
 //! `labnet demo`: the whole story on the loopback interface, told packet by packet.
 
 mod ending;
+mod fold;
 mod stage;
 mod story;
 mod table;
@@ -28,21 +29,22 @@ use tokio::{
 
 use super::{
     WRONG_USE,
+    carriage::{By, algorithms},
     link::{Impairment, OWN_SIGNALS},
 };
 use crate::{
     client::{
         dhcp::Identity,
         download::Downloaded,
-        failure::{FetchError, WalkError},
+        failure::WalkError,
         file_name::FileName,
         part,
         session::BadLink,
-        walk::{Observer, Plan, Step, Walk, Way},
+        walk::{Carriage, Gathered, Observer, Plan, Step, Via, Walk, Way},
     },
     net::Loss,
     origin,
-    rudp::signal::Name,
+    rudp::{congestion::Algorithm, packet::Protection, signal::Name},
     supervisor::Lab,
     telemetry::logging,
 };
@@ -63,6 +65,12 @@ pub(super) struct Args {
     /// Go on serving at the end, until Ctrl-C
     #[arg(long)]
     keep: bool,
+    /// How the files come
+    #[arg(long, value_name = "WAY", default_value = "http")]
+    via: By,
+    /// What shall control the proxy's sending, with --via rudp
+    #[arg(long, value_name = "NAME", value_parser = algorithms())]
+    congestion: Option<Algorithm>,
     #[command(flatten)]
     impairment: Impairment,
 }
@@ -74,8 +82,9 @@ const PAGE_PATIENCE: Duration = Duration::from_secs(20);
 
 /// Tells the story; 0 only if every file is verified.
 pub(super) fn run(args: Args) -> ExitCode {
-    let impaired = match args.impairment.of_signals(args.seed) {
-        Ok(impaired) => impaired,
+    let impaired = args.impairment.of_signals(args.seed);
+    let (impaired, via) = match impaired.and_then(|impaired| Ok((impaired, via(&args)?))) {
+        Ok(planned) => planned,
         Err(problem) => {
             fail(&problem);
             return ExitCode::from(WRONG_USE);
@@ -110,6 +119,7 @@ pub(super) fn run(args: Args) -> ExitCode {
     let scene = Scene {
         args: &args,
         impaired,
+        via,
         stage: &stage,
         happenings: &happenings,
     };
@@ -131,9 +141,25 @@ fn fail(problem: &str) -> ExitCode {
     ExitCode::FAILURE
 }
 
+/// How the files come. The signals before them are part of the story in any case.
+fn via(args: &Args) -> Result<Via, String> {
+    match (args.via, args.congestion) {
+        (By::Http, None) => Ok(Via::Http),
+        (By::Http, Some(_)) => Err("--congestion is of use with --via rudp only".to_owned()),
+        (By::Rudp, congestion) => Ok(Via::Rudp(Box::new(Carriage {
+            congestion,
+            protection: Protection::Checksum,
+            max_datagram: None,
+            link: args.impairment.of_packets(args.seed)?,
+            signals: true,
+        }))),
+    }
+}
+
 struct Scene<'a> {
     args: &'a Args,
     impaired: (Loss, BadLink),
+    via: Via,
     stage: &'a Stage,
     happenings: &'a Sender<Happening>,
 }
@@ -182,13 +208,24 @@ impl Scene<'_> {
     async fn walk(&self, lab: &Lab) -> Result<Ending, String> {
         wait_for_the_page(lab).await?;
         let mut walk = Walk::new(self.plan());
-        let mut observer = Chapters(self.happenings);
+        let mut observer = Chapters {
+            happenings: self.happenings,
+            files: match self.via {
+                Via::Http => Chapter::Files,
+                Via::Rudp(_) => Chapter::Carried,
+            },
+        };
         let home = self.steps(&mut walk, &mut observer).await;
         let address = walk.local();
         let ended = walk.end(&mut observer).await;
-        let results = home.map_err(|error| error.to_string())?;
+        let Gathered { files, summary } = home.map_err(|error| error.to_string())?;
         ended.map_err(|error| error.to_string())?;
-        let downloading = results.iter().flatten().map(|file| file.streaming).sum();
+        let downloading = match &summary.carried {
+            // All at once.
+            Some(_) => summary.took,
+            None => files.iter().flatten().map(|file| file.streaming).sum(),
+        };
+        let results = files;
         let mut files = Vec::new();
         for (name, result) in FILES.iter().zip(results) {
             files.push(Arrived {
@@ -203,6 +240,7 @@ impl Scene<'_> {
             files,
             downloading,
             counts: walk.counts(),
+            carried: summary.carried,
             address: address.ok_or("the client has no address")?,
         })
     }
@@ -211,7 +249,7 @@ impl Scene<'_> {
         &self,
         walk: &mut Walk,
         observer: &mut Chapters<'_>,
-    ) -> Result<Vec<Result<Downloaded, FetchError>>, WalkError> {
+    ) -> Result<Gathered, WalkError> {
         walk.connect(observer).await?;
         walk.echo(ECHOES, observer).await?;
         walk.stat(observer).await?;
@@ -240,6 +278,8 @@ impl Scene<'_> {
             origin: None,
             out: self.stage.folder.path().join("downloads"),
             force: false,
+            discard: false,
+            via: self.via.clone(),
         }
     }
 }
@@ -286,7 +326,11 @@ async fn interrupted() {
 }
 
 /// Turns the walk's steps into the story's chapters.
-struct Chapters<'a>(&'a Sender<Happening>);
+struct Chapters<'a> {
+    happenings: &'a Sender<Happening>,
+    /// The one of the files.
+    files: Chapter,
+}
 
 impl Observer for Chapters<'_> {
     fn step(&mut self, step: Step) {
@@ -295,9 +339,9 @@ impl Observer for Chapters<'_> {
             Step::Name => Chapter::Name,
             Step::Signals => Chapter::Signals,
             Step::List => Chapter::List,
-            Step::Files => Chapter::Files,
+            Step::Files => self.files,
             Step::End => Chapter::End,
         };
-        let _ = self.0.send(Happening::Chapter(chapter));
+        let _ = self.happenings.send(Happening::Chapter(chapter));
     }
 }

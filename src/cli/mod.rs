@@ -2,6 +2,7 @@
 //! is done, 1 failed, 2 wrong use.
 
 mod api;
+mod carriage;
 mod check;
 mod client;
 mod completions;

@@ -5,19 +5,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http_body_util::BodyExt;
-use hyper::{
-    Method, StatusCode,
-    header::{ACCEPT_ENCODING, CONTENT_LENGTH, HeaderName, HeaderValue, IF_RANGE, RANGE},
-};
-use tokio::{sync::mpsc, task::spawn_blocking, time::timeout};
-use url::Url;
+use tokio::{sync::mpsc, task::spawn_blocking};
 
 use super::{
-    file_name::{FileName, printable},
-    http::{Answer, Http, HttpError},
-    part::{self, DiskError, Part, Written},
-    transfer::{self, Body, Origin, Sha256, Verdict, WANT_REPR_DIGEST, hex, judge},
+    file_name::FileName,
+    part::{self, DISCARDED, DiskError, Part, Writer, Written},
+    source::{Incoming, Source, SourceError},
+    transfer::{Body, Origin, Refusal, Sha256, Verdict, hex},
     units::{Latency, Rate, Size},
 };
 use crate::telemetry::packets::{self, Fate};
@@ -25,15 +19,15 @@ use crate::telemetry::packets::{self, Fate};
 /// Why a file was not downloaded.
 #[derive(Debug, thiserror::Error)]
 pub enum DownloadError {
-    /// The way to the server, or the server's HTTP.
+    /// The way to the server, or what it speaks.
     #[error(transparent)]
-    Http(#[from] HttpError),
+    Source(#[from] SourceError),
     /// The server says no.
-    #[error("{}", refusal(*.0))]
-    Refused(StatusCode),
+    #[error("{}", refused(.0))]
+    Refused(Refusal),
     /// The server says: not now.
-    #[error("the origin has trouble ({0})")]
-    Trouble(StatusCode),
+    #[error("{whose} has trouble ({0})", whose = .0.whose())]
+    Trouble(Refusal),
     /// The connection broke on the way.
     #[error("interrupted after {}{}: {cause}", Size(*.received), of(*.length))]
     Interrupted {
@@ -42,9 +36,9 @@ pub enum DownloadError {
         /// The whole file's, if the origin told.
         length: Option<u64>,
         /// Why.
-        cause: HttpError,
+        cause: SourceError,
     },
-    /// Not as many bytes as the origin said.
+    /// Not as many bytes as the server said.
     #[error("{received} bytes arrived instead of {length}")]
     Length {
         /// Bytes on the disk.
@@ -53,7 +47,7 @@ pub enum DownloadError {
         length: u64,
     },
     /// The answer does not fit the question.
-    #[error("the origin's answer makes no sense")]
+    #[error("the server's answer makes no sense")]
     Nonsense,
     /// Sent from one place to the next without end.
     #[error("redirected more than {MAX_REDIRECTS} times")]
@@ -77,23 +71,20 @@ fn of(length: Option<u64>) -> String {
     length.map_or_else(String::new, |length| format!(" of {}", Size(length)))
 }
 
-fn refusal(status: StatusCode) -> String {
-    match status {
-        StatusCode::NOT_FOUND | StatusCode::GONE => {
-            format!("the origin has no such file ({status})")
-        }
-        status => format!("the origin refuses ({status})"),
-    }
+fn refused(refusal: &Refusal) -> String {
+    let says = match refusal.is_not_found() {
+        true => "has no such file",
+        false => "refuses",
+    };
+    format!("{} {says} ({refusal})", refusal.whose())
 }
 
 impl DownloadError {
     /// Whether another try may succeed.
     fn may_pass(&self) -> bool {
         match self {
-            Self::Http(HttpError::Url(_) | HttpError::Bind { .. }) => false,
-            Self::Http(_) | Self::Interrupted { .. } | Self::Length { .. } | Self::Trouble(_) => {
-                true
-            }
+            Self::Source(cause) | Self::Interrupted { cause, .. } => cause.may_pass(),
+            Self::Length { .. } | Self::Trouble(_) => true,
             Self::Digest { resumed, .. } => *resumed,
             Self::Refused(_) | Self::Nonsense | Self::Redirects | Self::Disk(_) => false,
         }
@@ -103,7 +94,7 @@ impl DownloadError {
 /// A downloaded file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Downloaded {
-    /// Where it lies.
+    /// Where it lies; [`DISCARDED`] if it was not kept.
     pub path: PathBuf,
     /// Its length.
     pub bytes: u64,
@@ -117,6 +108,8 @@ pub struct Downloaded {
     pub took: Duration,
     /// Of this the time in which its bytes came.
     pub streaming: Duration,
+    /// When it was first asked for, and when its last byte came.
+    pub between: (Instant, Instant),
     /// How often the download was interrupted and taken up again.
     pub retries: u32,
 }
@@ -152,12 +145,12 @@ pub enum Progress<'a> {
 /// How a client downloads.
 #[derive(Debug, Clone)]
 pub struct Downloader {
-    /// The way to the servers.
-    pub http: Http,
     /// Where files are put. Made if it isn't there.
     pub folder: PathBuf,
     /// Download what is there already, too.
     pub force: bool,
+    /// Keep nothing: count and digest only, to measure.
+    pub discard: bool,
     /// How often a broken download is taken up again without having come further.
     pub retries: u32,
     /// The pause before the first retry; each next one is twice as long.
@@ -172,17 +165,18 @@ const HEADWAY: u64 = 1 << 20;
 const QUEUE: usize = 8;
 
 impl Downloader {
-    /// Downloads `url` as `name`. What has arrived of a failed download stays as `NAME.part`, and
-    /// the next one goes on from there.
+    /// Downloads `name` from `source`. What has arrived of a failed download stays as `NAME.part`,
+    /// and the next one goes on from there.
     pub async fn fetch(
         &self,
-        url: &Url,
+        source: Source,
         name: &FileName,
         progress: &mut dyn FnMut(Progress<'_>),
     ) -> Result<Downloaded, DownloadError> {
         let started = Instant::now();
         if !self.force
-            && let Some(written) = self.already_there(url, name).await
+            && !self.discard
+            && let Some(written) = self.already_there(&source, name).await
         {
             return Ok(Downloaded {
                 path: self.folder.join(name.local()),
@@ -192,32 +186,38 @@ impl Downloader {
                 received: 0,
                 took: started.elapsed(),
                 streaming: Duration::ZERO,
+                between: (started, started),
                 retries: 0,
             });
         }
-        let part = Part::open(&self.folder, name.local())?;
+        let target = match self.discard {
+            true => Target::Nothing,
+            false => Target::Part(Part::open(&self.folder, name.local())?),
+        };
+        let asked_at = Instant::now();
         let mut transfer = Transfer {
-            downloader: self,
-            url: url.clone(),
+            source,
             name,
             from_zero: self.force,
             received: 0,
             streaming: Duration::ZERO,
+            last_byte_at: asked_at,
             progress,
         };
         let (mut retries, mut in_vain) = (0, 0);
         loop {
             let before = transfer.received;
-            let error = match transfer.attempt(&part).await {
+            let error = match transfer.attempt(&target).await {
                 Ok((written, verified)) => {
                     return Ok(Downloaded {
-                        path: part.complete()?,
+                        path: target.complete()?,
                         bytes: written.length,
                         sha256: written.sha256,
                         verified,
                         received: transfer.received,
                         took: started.elapsed(),
                         streaming: transfer.streaming,
+                        between: (asked_at, transfer.last_byte_at),
                         retries,
                     });
                 }
@@ -227,10 +227,10 @@ impl Downloader {
                 in_vain = 0;
             }
             if matches!(error, DownloadError::Digest { .. }) {
-                part.clear()?;
+                target.clear()?;
             }
             if !error.may_pass() || in_vain >= self.retries {
-                part.discard_if_empty();
+                target.discard_if_empty();
                 return Err(error);
             }
             let pause = (self.pause * 2_u32.pow(in_vain.min(8))).min(MAX_PAUSE);
@@ -242,43 +242,82 @@ impl Downloader {
         }
     }
 
-    /// Whether the whole file is there, by the origin's own digest.
-    async fn already_there(&self, url: &Url, name: &FileName) -> Option<Written> {
+    /// Whether the whole file is there, by the source's own digest.
+    async fn already_there(&self, source: &Source, name: &FileName) -> Option<Written> {
         let path = self.folder.join(name.local());
         let length = path
             .metadata()
             .ok()
             .filter(std::fs::Metadata::is_file)?
             .len();
-        let meaning = format!("HEAD: has {name} changed? I have it");
-        let answer = self
-            .http
-            .send(Method::HEAD, url, &[want_digest()], &meaning)
-            .await
-            .ok()?;
-        let headers = answer.response.headers();
-        let same_length = headers
-            .get(CONTENT_LENGTH)
-            .and_then(|value| value.to_str().ok()?.parse().ok())
-            .is_none_or(|promised: u64| promised == length);
-        let promised = transfer::digest(headers).filter(|_| same_length)?;
+        let promised = source.digest(name, length).await?;
         let written = spawn_blocking(move || part::digest_of(&path))
             .await
             .ok()?
             .ok()?;
-        (answer.response.status() == StatusCode::OK && written.sha256 == promised)
-            .then_some(written)
+        (written.sha256 == promised).then_some(written)
     }
 }
 
-fn want_digest() -> (HeaderName, HeaderValue) {
-    (WANT_REPR_DIGEST, HeaderValue::from_static("sha-256=10"))
+/// Where the bytes go.
+enum Target {
+    Part(Part),
+    Nothing,
+}
+
+impl Target {
+    fn known(&self) -> Option<(u64, Origin)> {
+        match self {
+            Self::Part(part) => part.known(),
+            Self::Nothing => None,
+        }
+    }
+
+    fn note(&self, origin: Option<&Origin>) -> Result<(), DiskError> {
+        match self {
+            Self::Part(part) => part.note(origin),
+            Self::Nothing => Ok(()),
+        }
+    }
+
+    fn writer(&self, keep: u64) -> Result<Writer, DiskError> {
+        match self {
+            Self::Part(part) => part.writer(keep),
+            Self::Nothing => Ok(Writer::discarding()),
+        }
+    }
+
+    fn path(&self) -> &Path {
+        match self {
+            Self::Part(part) => part.whole(),
+            Self::Nothing => Path::new(DISCARDED),
+        }
+    }
+
+    fn complete(self) -> Result<PathBuf, DiskError> {
+        match self {
+            Self::Part(part) => part.complete(),
+            Self::Nothing => Ok(DISCARDED.into()),
+        }
+    }
+
+    fn clear(&self) -> Result<(), DiskError> {
+        match self {
+            Self::Part(part) => part.clear(),
+            Self::Nothing => Ok(()),
+        }
+    }
+
+    fn discard_if_empty(self) {
+        if let Self::Part(part) = self {
+            part.discard_if_empty();
+        }
+    }
 }
 
 /// One download under way.
 struct Transfer<'a> {
-    downloader: &'a Downloader,
-    url: Url,
+    source: Source,
     name: &'a FileName,
     /// What is there of the part is not to be used.
     from_zero: bool,
@@ -286,25 +325,26 @@ struct Transfer<'a> {
     received: u64,
     /// The time in which they came.
     streaming: Duration,
+    last_byte_at: Instant,
     progress: &'a mut dyn FnMut(Progress<'_>),
 }
 
 impl Transfer<'_> {
     /// One try: gives the whole file, on the disk but without its name yet, and whether the
     /// origin's digest was the same.
-    async fn attempt(&mut self, part: &Part) -> Result<(Written, bool), DownloadError> {
-        let (answer, body) = self.ask(part).await?;
+    async fn attempt(&mut self, target: &Target) -> Result<(Written, bool), DownloadError> {
+        let (incoming, body) = self.ask(target).await?;
         let started = Instant::now();
-        let (local, server) = (answer.local, answer.server);
+        let (local, server) = (incoming.local, incoming.server);
         let origin = body.validator.clone().zip(body.length);
         let origin = origin.map(|(validator, length)| Origin {
-            url: self.url.to_string(),
+            url: self.source.key(self.name),
             validator,
             length,
         });
-        part.note(origin.as_ref())?;
+        target.note(origin.as_ref())?;
         let before = self.received;
-        let streamed = self.stream(part, answer, &body).await;
+        let streamed = self.stream(target, incoming, &body).await;
         let took = started.elapsed();
         self.streaming += took;
         let written = streamed?;
@@ -330,9 +370,10 @@ impl Transfer<'_> {
         };
         if packets::watched() {
             let bytes = self.received - before;
+            let (role, protocol) = self.source.spoken_by();
             packets::sent(
-                "origin",
-                "HTTP",
+                role,
+                protocol,
                 server,
                 local,
                 usize::try_from(bytes).unwrap_or(usize::MAX),
@@ -350,48 +391,31 @@ impl Transfer<'_> {
     }
 
     /// Asks for what is missing, until the answer is one to take.
-    async fn ask(&mut self, part: &Part) -> Result<(Answer, Body), DownloadError> {
+    async fn ask(&mut self, target: &Target) -> Result<(Incoming, Body), DownloadError> {
         let mut redirects = 0;
         (self.progress)(Progress::Asking);
         loop {
-            let known = part
+            let key = self.source.key(self.name);
+            let known = target
                 .known()
-                .filter(|(_, origin)| !self.from_zero && origin.url == self.url.as_str());
+                .filter(|(_, origin)| !self.from_zero && origin.url == key);
             let from = known
                 .as_ref()
                 .map_or(0, |(length, origin)| origin.resume_at(*length));
-            let mut fields = vec![
-                want_digest(),
-                (ACCEPT_ENCODING, HeaderValue::from_static("identity")),
-            ];
-            let mut meaning = format!("GET: please send {}", self.name);
-            if let Some((_, origin)) = known.as_ref().filter(|_| from > 0)
-                && let Ok(validator) = HeaderValue::from_str(&origin.validator)
-                && let Ok(range) = HeaderValue::from_str(&format!("bytes={from}-"))
-            {
-                fields.extend([(RANGE, range), (IF_RANGE, validator)]);
-                meaning = format!("GET: please go on with {} at byte {from}", self.name);
-            }
-            let http = &self.downloader.http;
-            let answer = http.send(Method::GET, &self.url, &fields, &meaning).await?;
             let origin = known.as_ref().map(|(_, origin)| origin);
-            let (status, headers) = (answer.response.status(), answer.response.headers());
-            match judge(status, headers, from, origin) {
-                Verdict::Take(body) => return Ok((answer, body)),
-                Verdict::StartOver if from > 0 => self.from_zero = true,
-                Verdict::StartOver => return Err(DownloadError::Nonsense),
-                Verdict::Redirect(_) if redirects == MAX_REDIRECTS => {
+            match self.source.ask(self.name, from, origin).await? {
+                (Verdict::Take(body), Some(incoming)) => return Ok((incoming, body)),
+                (Verdict::StartOver, _) if from > 0 => self.from_zero = true,
+                (Verdict::StartOver | Verdict::Take(_), _) => return Err(DownloadError::Nonsense),
+                (Verdict::Redirect(_), _) if redirects == MAX_REDIRECTS => {
                     return Err(DownloadError::Redirects);
                 }
-                Verdict::Redirect(target) => {
+                (Verdict::Redirect(target), _) => {
                     redirects += 1;
-                    self.url = self
-                        .url
-                        .join(&target)
-                        .map_err(|_| HttpError::Url(printable(&target)))?;
+                    self.source.redirect(&target)?;
                 }
-                Verdict::Later(status) => return Err(DownloadError::Trouble(status)),
-                Verdict::Refused(status) => return Err(DownloadError::Refused(status)),
+                (Verdict::Later(refusal), _) => return Err(DownloadError::Trouble(refusal)),
+                (Verdict::Refused(refusal), _) => return Err(DownloadError::Refused(refusal)),
             }
         }
     }
@@ -399,31 +423,27 @@ impl Transfer<'_> {
     /// Streams the body to the disk; the digest is computed on the way there.
     async fn stream(
         &mut self,
-        part: &Part,
-        mut answer: Answer,
+        target: &Target,
+        mut incoming: Incoming,
         body: &Body,
     ) -> Result<Written, DownloadError> {
-        let writer = part.writer(body.starts_at)?;
+        let writer = target.writer(body.starts_at)?;
         let (chunks, queue) = mpsc::channel(QUEUE);
         let writing = spawn_blocking(move || writer.run(queue));
-        let patience = self.downloader.http.patience;
         let mut on_disk = body.starts_at;
         let ended = loop {
             (self.progress)(Progress::Going {
                 received: on_disk,
                 length: body.length,
             });
-            let frame = match timeout(patience, answer.response.body_mut().frame()).await {
-                Ok(Some(Ok(frame))) => frame,
-                Ok(Some(Err(error))) => break Err(HttpError::Broken(error)),
+            let chunk = match incoming.next().await {
+                Ok(Some(chunk)) => chunk,
                 Ok(None) => break Ok(()),
-                Err(_) => break Err(HttpError::Stalled(patience)),
-            };
-            let Ok(chunk) = frame.into_data() else {
-                continue;
+                Err(cause) => break Err(cause),
             };
             on_disk += chunk.len() as u64;
             self.received += chunk.len() as u64;
+            self.last_byte_at = Instant::now();
             if chunks.send(chunk).await.is_err() {
                 // The writer has ended: it says why below.
                 break Ok(());
@@ -431,7 +451,7 @@ impl Transfer<'_> {
         };
         drop(chunks);
         let written = writing.await.unwrap_or_else(|error| {
-            let (path, error) = (part.whole().to_owned(), std::io::Error::other(error));
+            let (path, error) = (target.path().to_owned(), std::io::Error::other(error));
             Err(DiskError::Io { path, error })
         })?;
         ended.map_err(|cause| DownloadError::Interrupted {

@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     dhcp::DhcpError, dns::DnsError, download::DownloadError, lease::LeaseError,
-    lookup::LookupError, session::SessionError, udp,
+    lookup::LookupError, session::SessionError, transport::TransportError, udp,
 };
 use crate::rudp::requester::Failure;
 
@@ -53,6 +53,14 @@ pub enum WalkError {
         /// Why.
         error: SessionError,
     },
+    /// The same over the binary transport.
+    #[error("the RUDP transport to {server}: {error}{}", transport_hint(.error))]
+    Transport {
+        /// The proxy.
+        server: SocketAddr,
+        /// Why.
+        error: TransportError,
+    },
 }
 
 const SERVE: &str = "; is `labnet serve` running?";
@@ -76,6 +84,13 @@ fn lookup_hint(error: &LookupError) -> &'static str {
 fn session_hint(error: &SessionError) -> &'static str {
     match error {
         SessionError::Failed(Failure::NotThere) => SERVE,
+        _ => "",
+    }
+}
+
+fn transport_hint(error: &TransportError) -> &'static str {
+    match error {
+        TransportError::Silence { .. } => SERVE,
         _ => "",
     }
 }

@@ -11,6 +11,9 @@ const MAX_LOCAL: usize = 240;
 /// What the list encodes besides everything that is not ASCII.
 const ENCODED: &AsciiSet = &CONTROLS.add(b';').add(b'%');
 
+/// What a word can't hold. It is all that the list leaves as it is and a word does not.
+const SPACE: &AsciiSet = &CONTROLS.add(b' ');
+
 /// A file of the list.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct FileName {
@@ -60,6 +63,11 @@ impl FileName {
     /// As the proxy spells it.
     pub fn wire(&self) -> &str {
         &self.wire
+    }
+
+    /// As one word of a question over RUDP: no spaces.
+    pub fn word(&self) -> String {
+        utf8_percent_encode(&self.wire, SPACE).to_string()
     }
 
     /// As the origin spells it.
@@ -127,6 +135,7 @@ mod tests {
         let name = FileName::from_name("a;b%.zip");
         assert_eq!((name.wire(), name.name()), ("a%3Bb%25.zip", "a;b%.zip"));
         assert_eq!(name, FileName::from_wire("a%3Bb%25.zip"));
+        assert_eq!(FileName::from_name("my notes.txt").word(), "my%20notes.txt");
     }
 
     proptest! {

@@ -5,13 +5,16 @@
 //! | an address | `dhcp` | `lease` |
 //! | the proxy's address | `dns` | `lookup` |
 //! | signals | [`crate::rudp::Requester`] | `session` |
-//! | files | `transfer`, `file_name` | `http`, `part`, `download` |
+//! | the binary transport | `carrier` | `transport`, `dialer` |
+//! | files | `transfer`, `file_name` | `source`, `http`, `part`, `download` |
 //!
 //! `walk` takes the steps one after the other; `exchange` is what `dhcp` and `dns` have in common, and `udp` runs it.
-//! `terminal` and `report` tell what happens, `prompt` reads what a person wants (`command`).
+//! `terminal`, `report` and `summary` tell what happens, `prompt` reads what a person wants (`command`).
 
+pub mod carrier;
 pub mod command;
 pub mod dhcp;
+pub mod dialer;
 pub mod dns;
 pub mod download;
 mod exchange;
@@ -24,8 +27,11 @@ pub mod part;
 pub mod prompt;
 pub mod report;
 pub mod session;
+pub mod source;
+pub mod summary;
 pub mod terminal;
 pub mod transfer;
+pub mod transport;
 pub mod udp;
 pub mod units;
 pub mod walk;

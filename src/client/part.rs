@@ -14,6 +14,9 @@ use tokio::sync::mpsc;
 
 use super::transfer::{Origin, Sha256};
 
+/// Where what is not kept goes.
+pub const DISCARDED: &str = "/dev/null";
+
 /// Why a file could not be kept.
 #[derive(Debug, thiserror::Error)]
 pub enum DiskError {
@@ -114,7 +117,7 @@ impl Part {
     pub fn writer(&self, keep: u64) -> Result<Writer, DiskError> {
         let file = self.file.try_clone();
         Ok(Writer {
-            file: file.map_err(|error| DiskError::new(&self.path, error))?,
+            file: Some(file.map_err(|error| DiskError::new(&self.path, error))?),
             path: self.path.clone(),
             keep,
         })
@@ -167,12 +170,22 @@ pub struct Written {
 /// Appends to a part and computes the digest on the way. Blocks: runs in a thread of its own.
 #[derive(Debug)]
 pub struct Writer {
-    file: File,
+    /// `None`: nothing is kept.
+    file: Option<File>,
     path: PathBuf,
     keep: u64,
 }
 
 impl Writer {
+    /// One that computes the digest and keeps nothing.
+    pub fn discarding() -> Self {
+        Self {
+            file: None,
+            path: DISCARDED.into(),
+            keep: 0,
+        }
+    }
+
     /// Writes what comes until the sender is dropped.
     pub fn run(self, chunks: mpsc::Receiver<Bytes>) -> Result<Written, DiskError> {
         let Self { file, path, keep } = self;
@@ -180,13 +193,22 @@ impl Writer {
     }
 }
 
-fn append(mut file: File, keep: u64, mut chunks: mpsc::Receiver<Bytes>) -> io::Result<Written> {
-    file.set_len(keep)?;
-    file.seek(SeekFrom::Start(0))?;
+fn append(
+    mut file: Option<File>,
+    keep: u64,
+    mut chunks: mpsc::Receiver<Bytes>,
+) -> io::Result<Written> {
     let mut digest = sha2::Sha256::new();
-    let mut length = hash(&mut file, &mut digest)?;
+    let mut length = 0;
+    if let Some(file) = &mut file {
+        file.set_len(keep)?;
+        file.seek(SeekFrom::Start(0))?;
+        length = hash(file, &mut digest)?;
+    }
     while let Some(chunk) = chunks.blocking_recv() {
-        file.write_all(&chunk)?;
+        if let Some(file) = &mut file {
+            file.write_all(&chunk)?;
+        }
         digest.update(&chunk);
         length += chunk.len() as u64;
     }

@@ -110,13 +110,8 @@ async fn obey(
             output.report(&Report::Echoes(&answers));
         }
         Command::Stat => {
-            let (statistics, answered) = walk.stat(teller).await?;
-            let counts = walk.counts();
-            output.report(&Report::Statistics {
-                id: answered.id,
-                statistics,
-                counts,
-            });
+            let told = walk.stat(teller).await?;
+            output.report(&Report::Statistics(&told));
         }
         Command::List => {
             let files = walk.list(teller).await?;
@@ -149,17 +144,19 @@ async fn obey(
     Ok(succeeded)
 }
 
-async fn fetch(
+/// Downloads files and reports on them; tells whether all came.
+pub async fn fetch(
     files: &[FileName],
     walk: &mut Walk,
     output: &Output,
     teller: &mut Teller,
 ) -> Result<bool, WalkError> {
-    let results = walk.get(files, teller).await?;
-    for (file, result) in files.iter().zip(&results) {
+    let gathered = walk.get(files, teller).await?;
+    for (file, result) in files.iter().zip(&gathered.files) {
         output.report(&Report::Fetched(file, result));
     }
-    Ok(results.iter().all(Result::is_ok))
+    output.report(&Report::Gathered(&gathered.summary));
+    Ok(gathered.summary.complete)
 }
 
 fn help(output: &Output) {

@@ -11,30 +11,27 @@ use serde_json::json;
 use super::{
     download::Downloaded,
     failure::FetchError,
-    file_name::FileName,
+    file_name::{FileName, printable},
     session::{Answered, Counts},
+    summary::{Summary, json_statistics, json_stats},
     transfer::hex,
     units::{Latency, count},
+    walk::Told,
 };
-use crate::rudp::signal::Statistics;
+use crate::rudp::{connection::Stats, exchange};
 
 /// A piece of data.
 pub enum Report<'a> {
     /// Answers to SIGNECHO.
     Echoes(&'a [Answered]),
-    /// The answer to SIGNSTAT, and what was counted on this side.
-    Statistics {
-        /// The signal's id.
-        id: u64,
-        /// By the proxy.
-        statistics: Statistics,
-        /// By the client.
-        counts: Counts,
-    },
+    /// What the proxy has counted, and what was counted on this side.
+    Statistics(&'a Told),
     /// The list of files.
     Files(&'a [FileName]),
     /// A download.
     Fetched(&'a FileName, &'a Result<Downloaded, FetchError>),
+    /// All downloads of one request together.
+    Gathered(&'a Summary),
 }
 
 /// Where data goes, and in which form.
@@ -80,17 +77,18 @@ impl Output {
 fn people(report: &Report<'_>) -> String {
     match report {
         Report::Echoes(answers) => echoes(answers),
-        Report::Statistics {
+        Report::Statistics(Told::Signals {
             id,
             statistics,
             counts,
-        } => format!(
+        }) => format!(
             "{id}  the proxy received {}, missed {}, connected for {:.2} s\n     {}\n",
             count(statistics.sent, "signal"),
             statistics.lost,
             statistics.connected.as_secs_f64(),
             totals(counts)
         ),
+        Report::Statistics(Told::Transport { server, client }) => transport(server, client),
         Report::Files([]) => "no files: the proxy's list is empty\n".to_owned(),
         Report::Files(files) => {
             let lines = files.iter().enumerate();
@@ -99,8 +97,24 @@ fn people(report: &Report<'_>) -> String {
                 .collect()
         }
         // The teller has told.
-        Report::Fetched(..) => String::new(),
+        Report::Fetched(..) | Report::Gathered(_) => String::new(),
     }
+}
+
+/// The transport's statistics, one a line, as the proxy orders them.
+fn transport(server: &exchange::Statistics, client: &Stats) -> String {
+    let lines = server
+        .iter()
+        .map(|(key, value)| format!("{key:<26} {}\n", printable(value)));
+    let here = format!(
+        "here: {} sent, {} received, {} twice, {} damaged; round trip {}\n",
+        count(client.packets_sent, "packet"),
+        client.packets_received,
+        client.duplicates,
+        client.corrupted,
+        Latency(client.rtt)
+    );
+    lines.chain([here]).collect()
 }
 
 /// What the client has counted.
@@ -157,13 +171,13 @@ fn echoes(answers: &[Answered]) -> String {
 
 fn plain(report: &Report<'_>) -> String {
     match report {
-        Report::Echoes(_) | Report::Statistics { .. } => people(report),
+        Report::Echoes(_) | Report::Statistics(_) => people(report),
         Report::Files(files) => files.iter().map(|file| format!("{file}\n")).collect(),
         // As `sha256sum` prints it, so that `sha256sum --check` reads it.
         Report::Fetched(_, Ok(file)) => {
             format!("{}  {}\n", hex(&file.sha256), file.path.display())
         }
-        Report::Fetched(_, Err(_)) => String::new(),
+        Report::Fetched(_, Err(_)) | Report::Gathered(_) => String::new(),
     }
 }
 
@@ -182,11 +196,11 @@ fn json_lines(report: &Report<'_>) -> String {
                 })
             })
             .collect(),
-        Report::Statistics {
+        Report::Statistics(Told::Signals {
             id,
             statistics,
             counts,
-        } => vec![json!({
+        }) => vec![json!({
             "type": "stat",
             "id": id,
             "packets_sent": statistics.sent,
@@ -194,12 +208,21 @@ fn json_lines(report: &Report<'_>) -> String {
             "connected_seconds": statistics.connected.as_secs_f64(),
             "client": json_counts(counts),
         })],
+        Report::Statistics(Told::Transport { server, client }) => {
+            let mut told = json_statistics(server);
+            if let Some(told) = told.as_object_mut() {
+                told.insert("type".to_owned(), "stat".into());
+                told.insert("client".to_owned(), json_stats(client));
+            }
+            vec![told]
+        }
         Report::Files(files) => files
             .iter()
             .enumerate()
             .map(|(n, file)| json!({"type": "file", "number": n + 1, "name": file.name()}))
             .collect(),
         Report::Fetched(name, result) => vec![json_file(name, result)],
+        Report::Gathered(summary) => vec![summary.as_json()],
     };
     lines.iter().map(|line| format!("{line}\n")).collect()
 }

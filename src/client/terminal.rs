@@ -1,10 +1,10 @@
 //! Tells a walk to a person: one line for everything that happens, on standard error, and a
 //! progress bar where that is a terminal.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{collections::HashMap, net::SocketAddr, time::Duration};
 
 use console::style;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::{
     download::{Downloaded, Progress},
@@ -13,15 +13,29 @@ use super::{
     lease::Leased,
     lookup::Found,
     session::Notice,
-    units::{Latency, Size},
-    walk::Observer,
+    summary::Summary,
+    transfer::hex,
+    transport::Transport,
+    units::{Latency, Rate, Size},
+    walk::{Carriage, Observer},
 };
 use crate::rudp::requester::{Event, Why};
 
 /// An [`Observer`] that tells everything.
 #[derive(Default)]
 pub struct Teller {
-    bar: Option<ProgressBar>,
+    bars: MultiProgress,
+    /// By the file's name here.
+    bar: HashMap<String, ProgressBar>,
+}
+
+impl Teller {
+    /// The file's progress bar.
+    fn bar(&mut self, file: &FileName) -> &ProgressBar {
+        let bars = &self.bars;
+        let bar = self.bar.entry(file.local().to_owned());
+        bar.or_insert_with(|| bar_of(file, bars))
+    }
 }
 
 fn tell(label: &str, text: impl std::fmt::Display) {
@@ -101,9 +115,9 @@ impl Observer for Teller {
 
     fn progress(&mut self, file: &FileName, progress: &Progress<'_>) {
         match progress {
-            Progress::Asking => self.bar = Some(bar(file, WAITING)),
+            Progress::Asking => draw(self.bar(file), WAITING),
             Progress::Going { received, length } => {
-                let bar = self.bar.get_or_insert_with(|| bar(file, WAITING));
+                let bar = self.bar(file);
                 if bar.length() != *length || bar.position() == 0 {
                     match length {
                         Some(length) => {
@@ -117,24 +131,41 @@ impl Observer for Teller {
             }
             Progress::Again { because, pause } => {
                 let line = format!("{file}: {because}; again in {}", Latency(*pause));
-                match &self.bar {
-                    Some(bar) => bar.suspend(|| warn("broken", line)),
-                    None => warn("broken", line),
-                }
+                self.bars.suspend(|| warn("broken", line));
             }
         }
     }
 
     fn fetched(&mut self, file: &FileName, result: &Result<Downloaded, FetchError>) {
-        if let Some(bar) = self.bar.take() {
+        if let Some(bar) = self.bar.remove(file.local()) {
             bar.finish_and_clear();
         }
-        match result {
+        self.bars.suspend(|| match result {
             Ok(downloaded) => tell("file", format_args!("{file}: {}", describe(downloaded))),
             Err(error) => {
                 let label = style(format!("{:<8}", "failed")).for_stderr().red();
                 eprintln!("{label}  {file}: {error}");
             }
+        });
+    }
+
+    fn carried(&mut self, transport: &Transport, carriage: &Carriage) {
+        let (local, server) = (transport.local(), transport.server());
+        let wish = carriage
+            .congestion
+            .map_or_else(String::new, |wish| format!(", {wish} wished"));
+        let line = format!(
+            "from {local} to {server}, handshake {}, {}{wish}",
+            Latency(transport.handshake()),
+            carriage.protection.name()
+        );
+        self.bars.suspend(|| tell("session", line));
+    }
+
+    fn gathered(&mut self, summary: &Summary) {
+        if let Some(carried) = &summary.carried {
+            let rate = Rate::new(summary.received, summary.took);
+            tell("carried", format_args!("{rate}; {carried}"));
         }
     }
 }
@@ -142,9 +173,10 @@ impl Observer for Teller {
 /// `52 MB in 0.41 s, 127 MB/s, SHA-256 verified`
 pub fn describe(file: &Downloaded) -> String {
     let check = if file.verified {
-        "SHA-256 verified"
+        "SHA-256 verified".to_owned()
     } else {
-        "length verified (the origin gives no digest)"
+        let digest = hex(&file.sha256);
+        format!("length verified (no digest to compare with), SHA-256 {digest}")
     };
     if file.received == 0 && file.bytes > 0 {
         return format!("{} there already, {check}", Size(file.bytes));
@@ -161,14 +193,14 @@ pub fn describe(file: &Downloaded) -> String {
     )
 }
 
-const WAITING: &str = "{msg:16!} {spinner} asking the origin";
+const WAITING: &str = "{msg:16!} {spinner} asking";
 const KNOWN: &str = "{msg:16!} {wide_bar:.cyan/dim} {percent:>3} % of {decimal_total_bytes}  {decimal_bytes_per_sec}  {eta} left";
 const UNKNOWN: &str = "{msg:16!} {spinner} {decimal_bytes}  {decimal_bytes_per_sec}";
 
 /// Draws on standard error, and nothing at all if that is no terminal.
-fn bar(file: &FileName, template: &str) -> ProgressBar {
-    let bar = ProgressBar::no_length();
-    draw(&bar, template);
+fn bar_of(file: &FileName, bars: &MultiProgress) -> ProgressBar {
+    let bar = bars.add(ProgressBar::no_length());
+    draw(&bar, WAITING);
     bar.set_message(file.to_string());
     bar.enable_steady_tick(Duration::from_millis(100));
     bar

@@ -1,5 +1,7 @@
-//! What a download asks of an HTTP server and what it makes of the answer (RFC 9110 sections 8.8
-//! and 14, RFC 9530): decisions only.
+//! What a download makes of an answer, an HTTP server's (RFC 9110 sections 8.8 and 14, RFC 9530) or
+//! the proxy's: decisions only.
+
+use std::fmt;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use hyper::{
@@ -7,6 +9,8 @@ use hyper::{
     header::{CONTENT_LENGTH, CONTENT_RANGE, ETAG, HeaderName, LAST_MODIFIED},
 };
 use serde::{Deserialize, Serialize};
+
+use crate::rudp::exchange::{ErrorCode, Head};
 
 /// The answer's field with the digest of the whole file (RFC 9530 section 3).
 pub const REPR_DIGEST: HeaderName = HeaderName::from_static("repr-digest");
@@ -58,9 +62,51 @@ pub enum Verdict {
     /// Ask there instead.
     Redirect(String),
     /// The server has trouble that may pass.
-    Later(StatusCode),
+    Later(Refusal),
     /// There is no such file, or another final no.
-    Refused(StatusCode),
+    Refused(Refusal),
+}
+
+/// A server's no.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// An HTTP origin's.
+    Http(StatusCode),
+    /// The proxy's.
+    Rudp {
+        /// Its code.
+        code: ErrorCode,
+        /// Its words.
+        text: String,
+    },
+}
+
+impl Refusal {
+    /// Whose no it is.
+    pub fn whose(&self) -> &'static str {
+        match self {
+            Self::Http(_) => "the origin",
+            Self::Rudp { .. } => "the proxy",
+        }
+    }
+
+    /// Whether it says that there is no such file.
+    pub fn is_not_found(&self) -> bool {
+        match self {
+            Self::Http(status) => [StatusCode::NOT_FOUND, StatusCode::GONE].contains(status),
+            Self::Rudp { code, .. } => *code == ErrorCode::NotFound,
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Http(status) => status.fmt(f),
+            Self::Rudp { code, text } if text.is_empty() => code.fmt(f),
+            Self::Rudp { code, text } => write!(f, "{code}: {text}"),
+        }
+    }
 }
 
 /// Judges the head of an answer to a request for the bytes from `asked_from` on (0: for the whole
@@ -108,13 +154,36 @@ pub fn judge(
             let location = headers.get(hyper::header::LOCATION);
             match location.and_then(|location| location.to_str().ok()) {
                 Some(location) => Verdict::Redirect(location.to_owned()),
-                None => Verdict::Refused(status),
+                None => Verdict::Refused(Refusal::Http(status)),
             }
         }
-        StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => Verdict::Later(status),
-        status if status.is_server_error() => Verdict::Later(status),
-        status => Verdict::Refused(status),
+        StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => {
+            Verdict::Later(Refusal::Http(status))
+        }
+        status if status.is_server_error() => Verdict::Later(Refusal::Http(status)),
+        status => Verdict::Refused(Refusal::Http(status)),
     }
+}
+
+/// Judges the head of the proxy's answer to a question for all bytes from `asked_from` on.
+pub fn judge_head(head: &Head, asked_from: u64, origin: Option<&Origin>) -> Verdict {
+    let to_the_end = match (head.length, head.whole) {
+        (Some(length), Some(whole)) => head.first + length == whole,
+        _ => true,
+    };
+    let continues = head.first == asked_from
+        && origin.is_some_and(|origin| {
+            head.whole == Some(origin.length) && head.validator.as_ref() == Some(&origin.validator)
+        });
+    if !to_the_end || head.first > 0 && !continues {
+        return Verdict::StartOver;
+    }
+    Verdict::Take(Body {
+        starts_at: head.first,
+        length: head.whole,
+        validator: head.validator.clone(),
+        digest: head.digest,
+    })
 }
 
 /// A validator that `If-Range` may carry: a strong entity tag, or else the date.
@@ -264,15 +333,51 @@ mod tests {
     #[test]
     fn refusals_are_final_and_troubles_are_not() {
         let judge = |status, from| judge(status, &HeaderMap::new(), from, None);
+        let refused = |status| Verdict::Refused(Refusal::Http(status));
         let none = StatusCode::NOT_FOUND;
-        assert_eq!(judge(none, 0), Verdict::Refused(none));
+        assert_eq!(judge(none, 0), refused(none));
         let busy = StatusCode::SERVICE_UNAVAILABLE;
-        assert_eq!(judge(busy, 0), Verdict::Later(busy));
+        assert_eq!(judge(busy, 0), Verdict::Later(Refusal::Http(busy)));
         let range = StatusCode::RANGE_NOT_SATISFIABLE;
         assert_eq!(judge(range, 9), Verdict::StartOver);
-        assert_eq!(judge(range, 0), Verdict::Refused(range));
+        assert_eq!(judge(range, 0), refused(range));
         let moved = StatusCode::FOUND;
-        assert_eq!(judge(moved, 0), Verdict::Refused(moved));
+        assert_eq!(judge(moved, 0), refused(moved));
+    }
+
+    #[test]
+    fn the_proxy_s_answer_is_taken_whole_or_where_it_continues_the_part() {
+        let head = |first, length, whole, validator: &str| Head {
+            first,
+            length,
+            whole,
+            validator: Some(validator.to_owned()),
+            digest: None,
+        };
+        let origin = origin();
+        let whole = head(0, Some(900), Some(900), "\"v2\"");
+        let body = take(judge_head(&whole, 400, Some(&origin)));
+        assert_eq!((body.starts_at, body.length), (0, Some(900)));
+        let body = take(judge_head(&head(0, None, None, "v"), 0, None));
+        assert_eq!((body.starts_at, body.length), (0, None));
+        let rest = head(400, Some(600), Some(1000), "\"v1\"");
+        let body = take(judge_head(&rest, 400, Some(&origin)));
+        assert_eq!((body.starts_at, body.length), (400, Some(1000)));
+        for (bad, from) in [
+            (head(400, Some(600), Some(1000), "\"v2\""), 400),
+            (head(400, Some(700), Some(1100), "\"v1\""), 400),
+            (head(400, Some(500), Some(1000), "\"v1\""), 400),
+            (head(400, Some(600), None, "\"v1\""), 400),
+            (head(300, Some(700), Some(1000), "\"v1\""), 400),
+            (head(0, Some(600), Some(1000), "\"v1\""), 0),
+        ] {
+            assert_eq!(
+                judge_head(&bad, from, Some(&origin)),
+                Verdict::StartOver,
+                "{bad:?}"
+            );
+        }
+        assert_eq!(judge_head(&rest, 0, None), Verdict::StartOver);
     }
 
     #[test]

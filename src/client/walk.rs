@@ -1,7 +1,9 @@
 //! The whole walk: an address, the proxy's address, a session, the list, the files, the end.
 
+mod files;
+mod questions;
+
 use std::{
-    collections::HashSet,
     convert::Infallible,
     fmt,
     net::{IpAddr, SocketAddr},
@@ -9,28 +11,33 @@ use std::{
     time::Duration,
 };
 
-use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use url::Url;
 
 use super::{
     Patience,
     dhcp::Identity,
-    download::{Downloaded, Downloader, Progress, part_path},
+    dialer::Dialer,
+    download::{Downloaded, Progress},
     failure::{FetchError, WalkError},
     file_name::FileName,
-    http::Http,
     lease::{self, Leased},
     lookup::{self, Found},
-    session::{Answered, BadLink, Counts, Notice, Session, SessionError, Settings, echo_now},
+    session::{Answered, BadLink, Counts, Notice, Session, SessionError, Settings},
+    summary::Summary,
+    transport::{self, Transport},
     udp,
 };
 use crate::{
     net::Loss,
     rudp::{
-        requester::{Failure, Reply, Request},
-        signal::{Name, Statistics},
+        congestion::Algorithm,
+        packet::Protection,
+        requester::{Failure, Request},
+        signal::Name,
     },
 };
+
+pub use self::{files::Gathered, questions::Told};
 
 /// Where a client goes, and how.
 #[derive(Debug, Clone)]
@@ -51,6 +58,35 @@ pub struct Plan {
     pub out: PathBuf,
     /// Download what is there already, too.
     pub force: bool,
+    /// Keep nothing of what is downloaded: to measure.
+    pub discard: bool,
+    /// How files come.
+    pub via: Via,
+}
+
+/// How files come from the proxy to the client.
+#[derive(Debug, Clone)]
+pub enum Via {
+    /// The proxy says where they are, and the origin sends them over HTTP.
+    Http,
+    /// The proxy carries them over its binary transport.
+    Rudp(Box<Carriage>),
+}
+
+/// How the binary transport is used.
+#[derive(Debug, Clone)]
+pub struct Carriage {
+    /// What shall control the proxy's sending; `None`: what the proxy likes.
+    pub congestion: Option<Algorithm>,
+    /// How packets are protected.
+    pub protection: Protection,
+    /// The largest datagram that is tried, UDP payload bytes; `None`: what an Ethernet carries.
+    pub max_datagram: Option<u16>,
+    /// How bad the network is for its packets.
+    pub link: BadLink,
+    /// Whether signals open the session and ask for the list as ever, and only the files go over the
+    /// transport; if not, everything does.
+    pub signals: bool,
 }
 
 /// How a client finds the proxy.
@@ -106,10 +142,14 @@ pub trait Observer {
     fn opened(&mut self, _local: SocketAddr, _server: SocketAddr, _rtt: Option<Duration>) {}
     /// Something happens while the client waits for answers.
     fn notice(&mut self, _notice: &Notice) {}
+    /// The binary transport's connection is there.
+    fn carried(&mut self, _transport: &Transport, _carriage: &Carriage) {}
     /// A download goes on.
     fn progress(&mut self, _file: &FileName, _progress: &Progress<'_>) {}
     /// A download has ended.
     fn fetched(&mut self, _file: &FileName, _result: &Result<Downloaded, FetchError>) {}
+    /// All downloads have ended.
+    fn gathered(&mut self, _summary: &Summary) {}
 }
 
 /// Watches nothing.
@@ -122,25 +162,11 @@ pub struct Walk {
     dns: Option<SocketAddr>,
     server: Option<SocketAddr>,
     session: Option<Session>,
+    dialer: Option<Dialer>,
     /// Of sessions before this one.
     before: Counts,
     files: Vec<FileName>,
 }
-
-/// Everything that a file's path in a URL may not hold as it is.
-const PATH: &AsciiSet = &CONTROLS
-    .add(b' ')
-    .add(b'"')
-    .add(b'#')
-    .add(b'%')
-    .add(b'<')
-    .add(b'>')
-    .add(b'?')
-    .add(b'\\')
-    .add(b'/')
-    .add(b'`')
-    .add(b'{')
-    .add(b'}');
 
 impl Walk {
     /// A walk at its start.
@@ -151,6 +177,7 @@ impl Walk {
             dns: None,
             server: None,
             session: None,
+            dialer: None,
             before: Counts::default(),
             files: Vec::new(),
         }
@@ -199,6 +226,50 @@ impl Walk {
         self.open(server, observer).await
     }
 
+    /// Opens what the questions go over.
+    async fn open(
+        &mut self,
+        server: SocketAddr,
+        observer: &mut dyn Observer,
+    ) -> Result<(), WalkError> {
+        match &self.plan.via {
+            Via::Rudp(carriage) if !carriage.signals => {
+                self.transport(server, &carriage.clone(), observer).await?;
+                Ok(())
+            }
+            _ => self.open_session(server, observer).await,
+        }
+    }
+
+    /// The binary transport's connection, told of if it is a new one.
+    async fn transport(
+        &mut self,
+        server: SocketAddr,
+        carriage: &Carriage,
+        observer: &mut dyn Observer,
+    ) -> Result<Transport, WalkError> {
+        let settings = || transport::Settings {
+            local: self.local(),
+            server,
+            name: self.plan.name.clone(),
+            congestion: carriage.congestion,
+            protection: carriage.protection.clone(),
+            max_datagram: carriage.max_datagram,
+            link: carriage.link,
+        };
+        let dialer = match &self.dialer {
+            Some(dialer) => dialer.clone(),
+            None => self.dialer.insert(Dialer::new(settings())).clone(),
+        };
+        let before = dialer.dialled();
+        let transport = dialer.transport().await;
+        let transport = transport.map_err(|error| WalkError::Transport { server, error })?;
+        if dialer.dialled() > before {
+            observer.carried(&transport, carriage);
+        }
+        Ok(transport)
+    }
+
     async fn lease(&mut self, server: SocketAddr, identity: Identity) -> Result<Leased, WalkError> {
         let leased = lease::obtain(server, identity, Patience::with(server), self.plan.seed)
             .await
@@ -218,7 +289,7 @@ impl Walk {
         Ok(leased)
     }
 
-    async fn open(
+    async fn open_session(
         &mut self,
         server: SocketAddr,
         observer: &mut dyn Observer,
@@ -259,7 +330,7 @@ impl Walk {
                 continue;
             };
             let Some(session) = &mut self.session else {
-                self.open(server, observer).await?;
+                self.open_session(server, observer).await?;
                 continue;
             };
             let asked = session
@@ -285,6 +356,9 @@ impl Walk {
                 .await;
         }
         self.forget_session();
+        if let Some(dialer) = self.dialer.take() {
+            dialer.close().await;
+        }
         match self.server {
             Some(server) => self.open(server, observer).await,
             None => self.connect(observer).await,
@@ -295,56 +369,6 @@ impl Walk {
         if let Some(session) = self.session.take() {
             self.before = self.before.and(session.counts());
         }
-    }
-
-    /// Measures the round trip `times` times, all signals at once.
-    pub async fn echo(
-        &mut self,
-        times: usize,
-        observer: &mut dyn Observer,
-    ) -> Result<Vec<Answered>, WalkError> {
-        let requests = (0..times).map(|_| echo_now()).collect();
-        self.ask(requests, observer).await
-    }
-
-    /// The session's statistics, as the proxy counts them.
-    pub async fn stat(
-        &mut self,
-        observer: &mut dyn Observer,
-    ) -> Result<(Statistics, Answered), WalkError> {
-        loop {
-            let answers = self.ask(vec![Request::Stat], observer).await?;
-            if let Some(answered) = answers.into_iter().next()
-                && let Reply::Stat(statistics) = answered.reply
-            {
-                return Ok((statistics, answered));
-            }
-        }
-    }
-
-    /// Asks for the list of files. A proxy whose scraper has not read the page yet has an empty
-    /// list: it is asked again for a little while.
-    pub async fn list(&mut self, observer: &mut dyn Observer) -> Result<&[FileName], WalkError> {
-        /// Tries, and the pause between them.
-        const EMPTY: (u32, Duration) = (10, Duration::from_millis(200));
-        observer.step(Step::List);
-        for attempt in 1..=EMPTY.0 {
-            let answers = self.ask(vec![Request::List], observer).await?;
-            self.files = answers
-                .into_iter()
-                .filter_map(|answered| match answered.reply {
-                    Reply::List(files) => Some(files),
-                    _ => None,
-                })
-                .flatten()
-                .map(|file| FileName::from_wire(&file))
-                .collect();
-            if !self.files.is_empty() || attempt == EMPTY.0 {
-                break;
-            }
-            tokio::time::sleep(EMPTY.1).await;
-        }
-        Ok(&self.files)
     }
 
     /// The list as it was last heard.
@@ -367,82 +391,6 @@ impl Walk {
             .or_else(by_number)
             .cloned()
             .unwrap_or_else(|| FileName::from_name(text))
-    }
-
-    /// Downloads files, one after the other. One that fails keeps none of the others from coming.
-    pub async fn get(
-        &mut self,
-        files: &[FileName],
-        observer: &mut dyn Observer,
-    ) -> Result<Vec<Result<Downloaded, FetchError>>, WalkError> {
-        observer.step(Step::Files);
-        let requests = files
-            .iter()
-            .map(|file| Request::Redirect(file.wire().to_owned()))
-            .collect();
-        let answers = self.ask(requests, observer).await?;
-        let downloader = Downloader {
-            http: Http {
-                local: self.local(),
-                dns: self.dns,
-                patience: Duration::from_secs(30),
-            },
-            folder: self.plan.out.clone(),
-            force: self.plan.force,
-            retries: 5,
-            pause: Duration::from_millis(200),
-        };
-        let mut local_names = HashSet::new();
-        let mut results = Vec::new();
-        for (file, answered) in files.iter().zip(answers) {
-            let result = if local_names.insert(file.local()) {
-                match self.url(file, &answered.reply) {
-                    Some(url) => self.fetch(&downloader, &url, file, observer).await,
-                    None => Err(FetchError::Unknown(file.to_string())),
-                }
-            } else {
-                Err(FetchError::Twice(file.local().to_owned()))
-            };
-            observer.fetched(file, &result);
-            results.push(result);
-        }
-        Ok(results)
-    }
-
-    async fn fetch(
-        &mut self,
-        downloader: &Downloader,
-        url: &Url,
-        file: &FileName,
-        observer: &mut dyn Observer,
-    ) -> Result<Downloaded, FetchError> {
-        let mut progress = |progress: Progress<'_>| observer.progress(file, &progress);
-        let download = downloader.fetch(url, file, &mut progress);
-        let fetched = match &mut self.session {
-            // A large file takes longer than the proxy remembers a client that says nothing.
-            Some(session) => tokio::select! {
-                fetched = download => fetched,
-                never = session.stay() => match never {},
-            },
-            None => download.await,
-        };
-        fetched.map_err(|error| FetchError::Download {
-            error,
-            part: part_path(&downloader.folder, file),
-        })
-    }
-
-    /// Where a file is: the proxy's word, or else the origin that the user named. A proxy of the
-    /// original kind may answer with the list: no URL, so no word.
-    fn url(&self, file: &FileName, reply: &Reply) -> Option<Url> {
-        let told = match reply {
-            Reply::Redirect(Some(url)) => Url::parse(url).ok(),
-            _ => None,
-        };
-        told.filter(|url| url.scheme() == "http").or_else(|| {
-            let path = utf8_percent_encode(file.name(), PATH).to_string();
-            self.plan.origin.as_ref()?.join(&format!("./{path}")).ok()
-        })
     }
 
     /// Changes what is lost on purpose from now on.
@@ -473,6 +421,9 @@ impl Walk {
     pub async fn end(&mut self, observer: &mut dyn Observer) -> Result<(), WalkError> {
         observer.step(Step::End);
         let mut ended = Ok(());
+        if let Some(dialer) = self.dialer.take() {
+            dialer.close().await;
+        }
         if let (Some(mut session), Some(server)) = (self.session.take(), self.server) {
             let asked = session
                 .ask(vec![Request::End], &mut |notice| observer.notice(notice))

@@ -3,6 +3,7 @@ use std::{
     io,
     net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
     num::NonZeroU16,
+    os::fd::AsFd,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -137,13 +138,18 @@ fn bind_udp_to(address: SocketAddr, joins: bool) -> io::Result<UdpSocket> {
     Ok(socket.into())
 }
 
-fn enlarge_buffers(socket: &Socket) -> io::Result<()> {
+/// Lets the kernel hold of a socket what a transport's burst brings.
+///
+/// # Errors
+/// Those of a closed socket.
+pub fn enlarge_buffers(socket: &impl AsFd) -> io::Result<()> {
+    let limited = SockRef::from(socket);
     // Beyond the caps, or up to them without the right to.
     if setsockopt(socket, RcvBufForce, &BUFFER).is_err() {
-        socket.set_recv_buffer_size(BUFFER)?;
+        limited.set_recv_buffer_size(BUFFER)?;
     }
     if setsockopt(socket, SndBufForce, &BUFFER).is_err() {
-        socket.set_send_buffer_size(BUFFER)?;
+        limited.set_send_buffer_size(BUFFER)?;
     }
     Ok(())
 }

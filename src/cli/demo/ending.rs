@@ -9,6 +9,7 @@ use super::{stage::Addresses, story::Tally, table::Table};
 use crate::client::{
     report::json_counts,
     session::Counts,
+    summary::Carried,
     transfer::{Sha256, hex},
     units::{Latency, Rate, Size, count},
 };
@@ -71,6 +72,8 @@ pub(super) struct Ending {
     pub(super) downloading: Duration,
     /// The client's signals.
     pub(super) counts: Counts,
+    /// What the binary transport tells of itself, if it carried the files.
+    pub(super) carried: Option<Carried>,
     /// The client's address, while it had one.
     pub(super) address: IpAddr,
 }
@@ -99,7 +102,7 @@ impl Ending {
 
 /// The ending as JSON lines: the files, then the totals.
 pub(super) fn json_lines(ending: &Ending, tally: &Tally) -> String {
-    let totals = json!({
+    let mut totals = json!({
         "type": "totals",
         "packets": tally.packets,
         "protocols": tally.protocols,
@@ -114,6 +117,9 @@ pub(super) fn json_lines(ending: &Ending, tally: &Tally) -> String {
         "bytes_per_second": ending.rate().bytes_per_second(),
         "seconds": tally.time.as_secs_f64(),
     });
+    if let Some(carried) = &ending.carried {
+        totals["transport"] = carried.as_json();
+    }
     let files = ending.files.iter().map(Arrived::as_json);
     let lines: Vec<String> = files.chain([totals]).map(|line| line.to_string()).collect();
     lines.join("\n")
@@ -217,6 +223,8 @@ fn describe_totals(table: &Table, ending: &Ending, tally: &Tally) -> Vec<String>
         ),
         _ => "not measured: every signal had to be sent again".to_owned(),
     };
+    let carried = ending.carried.as_ref();
+    let carried = carried.map(|carried| ("transport", carried.to_string()));
     [
         (
             "packets",
@@ -236,6 +244,7 @@ fn describe_totals(table: &Table, ending: &Ending, tally: &Tally) -> Vec<String>
         ),
     ]
     .into_iter()
+    .chain(carried)
     .map(|(label, text)| {
         let label = table.style().cyan().apply_to(format!("{label:<10}"));
         format!("{label}  {text}")

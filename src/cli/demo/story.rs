@@ -11,6 +11,7 @@ use serde_json::json;
 
 use super::{
     ending::{self, Ending},
+    fold::Fold,
     table::Table,
 };
 
@@ -42,8 +43,10 @@ pub(super) enum Chapter {
     Signals,
     /// The list of files.
     List,
-    /// Downloads.
+    /// Downloads over HTTP.
     Files,
+    /// In its place: downloads over RUDP.
+    Carried,
     /// Goodbye.
     End,
     /// After the story: what others make of the lab.
@@ -53,7 +56,8 @@ pub(super) enum Chapter {
 impl Chapter {
     /// Its number.
     pub(super) fn number(self) -> u8 {
-        self as u8
+        let place = self as u8;
+        if self > Self::Files { place - 1 } else { place }
     }
 
     /// What it tells.
@@ -65,6 +69,9 @@ impl Chapter {
             Self::Signals => "RUDP: signals to the proxy, numbered, over plain UDP",
             Self::List => "The list of files: the proxy asks the scraper",
             Self::Files => "The files: the proxy says where, the origin sends them by HTTP",
+            Self::Carried => {
+                "The files: the proxy gets them from the origin and carries them itself"
+            }
             Self::End => "The end: the session is closed, the address goes back",
             Self::After => "Your turn: the lab's answers to whoever asks appear here",
         }
@@ -144,7 +151,12 @@ pub(super) fn tell(
         out.write_all(b"\n")?;
         out.flush()
     };
+    let mut fold = Fold::default();
     for happening in happenings {
+        let is_packet = matches!(happening, Happening::Packet(..) | Happening::Chapter(_));
+        if !is_packet && let Some(folded) = fold.say() {
+            let _ = say(&folded);
+        }
         let said = match happening {
             Happening::End => break,
             Happening::Chapter(next) => {
@@ -159,6 +171,20 @@ pub(super) fn tell(
             Happening::Packet(at, packet) => {
                 let time = at.saturating_duration_since(began);
                 tally.count(&packet, time);
+                let row = Row {
+                    number: tally.packets,
+                    time,
+                    chapter: announced,
+                    packet,
+                };
+                if matches!(telling, Telling::Table(_)) {
+                    if fold.takes(&row) {
+                        continue;
+                    }
+                    if let Some(folded) = fold.say() {
+                        let _ = say(&folded);
+                    }
+                }
                 // A chapter is headed by its first packet: none is told that stays empty.
                 if chapter != Some(announced) {
                     chapter = Some(announced);
@@ -166,12 +192,6 @@ pub(super) fn tell(
                         let _ = say(&table.heading(announced));
                     }
                 }
-                let row = Row {
-                    number: tally.packets,
-                    time,
-                    chapter: announced,
-                    packet,
-                };
                 match telling {
                     Telling::Table(table) => say(&table.row(&row)),
                     Telling::Json => say(&as_json(&row)),
@@ -263,6 +283,7 @@ mod tests {
                 files: vec![file([7; 32]), file([8; 32]), missing],
                 downloading: Duration::from_millis(2),
                 counts: Counts::default(),
+                carried: None,
                 address: [127, 20, 30, 41].into(),
             }),
             Happening::End,
@@ -310,6 +331,34 @@ mod tests {
             (&totals["files"], &totals["verified"]),
             (&json!(3), &json!(1))
         );
+    }
+
+    #[test]
+    fn the_packets_of_a_file_are_folded_in_the_table_and_whole_in_json() {
+        let told = |telling: &Telling| {
+            let (sender, happenings) = mpsc::channel();
+            let data = |role: &str| packet(role, "sent", "DATA 1: stream 0 from 0: 1449 bytes");
+            let happening = (0..20).map(|n| data(if n % 4 == 0 { "client" } else { "rudp" }));
+            for happening in [Happening::Chapter(Chapter::Carried)]
+                .into_iter()
+                .chain(happening)
+                .chain([packet("rudp", "sent", "that was 1MB.zip"), data("rudp")])
+                .chain([Happening::Text("the end".to_owned()), Happening::End])
+            {
+                sender.send(happening).expect("it listens");
+            }
+            let mut out = Vec::new();
+            tell(&happenings, telling, Instant::now(), &mut out);
+            String::from_utf8(out).expect("text")
+        };
+        let table = told(&Telling::Table(Table::new(Some(120), false)));
+        assert_eq!(table.matches("DATA 1: ").count(), 12, "{table}");
+        let folded = "⋮  8 more DATA packets, 136 B; 2 of them the client's\n";
+        let (before, after) = table.split_once(folded).expect(folded);
+        assert!(before.contains("DATA 1: ") && after.contains("that was 1MB.zip"));
+        assert!(after.contains("⋮  1 more DATA packet, 17 B; 0 of them the client's\nthe end"));
+        assert_eq!(told(&Telling::Json).matches("DATA 1: ").count(), 21);
+        assert_eq!((Chapter::Carried.number(), Chapter::End.number()), (5, 6));
     }
 
     #[test]

@@ -58,8 +58,7 @@ pub(in crate::cli) struct Impairment {
 }
 
 /// What `--loss` means to a client: see [`Impairment::of_signals`].
-pub(in crate::cli) const OWN_SIGNALS: &str =
-    "Lose so many percent of the client's own signals, and see SIGNLOST at work";
+pub(in crate::cli) const OWN_SIGNALS: &str = "Lose so many percent of the client's own signals, and see SIGNLOST at work; of all packets both ways with --via rudp";
 
 /// A list that is right by itself.
 fn list(text: &str) -> Result<String, String> {
@@ -84,6 +83,13 @@ impl Impairment {
         };
         let (_, down) = own.directions()?;
         Ok((loss, BadLink { up, down, seed }))
+    }
+
+    /// What a client makes of them for the binary transport's packets, which have no numbers that
+    /// are the same each time: all of them are the link's, both ways, as those of `labnet link` are.
+    pub(in crate::cli) fn of_packets(&self, seed: u64) -> Result<BadLink, String> {
+        let (up, down) = self.directions()?;
+        Ok(BadLink { up, down, seed })
     }
 
     /// The options of both directions, up first.

@@ -1,0 +1,71 @@
+//! One connection of the binary transport for all who need it, and a new one when it is lost.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering},
+};
+
+use tokio::sync::Mutex;
+
+use super::transport::{Settings, Transport, TransportError};
+
+/// The way to a proxy. Clones share the connection.
+#[derive(Debug, Clone)]
+pub struct Dialer(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    settings: Settings,
+    current: Mutex<Option<Transport>>,
+    dialled: AtomicU32,
+}
+
+impl Dialer {
+    /// Without a connection yet.
+    pub fn new(settings: Settings) -> Self {
+        Self(Arc::new(Shared {
+            settings,
+            current: Mutex::new(None),
+            dialled: AtomicU32::new(0),
+        }))
+    }
+
+    /// How connections are held.
+    pub fn settings(&self) -> &Settings {
+        &self.0.settings
+    }
+
+    /// The connection; a new one if there is none or it is lost. Whoever asks meanwhile waits for
+    /// the same one.
+    ///
+    /// # Errors
+    /// If there is no connection to be had.
+    pub async fn transport(&self) -> Result<Transport, TransportError> {
+        let mut current = self.0.current.lock().await;
+        if let Some(transport) = current.as_ref().filter(|transport| !transport.is_over()) {
+            return Ok(transport.clone());
+        }
+        let transport = Transport::connect(&self.0.settings).await?;
+        self.0.dialled.fetch_add(1, Ordering::Relaxed);
+        *current = Some(transport.clone());
+        Ok(transport)
+    }
+
+    /// The connection if there is one.
+    pub async fn current(&self) -> Option<Transport> {
+        let current = self.0.current.lock().await;
+        current.clone().filter(|transport| !transport.is_over())
+    }
+
+    /// How many connections there have been.
+    pub fn dialled(&self) -> u32 {
+        self.0.dialled.load(Ordering::Relaxed)
+    }
+
+    /// Ends the connection, if there is one.
+    pub async fn close(&self) {
+        if let Some(transport) = self.0.current.lock().await.take() {
+            transport.close().await;
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! Where a file's bytes come from: an HTTP origin, or the proxy itself over RUDP.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use hyper::{
+    Method, StatusCode,
+    header::{ACCEPT_ENCODING, CONTENT_LENGTH, HeaderName, HeaderValue, IF_RANGE, RANGE},
+};
+use tokio::time::timeout;
+use url::Url;
+
+use super::{
+    carrier::AnswerError,
+    dialer::Dialer,
+    file_name::{FileName, printable},
+    http::{Answer, Http, HttpError},
+    transfer::{self, Origin, Refusal, Sha256, Verdict, WANT_REPR_DIGEST, judge, judge_head},
+    transport::{Reply, TransportError},
+};
+use crate::rudp::exchange::ErrorCode;
+
+/// Why a source gives nothing, or no more.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// The way to the origin, or its HTTP.
+    #[error(transparent)]
+    Http(#[from] HttpError),
+    /// The way to the proxy, or its answer.
+    #[error(transparent)]
+    Rudp(#[from] TransportError),
+}
+
+impl SourceError {
+    /// Whether another try may succeed.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Http(error) => !matches!(error, HttpError::Url(_) | HttpError::Bind { .. }),
+            Self::Rudp(error) => error.may_pass(),
+        }
+    }
+}
+
+/// Where a file is.
+#[derive(Debug, Clone)]
+pub enum Source {
+    /// At an HTTP origin.
+    Http {
+        /// The way there.
+        http: Http,
+        /// The file's URL.
+        url: Url,
+    },
+    /// Behind the proxy, which gets it and carries it over RUDP.
+    Rudp(Dialer),
+}
+
+/// Bytes of a file that are still to come.
+pub struct Incoming {
+    /// The client's end of the connection.
+    pub local: SocketAddr,
+    /// The server's.
+    pub server: SocketAddr,
+    body: Body,
+}
+
+enum Body {
+    Http { http: Http, answer: Box<Answer> },
+    Rudp(Reply),
+}
+
+impl Incoming {
+    /// The next bytes; `None`: no more come.
+    ///
+    /// # Errors
+    /// The connection broke, or nothing came for too long.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, SourceError> {
+        match &mut self.body {
+            Body::Http { http, answer } => loop {
+                let frame = timeout(http.patience, answer.response.body_mut().frame()).await;
+                match frame.map_err(|_| HttpError::Stalled(http.patience))? {
+                    // Trailers are of no interest.
+                    Some(frame) => match frame.map_err(HttpError::Broken)?.into_data() {
+                        Ok(bytes) => return Ok(Some(bytes)),
+                        Err(_) => continue,
+                    },
+                    None => return Ok(None),
+                }
+            },
+            Body::Rudp(reply) => Ok(reply.next().await?),
+        }
+    }
+}
+
+impl Source {
+    /// What tells this source of the file from others: kept beside a part.
+    pub fn key(&self, name: &FileName) -> String {
+        match self {
+            Self::Http { url, .. } => url.to_string(),
+            Self::Rudp(_) => format!("rudp:{}", name.word()),
+        }
+    }
+
+    /// The protocol, and who speaks it: for whoever watches packets.
+    pub fn spoken_by(&self) -> (&'static str, &'static str) {
+        match self {
+            Self::Http { .. } => ("origin", "HTTP"),
+            Self::Rudp(_) => ("rudp", "RUDP"),
+        }
+    }
+
+    /// Asks for the file, or for what follows the first `from` bytes of it, a part of `origin`. With
+    /// [`Verdict::Take`] there is something incoming.
+    ///
+    /// # Errors
+    /// Without an answer.
+    pub async fn ask(
+        &self,
+        name: &FileName,
+        from: u64,
+        origin: Option<&Origin>,
+    ) -> Result<(Verdict, Option<Incoming>), SourceError> {
+        match self {
+            Self::Http { http, url } => Ok(ask_http(*http, url, name, from, origin).await?),
+            Self::Rudp(dialer) => Ok(ask_proxy(dialer, name, from, origin).await?),
+        }
+    }
+
+    /// Goes where the server has sent us.
+    ///
+    /// # Errors
+    /// If that leads nowhere.
+    pub fn redirect(&mut self, target: &str) -> Result<(), SourceError> {
+        match self {
+            Self::Http { url, .. } => {
+                let joined = url.join(target);
+                *url = joined.map_err(|_| HttpError::Url(printable(target)))?;
+            }
+            // The proxy sends nobody elsewhere: its answers have no such word.
+            Self::Rudp(_) => {}
+        }
+        Ok(())
+    }
+
+    /// The digest of the whole file, if that has `length` bytes and the source tells.
+    pub async fn digest(&self, name: &FileName, length: u64) -> Option<Sha256> {
+        match self {
+            Self::Http { http, url } => {
+                let meaning = format!("HEAD: has {name} changed? I have it");
+                let answer = http
+                    .send(Method::HEAD, url, &[want_digest()], &meaning)
+                    .await
+                    .ok()
+                    .filter(|answer| answer.response.status() == StatusCode::OK)?;
+                let headers = answer.response.headers();
+                let same_length = headers
+                    .get(CONTENT_LENGTH)
+                    .and_then(|value| value.to_str().ok()?.parse().ok())
+                    .is_none_or(|promised: u64| promised == length);
+                transfer::digest(headers).filter(|_| same_length)
+            }
+            Self::Rudp(dialer) => {
+                let transport = dialer.transport().await.ok()?;
+                // There is no question for the head alone: the last byte's will do.
+                let last = length.saturating_sub(1);
+                let reply = transport.get(&name.word(), last, None).await.ok()?;
+                let head = &reply.head;
+                head.digest
+                    .filter(|_| head.first == last && head.whole == Some(length))
+            }
+        }
+    }
+}
+
+async fn ask_http(
+    http: Http,
+    url: &Url,
+    name: &FileName,
+    from: u64,
+    origin: Option<&Origin>,
+) -> Result<(Verdict, Option<Incoming>), HttpError> {
+    let mut fields = vec![
+        want_digest(),
+        (ACCEPT_ENCODING, HeaderValue::from_static("identity")),
+    ];
+    let mut meaning = format!("GET: please send {name}");
+    if let Some(origin) = origin.filter(|_| from > 0)
+        && let Ok(validator) = HeaderValue::from_str(&origin.validator)
+        && let Ok(range) = HeaderValue::from_str(&format!("bytes={from}-"))
+    {
+        fields.extend([(RANGE, range), (IF_RANGE, validator)]);
+        meaning = format!("GET: please go on with {name} at byte {from}");
+    }
+    let answer = http.send(Method::GET, url, &fields, &meaning).await?;
+    let (status, headers) = (answer.response.status(), answer.response.headers());
+    let verdict = judge(status, headers, from, origin);
+    let incoming = Incoming {
+        local: answer.local,
+        server: answer.server,
+        body: Body::Http {
+            http,
+            answer: Box::new(answer),
+        },
+    };
+    Ok((verdict, Some(incoming)))
+}
+
+async fn ask_proxy(
+    dialer: &Dialer,
+    name: &FileName,
+    from: u64,
+    origin: Option<&Origin>,
+) -> Result<(Verdict, Option<Incoming>), TransportError> {
+    let transport = dialer.transport().await?;
+    let validator = origin
+        .filter(|_| from > 0)
+        .map(|origin| origin.validator.as_str());
+    let reply = match transport.get(&name.word(), from, validator).await {
+        Ok(reply) => reply,
+        Err(TransportError::Answer(AnswerError::Refused { code, text })) => {
+            let verdict = match code {
+                // A part that is longer than the file is now.
+                ErrorCode::Malformed if from > 0 => Verdict::StartOver,
+                ErrorCode::Unavailable => Verdict::Later(Refusal::Rudp { code, text }),
+                _ => Verdict::Refused(Refusal::Rudp { code, text }),
+            };
+            return Ok((verdict, None));
+        }
+        Err(error) => return Err(error),
+    };
+    let verdict = judge_head(&reply.head, from, origin);
+    let incoming = Incoming {
+        local: transport.local(),
+        server: transport.server(),
+        body: Body::Rudp(reply),
+    };
+    Ok((verdict, Some(incoming)))
+}
+
+fn want_digest() -> (HeaderName, HeaderValue) {
+    (WANT_REPR_DIGEST, HeaderValue::from_static("sha-256=10"))
+}
