@@ -167,7 +167,7 @@ fn a_probe_timeout_loses_nothing_and_doubles() {
     packets(&mut puppet, 5);
     let in_flight = puppet.server.stats().in_flight;
     let (mut last, mut gaps, mut count) = (puppet.now, Vec::new(), 0);
-    while gaps.len() < 8 {
+    while gaps.len() < 12 {
         puppet.wait(ms(1));
         let stats = puppet.server.stats();
         if stats.probe_timeouts > count {
@@ -179,11 +179,12 @@ fn a_probe_timeout_loses_nothing_and_doubles() {
     let stats = puppet.server.stats();
     assert_eq!((stats.packets_lost, stats.congestion_events), (0, 0));
     // Probes are in flight, too, though the window does not hold them back.
-    assert!(stats.in_flight > in_flight + 8 * 100, "{stats:?}");
-    for pair in gaps.windows(2) {
+    assert!(stats.in_flight > in_flight + 12 * 100, "{stats:?}");
+    // Ten times within what a student waits for, then doubling for good.
+    for (n, pair) in gaps.windows(2).enumerate() {
         let doubled = pair[1].abs_diff(2 * pair[0]) < 20;
-        let longest = pair[1].abs_diff((4 * gaps[0]).max(1000)) < 20;
-        assert!(doubled || longest, "{gaps:?}");
+        let longest = 1000.max(gaps[0] * 4);
+        assert!(doubled || n < 10 && pair[1].abs_diff(longest) < 20, "{gaps:?}");
     }
     // Once all is acknowledged no timer is left but the idle one.
     puppet.ack_all();

@@ -29,6 +29,8 @@ const PERSISTENT: u32 = 3;
 /// However often it has doubled, the probe timeout is no longer, unless the path itself is slow: a
 /// student waits for the network to come back.
 const LONGEST_PTO: Duration = Duration::from_secs(1);
+/// After so many in vain it doubles again: nobody is there, and is not to be probed each second.
+const SOON: u32 = 10;
 /// Packets sent on a probe timeout.
 const PROBES: u8 = 2;
 /// Numbers left out that are remembered.
@@ -524,8 +526,10 @@ impl Connection {
     /// The probe timeout with its doublings.
     pub(super) fn probe_timeout(&self) -> Duration {
         let base = self.path.rtt.pto_base(self.peer.max_ack_delay);
-        base.saturating_mul(1 << self.recovery.pto_count.min(16))
-            .min(LONGEST_PTO.max(base * 4))
+        let count = self.recovery.pto_count;
+        let silent = count.saturating_sub(SOON).min(16);
+        base.saturating_mul(1 << count.min(16))
+            .min(LONGEST_PTO.max(base * 4) * (1 << silent))
     }
 
     /// Either timer has expired.
