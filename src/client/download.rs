@@ -210,7 +210,7 @@ impl Downloader {
             let error = match transfer.attempt(&target).await {
                 Ok((written, verified)) => {
                     return Ok(Downloaded {
-                        path: target.complete()?,
+                        path: target.complete().await?,
                         bytes: written.length,
                         sha256: written.sha256,
                         verified,
@@ -294,11 +294,17 @@ impl Target {
         }
     }
 
-    fn complete(self) -> Result<PathBuf, DiskError> {
-        match self {
-            Self::Part(part) => part.complete(),
-            Self::Nothing => Ok(DISCARDED.into()),
-        }
+    /// The disk takes its time, in which other files go on.
+    async fn complete(self) -> Result<PathBuf, DiskError> {
+        let Self::Part(part) = self else {
+            return Ok(DISCARDED.into());
+        };
+        let path = part.whole().to_owned();
+        let completed = spawn_blocking(move || part.complete()).await;
+        completed.unwrap_or_else(|error| {
+            let error = std::io::Error::other(error);
+            Err(DiskError::Io { path, error })
+        })
     }
 
     fn clear(&self) -> Result<(), DiskError> {

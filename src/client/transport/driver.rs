@@ -305,13 +305,13 @@ impl Driver {
                     let next = self
                         .carrier
                         .poll_transmit(Instant::now(), &mut self.buffer, most);
-                    match next {
-                        Some(transmit) => transmit,
-                        None => return Ok(()),
-                    }
+                    let Some(transmit) = next else {
+                        return Ok(());
+                    };
+                    self.tell_of(&transmit);
+                    transmit
                 }
             };
-            self.tell_of(&transmit);
             let ecn = transmit.ecn.map(|ecn| match ecn {
                 Ecn::Ect0 => net::Ecn::Ect0,
                 Ecn::Ect1 => net::Ecn::Ect1,
