@@ -593,6 +593,7 @@ fn the_environment_lies_over_the_file() {
             ("LABNET_RUDP__IDLE_TIMEOUT", "5m"),
             ("LABNET_RUDP__SCRAPER", ""),
             ("LABNET_URL", "http://127.0.0.1:9/"),
+            ("LABNET_SECRET", "correct horse battery staple"),
             ("HOME", "/"),
         ],
     )

@@ -16,7 +16,7 @@ use super::problem::Problem;
 /// What every environment variable of the configuration begins with.
 pub(super) const PREFIX: &str = "LABNET_";
 /// Variables with the prefix that are the command line's, not the configuration's.
-const OTHERS: [&str; 1] = ["LABNET_URL"];
+const OTHERS: [&str; 2] = ["LABNET_SECRET", "LABNET_URL"];
 /// Keys whose variable is a list, its elements separated by commas.
 const LISTS: [&str; 4] = [
     "dhcp.listen",
