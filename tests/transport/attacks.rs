@@ -9,8 +9,8 @@ use labnet::{
         connection::{CloseReason, Config, Connection, Introduction},
         listener::{Reply, Unwelcome, Welcome},
         packet::{
-            CookieReply, ErrorCode, Frame, HandshakeKey, Parameters, RESET_LEN, Reset, Text, Token,
-            VERSION, cookie, encode_data_header,
+            Accept, CookieReply, ErrorCode, Frame, HandshakeKey, Hello, Parameters, RESET_LEN,
+            Reset, Text, Token, VERSION, cookie, encode_data_header,
         },
     },
 };
@@ -582,4 +582,34 @@ fn a_challenge_from_where_the_client_is_not_draws_nothing() {
     let answered = puppet.seen[since..].iter().flat_map(Seen::frames);
     let answers = answered.filter(|frame| matches!(frame, Frame::PathResponse(_)));
     assert_eq!(answers.count(), 0);
+}
+
+#[test]
+fn a_hello_again_draws_the_same_accept_and_another_draws_nothing() {
+    let mut puppet = Puppet::unconfirmed(Config::default(), Parameters::default());
+    let (home, elsewhere) = (puppet.from, address("10.6.6.6:6666"));
+    let accept = |puppet: &mut Puppet, nonce: [u8; 16], from| {
+        let mut bytes = Vec::new();
+        Hello {
+            cid: CID,
+            nonce,
+            cookie: &[],
+            parameters: Parameters::default(),
+        }
+        .encode(&HandshakeKey::Checksum, &mut bytes);
+        let now = puppet.now;
+        let server = &mut puppet.server;
+        server.handle_datagram(&arrival(from), &mut bytes, now);
+        bytes.clear();
+        let drawn = server.poll_transmit(now, &mut bytes, 10);
+        drawn.and_then(|_| Accept::open(&bytes, &HandshakeKey::Checksum).ok())
+    };
+    let first = accept(&mut puppet, [1; 16], home);
+    assert!(first.is_some());
+    assert_eq!(accept(&mut puppet, [1; 16], home), first);
+    assert_eq!(accept(&mut puppet, [2; 16], home), None);
+    assert_eq!(accept(&mut puppet, [1; 16], elsewhere), None);
+    // The client has shown that it knows.
+    puppet.send(&[Frame::Ping]);
+    assert_eq!(accept(&mut puppet, [1; 16], home), None);
 }

@@ -4,12 +4,16 @@ use std::{cell::Cell, rc::Rc, time::Duration};
 
 use labnet::{
     net::link::Way,
-    rudp::{congestion::Algorithm, connection::Config, packet::Frame},
+    rudp::{
+        congestion::Algorithm,
+        connection::Config,
+        packet::{Frame, Parameters},
+    },
 };
 
 use crate::sim::{
     Datagram, Sim, address,
-    puppet::{Puppet, stream},
+    puppet::{Puppet, Seen, stream},
 };
 
 const RTT: Duration = Duration::from_millis(100);
@@ -334,4 +338,170 @@ fn congestion_marks_go_on_after_a_change_of_address() {
     assert_eq!(moves.sum::<usize>(), 1);
     let (all, marked) = seen.get();
     assert!(all > 500 && marked > all - all / 10, "{marked} of {all}");
+}
+
+#[test]
+fn a_probe_goes_although_the_window_is_full() {
+    let mut puppet = puppet();
+    puppet.write(100_000);
+    puppet.wait(RTT);
+    let stats = puppet.server.stats();
+    assert!(stats.in_flight + 1200 > stats.window && stats.probe_timeouts == 0);
+    while puppet.server.stats().probe_timeouts == 0 {
+        puppet.wait(ms(10));
+    }
+    let stats = puppet.server.stats();
+    assert!(stats.in_flight > stats.window, "{stats:?}");
+    assert_eq!(stats.packets_lost, 0);
+}
+
+#[test]
+fn an_acknowledgement_waits_neither_for_the_window_nor_for_the_pacer() {
+    let mut puppet = puppet();
+    puppet.write(100_000);
+    // Held back by the pacer first, then by the window.
+    for _ in 0..2 {
+        let in_flight = puppet.server.stats().in_flight;
+        let since = puppet.seen.len();
+        puppet.send(&[Frame::Ping]);
+        puppet.send(&[Frame::Ping]);
+        assert!(puppet.seen.len() > since);
+        assert!(puppet.seen[since..].iter().all(|s| !s.is_ack_eliciting()));
+        assert_eq!(puppet.server.stats().in_flight, in_flight);
+        puppet.wait(RTT);
+    }
+}
+
+#[test]
+fn what_the_pacer_holds_back_is_not_for_want_of_data() {
+    let mut puppet = puppet();
+    let window = puppet.server.stats().window;
+    puppet.write(1_000_000);
+    for _ in 0..10 {
+        puppet.wait(RTT / 2);
+        puppet.ack_all();
+    }
+    let stats = puppet.server.stats();
+    assert!(stats.window > 2 * window, "{stats:?}");
+}
+
+/// A packet, then for more than what persistent congestion takes nothing arrives; but for one in
+/// the middle, if it does.
+fn outage(one_arrives: bool) -> Puppet {
+    let mut puppet = puppet();
+    let stats = puppet.server.stats();
+    let persistent = (stats.rtt + (stats.rtt_variation * 4).max(ms(1)) + ms(25)) * 3;
+    packets(&mut puppet, 1);
+    puppet.wait(persistent * 6 / 10);
+    let middle = packets(&mut puppet, 1)[0];
+    puppet.wait(persistent * 6 / 10);
+    packets(&mut puppet, 1);
+    let last = packets(&mut puppet, 3)[2];
+    puppet.now += RTT + ms(50);
+    let arrived = |number| number == last || number == middle && one_arrives;
+    puppet.ack_if(|seen| arrived(seen.number));
+    puppet
+}
+
+#[test]
+fn persistent_congestion_has_the_least_round_trip_start_over() {
+    let stats = outage(false).server.stats();
+    assert_eq!(stats.window, 2 * 1200);
+    assert_eq!(stats.min_rtt, stats.latest_rtt);
+    assert!(stats.min_rtt > RTT + ms(40), "{stats:?}");
+}
+
+#[test]
+fn one_that_arrives_in_between_makes_it_two_outages() {
+    let stats = outage(true).server.stats();
+    assert!(
+        stats.packets_lost >= 3 && stats.window > 2 * 1200,
+        "{stats:?}"
+    );
+    assert!(stats.min_rtt < RTT + ms(10), "{stats:?}");
+}
+
+#[test]
+fn what_was_lost_before_the_first_sample_is_no_persistent_congestion() {
+    let config = Config {
+        congestion: Algorithm::NewReno,
+        max_datagram: 1200,
+        ..Config::default()
+    };
+    let mut puppet = Puppet::unconfirmed(config, Parameters::default());
+    // PINGs, again and again.
+    puppet.wait(Duration::from_secs(9));
+    let last = puppet.seen[puppet.seen.len() - 1].number;
+    assert!(last > 5);
+    puppet.ack(&[last..=last], Duration::ZERO);
+    let stats = puppet.server.stats();
+    assert!(
+        stats.packets_lost > 0 && stats.window > 2 * 1200,
+        "{stats:?}"
+    );
+}
+
+/// A client that has moved to another host, and has proven it.
+fn moved(config: Config, to: &str) -> Puppet {
+    let mut puppet = Puppet::connected(config, RTT);
+    puppet.from = address(to);
+    puppet.send(&[Frame::Ping]);
+    let challenge = puppet.seen.iter().rev().find_map(Seen::challenge);
+    puppet.now += RTT;
+    puppet.send(&[Frame::PathResponse(challenge.expect("a challenge"))]);
+    puppet
+}
+
+#[test]
+fn lost_probes_of_the_size_are_neither_congestion_nor_in_flight() {
+    let mut puppet = moved(Config::default(), "10.9.9.9:9");
+    let before = puppet.server.stats();
+    for _ in 0..100 {
+        packets(&mut puppet, 1);
+        puppet.wait(RTT);
+        puppet.ack_if(|seen| seen.size <= 1200);
+    }
+    let stats = puppet.server.stats();
+    assert!(stats.mtu_probes_lost >= 3, "{stats:?}");
+    assert_eq!((stats.mtu, stats.in_flight), (1200, 0));
+    assert_eq!(
+        (stats.packets_lost, stats.congestion_events),
+        (before.packets_lost, before.congestion_events)
+    );
+    // No timer is left that would find nothing.
+    puppet.wait(Duration::from_secs(20));
+    assert_eq!(puppet.server.stats().probe_timeouts, stats.probe_timeouts);
+}
+
+#[test]
+fn another_host_is_another_path_and_another_port_is_not() {
+    let config = Config {
+        congestion: Algorithm::NewReno,
+        ..Config::default()
+    };
+    let grown = |puppet: &mut Puppet| {
+        puppet.write(1_000_000);
+        for _ in 0..10 {
+            puppet.wait(RTT / 2);
+            puppet.ack_all();
+        }
+        puppet.server.stats()
+    };
+    for (to, same) in [("10.0.1.1:9", true), ("10.9.9.9:1000", false)] {
+        let mut puppet = Puppet::connected(config.clone(), RTT);
+        let before = grown(&mut puppet);
+        let home = std::mem::replace(&mut puppet.from, address(to));
+        puppet.send(&[Frame::Ping]);
+        let there = puppet.server.stats();
+        assert_eq!(puppet.server.remote(), address(to));
+        assert_eq!(there.window == before.window, same, "{to}");
+        assert_eq!(there.rtt == before.rtt, same, "{to}");
+        assert_eq!(there.mtu == before.mtu, same, "{to}");
+        // It is back before anybody has answered: with what was known of it.
+        puppet.from = home;
+        puppet.send(&[Frame::Ping]);
+        let back = puppet.server.stats();
+        assert_eq!(puppet.server.remote(), home);
+        assert_eq!((back.window, back.mtu), (before.window, before.mtu));
+    }
 }

@@ -207,8 +207,13 @@ impl Puppet {
 
     /// Acknowledges all that came, and only that.
     pub(crate) fn ack_all(&mut self) {
+        self.ack_if(|_| true);
+    }
+
+    /// Acknowledges what of it did not get lost.
+    pub(crate) fn ack_if(&mut self, arrived: impl Fn(&Seen) -> bool) {
         let mut ranges: Vec<std::ops::RangeInclusive<u64>> = Vec::new();
-        for seen in self.seen.iter().rev() {
+        for seen in self.seen.iter().rev().filter(|seen| arrived(seen)) {
             match ranges.last_mut() {
                 Some(last) if *last.start() == seen.number + 1 => {
                     *last = seen.number..=*last.end();
