@@ -25,6 +25,8 @@ struct Setting {
     max_datagram: u16,
     idle: bool,
     keep_alive: bool,
+    /// Without them everything has to arrive in the end.
+    attackers: bool,
 }
 
 /// One thing that happens.

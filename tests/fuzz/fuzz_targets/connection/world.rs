@@ -41,6 +41,8 @@ pub(crate) struct World {
     server: Option<Peer>,
     wires: [VecDeque<Datagram>; 2],
     seen_as: SocketAddr,
+    attackers: bool,
+    /// Nobody but the network has touched a datagram so far.
     honest: bool,
     /// The server has lost a connection.
     lost_server: bool,
@@ -97,6 +99,7 @@ impl World {
             server: None,
             wires: [VecDeque::new(), VecDeque::new()],
             seen_as: address(0),
+            attackers: setting.attackers,
             honest: true,
             lost_server: false,
             received: BTreeMap::new(),
@@ -146,7 +149,7 @@ impl World {
                 if let Some(mut datagram) = self.take(up, which) {
                     let at = usize::from(at) % datagram.bytes.len();
                     datagram.bytes[at] ^= with;
-                    if reseal && with != 0 && datagram.bytes.len() > 4 {
+                    if reseal && self.attackers && with != 0 && datagram.bytes.len() > 4 {
                         self.lie();
                         datagram.bytes.truncate(datagram.bytes.len() - 4);
                         Keys::Checksum.seal(&mut datagram.bytes, 0, 0);
@@ -159,18 +162,24 @@ impl World {
                 from,
                 ahead,
                 frames,
-            } => self.forge(up, from, ahead, &frames),
+            } => {
+                if self.attackers {
+                    self.forge(up, from, ahead, &frames);
+                }
+            }
             Step::Throw {
                 up,
                 from,
                 mut bytes,
                 seal,
             } => {
-                self.lie();
-                if seal {
-                    Keys::Checksum.seal(&mut bytes, 0, 0);
+                if self.attackers {
+                    self.lie();
+                    if seal {
+                        Keys::Checksum.seal(&mut bytes, 0, 0);
+                    }
+                    self.throw(up, from, bytes);
                 }
-                self.throw(up, from, bytes);
             }
             Step::Wait(time) => self.wait(Duration::from_millis(u64::from(time % 5000))),
             Step::Move(n) => self.seen_as = address(n),
