@@ -8,7 +8,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::WRONG_USE;
 use crate::{
     config,
-    net::Sockets,
+    net::{Sockets, raise_descriptor_limit},
     supervisor::{Ended, Lab},
     telemetry::logging::{self, Format},
 };
@@ -34,6 +34,9 @@ pub(super) fn run(args: Args) -> ExitCode {
             return ExitCode::from(WRONG_USE);
         }
     };
+    if let Err(error) = raise_descriptor_limit() {
+        tracing::warn!(%error, "no more files and sockets than the system's default");
+    }
     let system = actix::System::new();
     let code = system.block_on(async {
         match serve(config).await {

@@ -2,6 +2,7 @@
 
 mod batch;
 mod control;
+mod descriptors;
 mod driver;
 mod http;
 mod impairment;
@@ -18,6 +19,7 @@ mod udp;
 
 pub use batch::{Datagram, Ecn, ReceiveBatch, Segments};
 pub use control::{ClientCounters, LinkControl, LinkCounters};
+pub use descriptors::raise_descriptor_limit;
 pub use driver::{Driver, drive};
 pub use http::{Ends, HttpLimits, serve_http};
 pub use impairment::Loss;
