@@ -12,7 +12,7 @@ use std::{
     process::{Command, Stdio},
     sync::atomic::{AtomicBool, Ordering},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use dashboard::Dashboard;
@@ -26,7 +26,7 @@ fn every_query_of_the_dashboard_gives_data() {
     let ip = addresses.0;
     let page = format!("http://{ip}:8080/");
     let origin = format!(
-        "[origin]\nlisten = \"{ip}:8080\"\nsamples = [\"1MB.zip\", \"image-site.png\", \"task2.pdf\"]\n"
+        "[origin]\nlisten = \"{ip}:8080\"\nsamples = [\"1MB.zip\", \"20MB.zip\", \"image-site.png\", \"task2.pdf\"]\n"
     );
     let config = addresses.config(&page, &origin);
     let lab = Lab::start_with(&config, &[("example.com.zone", &addresses.zone())], None);
@@ -43,6 +43,7 @@ fn every_query_of_the_dashboard_gives_data() {
                 }
             }),
             scope.spawn(|| hold_a_session(addresses.at(49152), &done)),
+            scope.spawn(|| hold_a_transfer(addresses.at(49152), &done)),
         ];
         let mut missing = Vec::new();
         let all_there = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
@@ -131,6 +132,33 @@ fn hold_a_session(proxy: SocketAddr, done: &AtomicBool) {
         }
         say(&format!("SIGNECHO:{id};1.5"));
         thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Transfers over a slow link, so that there is a window of the transport to be seen.
+fn hold_a_transfer(proxy: SocketAddr, done: &AtomicBool) {
+    while !done.load(Ordering::Relaxed) {
+        let _transfer = Running::start(
+            env!("CARGO_BIN_EXE_labnet"),
+            &[
+                "client",
+                "--server",
+                &proxy.to_string(),
+                "--via",
+                "rudp",
+                "--rate",
+                "8mbit",
+                "--delay",
+                "20ms",
+                "get",
+                "--discard",
+                "20MB.zip",
+            ],
+        );
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_secs(15) && !done.load(Ordering::Relaxed) {
+            thread::sleep(Duration::from_millis(100));
+        }
     }
 }
 
