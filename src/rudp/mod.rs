@@ -1,19 +1,31 @@
-//! The reliable-UDP proxy and a client's side of its protocol.
+//! The reliable-UDP proxy, a client's side of its signals, and both sides of its binary transport.
 //!
 //! ```text
 //!            +--------------------------- RudpEndpoint -+      +----- RudpSession (one a client) -+
 //!  datagrams |  socket -> endpoint (which session?) ----|----->|  session -> output ---> socket   |--> answers
-//!            +------------------------------------------+ one  |     |  ^                         |
-//!                                                     message  |     v  | fetch                   |
-//!                                                     a batch  +-----|--|-------------------------+
-//!                                                                    v  |  TCP
-//!                                                                  the scraper
+//!            |         \                                | one  +----------------------------------+
+//!            |          > listener, connections --------|----->+-- RudpConnection (one a client) -+
+//!            +------------------------------------------+ mes- |  connection -------> socket      |--> packets
+//!                                                      sage a  |    ^ v                           |
+//!                                                       batch  |  serve <- source                 |
+//!                                                              +-------------|--------------------+
+//!                                                     the scraper  <- TCP ---+--- HTTP -> the origin
 //! ```
 //!
-//! `signal` is the text protocol itself, `session` the server's rules for it (with `history`, what
-//! was answered), `requester` the client's (with `flight` and `rtt`, when to send again). These
-//! are sans-IO cores: time comes in as an argument, datagrams go in and out as bytes. The actors,
-//! `fetch` and `counters` are their shell.
+//! Two protocols share the port; the first byte's high bit tells them apart.
+//!
+//! **The signals.** `signal` is the text protocol itself, `session` the server's rules for it (with
+//! `history`, what was answered), `requester` the client's (with `flight` and `rtt`, when to send
+//! again).
+//!
+//! **The binary transport.** `packet` is the format, written down for a second implementation;
+//! `connection` is either side of one connection (its page says where recovery, streams, pacing and
+//! paths are), `congestion` what controls its sending; `exchange` is what its streams carry. On a
+//! server `listener` is the door, `connections` knows whose a packet is and how many there may be,
+//! `serve` answers the streams of one connection.
+//!
+//! All these are sans-IO cores: time comes in as an argument, datagrams go in and out as bytes. The
+//! actors and `fetch` are their shell; the client's is in `client`.
 
 mod actor;
 pub mod congestion;
