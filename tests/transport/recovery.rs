@@ -188,7 +188,10 @@ fn a_probe_timeout_loses_nothing_and_doubles() {
     for (n, pair) in gaps.windows(2).enumerate() {
         let doubled = pair[1].abs_diff(2 * pair[0]) < 20;
         let longest = 1000.max(gaps[0] * 4);
-        assert!(doubled || n < 10 && pair[1].abs_diff(longest) < 20, "{gaps:?}");
+        assert!(
+            doubled || n < 10 && pair[1].abs_diff(longest) < 20,
+            "{gaps:?}"
+        );
     }
     // Once all is acknowledged no timer is left but the idle one.
     puppet.ack_all();
