@@ -24,13 +24,14 @@ use harness::{
     Rows, Runner, cell,
     child::{self, Process},
     cleanup,
-    labnet::{FILE, Site, Summary},
+    labnet::{self, FILE, SECRET, Site, Summary},
     median, random_file, size,
     support::{Running, loopback, wait_for},
     table,
 };
 use peers::{Congestion, Fetched, Peer, Wish};
 
+const PSK: &str = "protection = \"psk\"";
 /// No run takes longer.
 const PATIENCE: Duration = Duration::from_secs(300);
 
@@ -39,14 +40,14 @@ struct Args {
     /// Bytes of each session
     #[arg(long, value_name = "SIZE", value_parser = size, default_value = "1GB")]
     size: u64,
-    /// Sessions at once; of the peers alone
+    /// Sessions at once
     #[arg(long, value_name = "N", default_value_t = 1)]
     sessions: usize,
     /// How often each row is measured; its median counts
     #[arg(long, value_name = "N", default_value_t = 3)]
     runs: usize,
     /// Further keys of [rudp], a row of labnet each
-    #[arg(long, value_name = "TOML", default_values = ["protection = \"checksum\"", "protection = \"psk\""])]
+    #[arg(long, value_name = "TOML", default_values = ["protection = \"checksum\"", PSK])]
     rudp: Vec<String>,
     #[command(flatten)]
     rows: Rows,
@@ -69,7 +70,7 @@ struct Run {
 }
 
 fn main() {
-    if peers::role() {
+    if peers::role() || labnet::role() {
         return;
     }
     cleanup::on_signals();
@@ -156,19 +157,45 @@ fn over_labnet(args: &Args, congestion: &str, rudp: &str) -> Option<Run> {
     let address = loopback();
     let nginx = nginx(web.path(), SocketAddr::from((address, 8088)));
     let page = format!("http://{address}:8088/");
-    let site = Site::before(&address.to_string(), &page, "", rudp, None);
-    let before = site.lab.cpu() + child::cpu(nginx.0.id());
-    let mut client = site.get(None, Some(congestion), &["--discard"]);
-    let ended = Process::start(&mut client).end(PATIENCE, |_, _| {})?;
-    let summary: Summary = serde_json::from_str(&ended.last).ok()?;
-    if !summary.complete || summary.bytes != args.size {
-        return None;
+    let mut keys = rudp.to_owned();
+    if rudp == PSK {
+        keys += &format!("\nsecret = \"{SECRET}\"");
     }
+    let site = Site::before(&address.to_string(), &page, "", &keys, None);
+    let before = site.lab.cpu() + child::cpu(nginx.0.id());
+    let one = args.sessions == 1;
+    let mut client = if one {
+        site.get(None, Some(congestion), &["--discard"])
+    } else {
+        site.get_often(
+            congestion,
+            Wish {
+                size: args.size,
+                sessions: args.sessions,
+                progress: false,
+            },
+        )
+    };
+    if rudp == PSK {
+        client.env("LABNET_SECRET", SECRET);
+    }
+    let ended = Process::start(&mut client).end(PATIENCE, |_, _| {})?;
+    let each = if one {
+        let summary: Summary = serde_json::from_str(&ended.last).ok()?;
+        if !summary.complete || summary.bytes != args.size {
+            return None;
+        }
+        vec![summary.seconds]
+    } else {
+        serde_json::from_str::<Fetched>(&ended.last).ok()?.each
+    };
+    let fetched = Fetched::new(args.size, each);
     let cpu = ended.cpu + site.lab.cpu() + child::cpu(nginx.0.id()) - before;
+    let fastest = fetched.each.iter().copied().fold(f64::INFINITY, f64::min);
     Some(Run {
-        cpu: cpu.as_secs_f64() / (summary.bytes as f64 / 1e9),
-        rate: summary.bytes as f64 * 8.0 / summary.seconds / 1e9,
-        spread: 1.0,
+        cpu: cpu.as_secs_f64() / (fetched.bytes as f64 / 1e9),
+        rate: fetched.bytes as f64 * 8.0 / fetched.seconds / 1e9,
+        spread: fetched.seconds / fastest,
         memory: harness::support::peak_resident(site.lab.pid()) as f64,
     })
 }

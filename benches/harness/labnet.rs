@@ -7,9 +7,17 @@ use std::{
     time::{Duration, Instant},
 };
 
+use labnet::{
+    client::{
+        session::BadLink,
+        transport::{Settings, Transport},
+    },
+    rudp::packet::{Protection, Secret},
+};
 use serde::Deserialize;
 
 use super::support::{Lab, Namespace, PATIENCE};
+use crate::peers::{Fetched, Wish};
 
 /// The name of the file that is fetched.
 pub const FILE: &str = "file.bin";
@@ -85,6 +93,19 @@ impl Site {
         }
     }
 
+    /// The command that downloads the file over many connections at once, and prints a [`Fetched`].
+    pub fn get_often(&self, congestion: &str, wish: Wish) -> Command {
+        let mut command = Command::new(std::env::current_exe().expect("a path of its own"));
+        command.args([
+            "role",
+            "labnet",
+            &format!("{}:49152", self.address),
+            congestion,
+        ]);
+        command.arg(serde_json::to_string(&wish).expect("a plain struct"));
+        command
+    }
+
     fn to_here<'a>(&self, command: &'a mut Command) -> &'a mut Command {
         command
             .arg("client")
@@ -120,4 +141,68 @@ fn labnet(namespace: Option<&Namespace>) -> Command {
         }
         None => Command::new(labnet),
     }
+}
+
+/// What both sides know where a benchmark has `protection = "psk"`.
+pub const SECRET: &str = "a benchmark has no secrets";
+
+/// Plays the part of many clients if the arguments ask for it: comes first in `main`.
+pub fn role() -> bool {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let ["role", "labnet", server, congestion, wish] = arguments[..] else {
+        return false;
+    };
+    labnet::net::raise_descriptor_limit().expect("as many sockets as sessions");
+    let wish: Wish = serde_json::from_str(wish).expect("JSON");
+    let protection = match std::env::var("LABNET_SECRET") {
+        Ok(secret) => Protection::Psk(Secret::new(&secret).expect("long enough")),
+        Err(_) => Protection::Checksum,
+    };
+    let settings = Settings {
+        local: None,
+        server: server.parse().expect("an address"),
+        name: labnet::rudp::signal::Name::new("bench").expect("a name"),
+        congestion: Some(congestion.parse().expect("a controller")),
+        protection,
+        max_datagram: None,
+        link: BadLink::default(),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    let each = runtime.block_on(async {
+        // All open before the first one asks.
+        let mut transports = Vec::new();
+        for _ in 0..wish.sessions {
+            transports.push(Transport::connect(&settings).await.expect("a connection"));
+        }
+        let transfers = transports.into_iter().map(|transport| {
+            tokio::spawn(async move {
+                let start = Instant::now();
+                let mut reply = transport.get(FILE, 0, None).await.expect("a head");
+                let mut received = 0;
+                while let Some(bytes) = reply.next().await.expect("bytes") {
+                    received += bytes.len() as u64;
+                }
+                assert_eq!(received, wish.size);
+                let seconds = start.elapsed().as_secs_f64();
+                transport.close().await;
+                seconds
+            })
+        });
+        let transfers: Vec<_> = transfers.collect();
+        let mut each = Vec::new();
+        for transfer in transfers {
+            each.push(transfer.await.expect("no panic"));
+        }
+        each
+    });
+    let fetched = Fetched::new(wish.size, each);
+    println!(
+        "{}",
+        serde_json::to_string(&fetched).expect("a plain struct")
+    );
+    true
 }

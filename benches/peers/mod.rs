@@ -114,7 +114,8 @@ pub struct Progress {
 }
 
 impl Fetched {
-    fn new(size: u64, each: Vec<f64>) -> Self {
+    /// Of sessions that took so long for `size` bytes each.
+    pub fn new(size: u64, each: Vec<f64>) -> Self {
         Self {
             bytes: size * each.len() as u64,
             seconds: each.iter().copied().fold(0.0, f64::max),
