@@ -115,7 +115,7 @@ enum Verb {
         /// Download everything on the list
         #[arg(long, conflicts_with = "files")]
         all: bool,
-        /// Count and digest the bytes but keep no file, to measure
+        /// Keep no file, to measure; a digest is made only where there is one to compare with
         #[arg(long)]
         discard: bool,
     },

@@ -98,8 +98,8 @@ pub struct Downloaded {
     pub path: PathBuf,
     /// Its length.
     pub bytes: u64,
-    /// Its digest.
-    pub sha256: Sha256,
+    /// Its digest; none of one that was not kept and had none to be compared with.
+    pub sha256: Option<Sha256>,
     /// Whether the origin gave a digest, and it was the same.
     pub verified: bool,
     /// Bytes of it that came over the network now; 0 if it was there already.
@@ -181,7 +181,7 @@ impl Downloader {
             return Ok(Downloaded {
                 path: self.folder.join(name.local()),
                 bytes: written.length,
-                sha256: written.sha256,
+                sha256: Some(written.sha256),
                 verified: true,
                 received: 0,
                 took: started.elapsed(),
@@ -208,12 +208,12 @@ impl Downloader {
         loop {
             let before = transfer.received;
             let error = match transfer.attempt(&target).await {
-                Ok((written, verified)) => {
+                Ok(arrived) => {
                     return Ok(Downloaded {
                         path: target.complete().await?,
-                        bytes: written.length,
-                        sha256: written.sha256,
-                        verified,
+                        bytes: arrived.length,
+                        sha256: arrived.sha256,
+                        verified: arrived.verified,
                         received: transfer.received,
                         took: started.elapsed(),
                         streaming: transfer.streaming,
@@ -321,6 +321,14 @@ impl Target {
     }
 }
 
+/// What one try has brought, with what was there before.
+struct Arrived {
+    length: u64,
+    sha256: Option<Sha256>,
+    /// Whether the source gave a digest, and it was the same.
+    verified: bool,
+}
+
 /// One download under way.
 struct Transfer<'a> {
     source: Source,
@@ -336,9 +344,8 @@ struct Transfer<'a> {
 }
 
 impl Transfer<'_> {
-    /// One try: gives the whole file, on the disk but without its name yet, and whether the
-    /// origin's digest was the same.
-    async fn attempt(&mut self, target: &Target) -> Result<(Written, bool), DownloadError> {
+    /// One try: gives the whole file, on the disk but without its name yet.
+    async fn attempt(&mut self, target: &Target) -> Result<Arrived, DownloadError> {
         let (incoming, body) = self.ask(target).await?;
         let started = Instant::now();
         let (local, server) = (incoming.local, incoming.server);
@@ -353,27 +360,23 @@ impl Transfer<'_> {
         let streamed = self.stream(target, incoming, &body).await;
         let took = started.elapsed();
         self.streaming += took;
-        let written = streamed?;
+        let (received, sha256) = streamed?;
         self.from_zero = false;
         if let Some(length) = body.length
-            && written.length != length
+            && received != length
         {
-            return Err(DownloadError::Length {
-                received: written.length,
-                length,
+            return Err(DownloadError::Length { received, length });
+        }
+        let digests = body.digest.zip(sha256);
+        if let Some((promised, arrived)) = digests
+            && promised != arrived
+        {
+            return Err(DownloadError::Digest {
+                arrived,
+                promised,
+                resumed: body.starts_at > 0,
             });
         }
-        let verified = match body.digest {
-            Some(promised) if promised != written.sha256 => {
-                return Err(DownloadError::Digest {
-                    arrived: written.sha256,
-                    promised,
-                    resumed: body.starts_at > 0,
-                });
-            }
-            Some(_) => true,
-            None => false,
-        };
         if packets::watched() {
             let bytes = self.received - before;
             let (role, protocol) = self.source.spoken_by();
@@ -393,7 +396,11 @@ impl Transfer<'_> {
                 ),
             );
         }
-        Ok((written, verified))
+        Ok(Arrived {
+            length: received,
+            sha256,
+            verified: digests.is_some(),
+        })
     }
 
     /// Asks for what is missing, until the answer is one to take.
@@ -426,16 +433,23 @@ impl Transfer<'_> {
         }
     }
 
-    /// Streams the body to the disk; the digest is computed on the way there.
+    /// Streams the body to the disk; the digest is computed on the way there. Gives the length of all
+    /// that is there then.
     async fn stream(
         &mut self,
         target: &Target,
         mut incoming: Incoming,
         body: &Body,
-    ) -> Result<Written, DownloadError> {
-        let writer = target.writer(body.starts_at)?;
+    ) -> Result<(u64, Option<Sha256>), DownloadError> {
         let (chunks, queue) = mpsc::channel(QUEUE);
-        let writing = spawn_blocking(move || writer.run(queue));
+        let writing = match target {
+            // To be measured: what nobody keeps and nothing can be compared with is only counted.
+            Target::Nothing if body.digest.is_none() => None,
+            _ => {
+                let writer = target.writer(body.starts_at)?;
+                Some(spawn_blocking(move || writer.run(queue)))
+            }
+        };
         let mut on_disk = body.starts_at;
         let ended = loop {
             (self.progress)(Progress::Going {
@@ -450,22 +464,28 @@ impl Transfer<'_> {
             on_disk += chunk.len() as u64;
             self.received += chunk.len() as u64;
             self.last_byte_at = Instant::now();
-            if chunks.send(chunk).await.is_err() {
+            if writing.is_some() && chunks.send(chunk).await.is_err() {
                 // The writer has ended: it says why below.
                 break Ok(());
             }
         };
         drop(chunks);
-        let written = writing.await.unwrap_or_else(|error| {
-            let (path, error) = (target.path().to_owned(), std::io::Error::other(error));
-            Err(DiskError::Io { path, error })
-        })?;
+        let (received, sha256) = match writing {
+            None => (on_disk, None),
+            Some(writing) => {
+                let written = writing.await.unwrap_or_else(|error| {
+                    let (path, error) = (target.path().to_owned(), std::io::Error::other(error));
+                    Err(DiskError::Io { path, error })
+                })?;
+                (written.length, Some(written.sha256))
+            }
+        };
         ended.map_err(|cause| DownloadError::Interrupted {
-            received: written.length,
+            received,
             length: body.length,
             cause,
         })?;
-        Ok(written)
+        Ok((received, sha256))
     }
 }
 

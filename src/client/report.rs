@@ -174,9 +174,9 @@ fn plain(report: &Report<'_>) -> String {
         Report::Echoes(_) | Report::Statistics(_) => people(report),
         Report::Files(files) => files.iter().map(|file| format!("{file}\n")).collect(),
         // As `sha256sum` prints it, so that `sha256sum --check` reads it.
-        Report::Fetched(_, Ok(file)) => {
-            format!("{}  {}\n", hex(&file.sha256), file.path.display())
-        }
+        Report::Fetched(_, Ok(file)) => file.sha256.map_or_else(String::new, |digest| {
+            format!("{}  {}\n", hex(&digest), file.path.display())
+        }),
         Report::Fetched(_, Err(_)) | Report::Gathered(_) => String::new(),
     }
 }
@@ -250,7 +250,7 @@ fn json_file(name: &FileName, result: &Result<Downloaded, FetchError>) -> serde_
             "name": name.name(),
             "path": file.path,
             "bytes": file.bytes,
-            "sha256": hex(&file.sha256),
+            "sha256": file.sha256.as_ref().map(hex),
             "verified": file.verified,
             "received": file.received,
             "seconds": file.took.as_secs_f64(),

@@ -172,11 +172,13 @@ impl Observer for Teller {
 
 /// `52 MB in 0.41 s, 127 MB/s, SHA-256 verified`
 pub fn describe(file: &Downloaded) -> String {
-    let check = if file.verified {
-        "SHA-256 verified".to_owned()
-    } else {
-        let digest = hex(&file.sha256);
-        format!("length verified (no digest to compare with), SHA-256 {digest}")
+    let check = match &file.sha256 {
+        Some(_) if file.verified => "SHA-256 verified".to_owned(),
+        Some(digest) => format!(
+            "length verified (no digest to compare with), SHA-256 {}",
+            hex(digest)
+        ),
+        None => "length verified".to_owned(),
     };
     if file.received == 0 && file.bytes > 0 {
         return format!("{} there already, {check}", Size(file.bytes));
