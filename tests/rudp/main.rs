@@ -5,5 +5,6 @@
 
 mod endpoint;
 mod network;
+mod proxy;
 mod requester;
 mod session;

@@ -2,18 +2,15 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
+mod origin;
+
 use std::{
-    collections::HashMap,
     fs,
-    future::Future,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr},
     path::Path,
-    pin::Pin,
-    sync::{Arc, Mutex},
     time::Duration,
 };
 
-use base64::{Engine, prelude::BASE64_STANDARD};
 use labnet::client::{
     download::{DownloadError, Downloaded, Downloader, Progress},
     file_name::FileName,
@@ -21,126 +18,10 @@ use labnet::client::{
     part::DiskError,
     source::{Source, SourceError},
 };
+use origin::{Origin, contents, digest_field, ok, partial, say, say_and_reset};
 use sha2::{Digest, Sha256};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
-};
+use tokio::{io::AsyncWriteExt, net::TcpListener};
 use url::Url;
-
-/// One request, as the server saw it.
-#[derive(Debug, Clone)]
-struct Request {
-    line: String,
-    fields: HashMap<String, String>,
-    peer: SocketAddr,
-}
-
-impl Request {
-    fn field(&self, name: &str) -> Option<&str> {
-        self.fields.get(name).map(String::as_str)
-    }
-}
-
-type Answering = Pin<Box<dyn Future<Output = ()> + Send>>;
-
-/// A server that calls `answer` with the number of the connection (0 first), the request and the
-/// stream.
-struct Origin {
-    url: Url,
-    requests: Arc<Mutex<Vec<Request>>>,
-}
-
-impl Origin {
-    async fn start(
-        answer: impl Fn(usize, Request, TcpStream) -> Answering + Send + Sync + 'static,
-    ) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}/file.bin", listener.local_addr().unwrap());
-        let requests = Arc::new(Mutex::new(Vec::new()));
-        let seen = Arc::clone(&requests);
-        tokio::spawn(async move {
-            let answer = Arc::new(answer);
-            for n in 0.. {
-                let (mut stream, peer) = listener.accept().await.unwrap();
-                let (answer, seen) = (Arc::clone(&answer), Arc::clone(&seen));
-                tokio::spawn(async move {
-                    let mut head = Vec::new();
-                    while !head.ends_with(b"\r\n\r\n") {
-                        head.push(stream.read_u8().await.unwrap());
-                    }
-                    let head = String::from_utf8(head).unwrap();
-                    let mut lines = head.lines();
-                    let request = Request {
-                        line: lines.next().unwrap().to_owned(),
-                        fields: lines
-                            .filter_map(|line| line.split_once(": "))
-                            .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
-                            .collect(),
-                        peer,
-                    };
-                    seen.lock().unwrap().push(request.clone());
-                    answer(n, request, stream).await;
-                });
-            }
-        });
-        Self {
-            url: Url::parse(&url).unwrap(),
-            requests,
-        }
-    }
-
-    fn requests(&self) -> Vec<Request> {
-        self.requests.lock().unwrap().clone()
-    }
-}
-
-/// Writes `head` and `body` and closes.
-fn say(mut stream: TcpStream, head: String, body: Vec<u8>) -> Answering {
-    Box::pin(async move {
-        let _ = stream.write_all(head.as_bytes()).await;
-        let _ = stream.write_all(&body).await;
-        let _ = stream.shutdown().await;
-    })
-}
-
-/// Writes `head` and `body`, then breaks the connection with a reset.
-fn say_and_reset(mut stream: TcpStream, head: String, body: Vec<u8>) -> Answering {
-    Box::pin(async move {
-        stream.write_all(head.as_bytes()).await.unwrap();
-        stream.write_all(&body).await.unwrap();
-        // Let what was sent be read first: a reset overtakes it.
-        tokio::time::sleep(Duration::from_millis(200)).await;
-        stream.set_zero_linger().unwrap();
-    })
-}
-
-fn contents() -> Vec<u8> {
-    (0..300_000_u32)
-        .flat_map(|n| (n * 7919).to_le_bytes())
-        .collect()
-}
-
-fn digest_field(contents: &[u8]) -> String {
-    format!(
-        "Repr-Digest: sha-256=:{}:\r\n",
-        BASE64_STANDARD.encode(Sha256::digest(contents))
-    )
-}
-
-/// The head of a whole answer of `length` bytes.
-fn ok(length: usize, more: &str) -> String {
-    format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n{more}\r\n")
-}
-
-/// The head of an answer with what follows byte `from` of `length`.
-fn partial(from: usize, length: usize, more: &str) -> String {
-    format!(
-        "HTTP/1.1 206 Partial Content\r\nContent-Length: {}\r\nContent-Range: bytes {from}-{}/{length}\r\n{more}\r\n",
-        length - from,
-        length - 1
-    )
-}
 
 const HTTP: Http = Http {
     local: Some(IpAddr::V4(Ipv4Addr::new(127, 20, 30, 77))),
