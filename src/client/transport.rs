@@ -229,10 +229,10 @@ impl Reply {
     /// It never will be.
     pub async fn next(&mut self) -> Result<Option<Bytes>, TransportError> {
         let body = &mut self.body;
-        let was_full = body.chunks.len() == body.chunks.max_capacity();
         let next = timeout(PATIENCE, body.chunks.recv());
         if let Some(bytes) = next.await.map_err(|_| TransportError::Stalled(PATIENCE))? {
-            if was_full {
+            // A queue that was full comes by here; who fills it is woken for more than one piece.
+            if body.chunks.len() == body.chunks.max_capacity() / 2 {
                 body.room.notify_one();
             }
             return Ok(Some(bytes));
@@ -411,5 +411,39 @@ impl Transport {
             // The task drops it unanswered if it has failed.
             let _ = told.await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A queue that fills in one go, while its reader waits, must not stand still: flow control
+    /// holds up the server until the task reads on.
+    #[tokio::test]
+    async fn whoever_empties_a_full_queue_wakes_the_one_who_fills_it() {
+        let (filled, chunks) = mpsc::channel(QUEUE);
+        let (ended, end) = oneshot::channel();
+        let (commands, _task) = mpsc::unbounded_channel();
+        let room = Arc::new(Notify::new());
+        let body = Body {
+            key: 0,
+            chunks,
+            ended: Some(end),
+            room: Arc::clone(&room),
+            commands,
+        };
+        let head = Head::default();
+        let reading = tokio::spawn(async move {
+            let mut reply = Reply { head, body };
+            while reply.next().await.expect("whole").is_some() {}
+        });
+        // It waits for the first piece now.
+        tokio::task::yield_now().await;
+        while filled.try_send(Bytes::from_static(b"piece")).is_ok() {}
+        timeout(PATIENCE, room.notified()).await.expect("woken");
+        drop(filled);
+        ended.send(Ok(())).expect("it reads");
+        reading.await.expect("no panic");
     }
 }
