@@ -164,8 +164,10 @@ fn over_labnet(args: &Args, congestion: &str, rudp: &str) -> Option<Run> {
     let site = Site::before(&address.to_string(), &page, "", &keys, None);
     let before = site.lab.cpu() + child::cpu(nginx.0.id());
     let one = args.sessions == 1;
+    let protected = if rudp == PSK { "psk" } else { "checksum" };
     let mut client = if one {
-        site.get(None, Some(congestion), &["--discard"])
+        let options = ["--discard", "--protection", protected];
+        site.get(None, Some(congestion), &options)
     } else {
         site.get_often(
             congestion,

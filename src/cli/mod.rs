@@ -22,6 +22,8 @@ use std::{
 
 use clap::{CommandFactory, Parser, Subcommand};
 
+use crate::net;
+
 /// A teaching network in one program: DHCP, DNS, a reliable-UDP proxy, a download page's scraper,
 /// and a client that walks through all of them.
 #[derive(Debug, Parser)]
@@ -64,6 +66,7 @@ enum Verb {
 
 /// Runs the verb that the command line names.
 pub fn run() -> ExitCode {
+    net::keep_freed_memory();
     match Cli::parse().verb {
         Verb::Serve(args) => serve::run(args),
         Verb::Demo(args) => demo::run(args),

@@ -1,5 +1,6 @@
 //! System calls, and links that are bad on purpose: nothing here knows a role's protocol.
 
+mod allocator;
 mod batch;
 mod control;
 mod descriptors;
@@ -17,6 +18,7 @@ mod tun;
 mod tunnel;
 mod udp;
 
+pub use allocator::keep_freed_memory;
 pub use batch::{Datagram, Ecn, ReceiveBatch, Segments};
 pub use control::{ClientCounters, LinkControl, LinkCounters};
 pub use descriptors::raise_descriptor_limit;
