@@ -1,6 +1,6 @@
 //! What an attacker can try, each with what must come of it.
 
-use std::{sync::Arc, time::Duration};
+use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 
 use labnet::{
     net::link::Way,
@@ -9,8 +9,8 @@ use labnet::{
         connection::{CloseReason, Config, Connection, Introduction},
         listener::{Reply, Unwelcome, Welcome},
         packet::{
-            Accept, CookieReply, ErrorCode, Frame, HandshakeKey, Hello, Parameters, RESET_LEN,
-            Reset, Text, Token, VERSION, cookie, encode_data_header,
+            Accept, Binding, CookieReply, ErrorCode, Frame, HandshakeKey, Hello, Keys, Parameters,
+            RESET_LEN, Reset, Text, Token, VERSION, cookie, encode_data_header,
         },
     },
 };
@@ -472,7 +472,7 @@ fn a_client_takes_no_packet_of_another_connection() {
         reason: "",
     }
     .encode(&mut bytes);
-    labnet::rudp::packet::Keys::Checksum.seal(&mut bytes, 0, 0);
+    Keys::Checksum(Binding::default()).seal(&mut bytes, 0, 0);
     client.handle_datagram(&arrival(address(SERVER)), &mut bytes, now);
     // It has none yet.
     assert_eq!(client.poll_event(), None);
@@ -612,4 +612,34 @@ fn a_hello_again_draws_the_same_accept_and_another_draws_nothing() {
     // The client has shown that it knows.
     puppet.send(&[Frame::Ping]);
     assert_eq!(accept(&mut puppet, [1; 16], home), None);
+}
+
+#[test]
+fn nothing_of_a_connection_that_the_client_did_not_take_harms_the_one_it_took() {
+    let link = "rate=10mbit,delay=15ms";
+    let mut sim = Sim::new(link, link, Config::default(), 1);
+    sim.client(Algorithm::Cubic, &[100_000]);
+    // The first ACCEPT, and whatever else that connection says, comes late: the server has given
+    // the connection up and made another one by then.
+    let held = Rc::new(RefCell::new(Vec::new()));
+    sim.tap = Some(Box::new({
+        let (held, start) = (Rc::clone(&held), sim.start);
+        move |way, datagram: &mut Datagram, now| {
+            let early = now < start + Duration::from_secs(11);
+            let hold = way == Way::Down && datagram.bytes[0] != 0xc1 && early;
+            if hold {
+                held.borrow_mut().push(datagram.clone());
+            }
+            !hold
+        }
+    }));
+    sim.run_until(Duration::from_secs(20), |sim| {
+        sim.clients[0].connected_at.is_some()
+    });
+    for datagram in held.take() {
+        sim.deliver_to_client(datagram);
+    }
+    sim.download(Duration::from_secs(10)).expect("not stuck");
+    assert_eq!(sim.clients[0].closed(), None);
+    sim.finish(Duration::from_secs(10));
 }

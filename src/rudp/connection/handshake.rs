@@ -17,8 +17,8 @@ use super::{
 use crate::rudp::{
     congestion::Algorithm,
     packet::{
-        Accept, Agreement, Cid, CookieReply, HandshakeKey, Hello, Keys, Nonce, Parameters, Side,
-        Text, Token, VERSION, Versions,
+        Accept, Agreement, Binding, Cid, CookieReply, HandshakeKey, Hello, Keys, Nonce, Parameters,
+        Side, Text, Token, VERSION, Versions,
     },
 };
 
@@ -151,7 +151,8 @@ impl Connection {
             cid: introduction.cid,
             peer_cid: Cid(0),
             peer: Parameters::default(),
-            keys: Keys::Checksum,
+            // None until the server has said its part.
+            keys: Keys::Checksum(Binding::default()),
             algorithm: config.congestion,
         };
         Self::new(config, parts, arrival, seed, now)

@@ -267,10 +267,11 @@
 //! Both sides are configured with the same mode; it is not negotiated. A packet in the other mode
 //! is one with a wrong tag.
 //!
-//! **`checksum`**: the tag of HELLO, COOKIE, ACCEPT and DATA is the CRC32C (Castagnoli: reflected,
+//! **`checksum`**: the tag of HELLO, COOKIE and ACCEPT is the CRC32C (Castagnoli: reflected,
 //! polynomial 0x1EDC6F41, initial value and final XOR 0xffffffff; "123456789" gives 0xe3069283) of
-//! everything before it, 4 bytes. It finds damage. It proves nothing: who sees the packets can
-//! forge them.
+//! everything before it, 4 bytes. That of DATA is the CRC32C of client nonce | server nonce |
+//! everything before it: DATA of another connection that the same HELLO has made has a wrong one. It
+//! finds damage. It proves nothing: who sees the packets of the handshake can forge the others.
 //!
 //! **`psk`**: a passphrase of at least 16 characters that both sides know. The tag is 16 bytes.
 //!
@@ -352,14 +353,14 @@
 //! psk       214ae0bd953b8b6ab4ce60da62e55ba8
 //!
 //! DATA      of the client, number 3: STREAM 0, offset 0, with length and FIN, "LIST\n"
-//! checksum  801112131415161718000000030b0000054c4953540a108961b0
+//! checksum  801112131415161718000000030b0000054c4953540a9c1bf244
 //! psk       8011121314151617180000000364b403f9f3d00ebd89a73cc416386076bbc0c7
 //!           cd4fc2c59d6b
 //!
 //! DATA      of the server, number 4194304: ACK of 4 and of 0 to 1, delay 250 us; STREAM 0 without
 //!           length and FIN, "OK 0 8 8 -\n"
 //! checksum  80010203040506070800400000020440fa40010001010800004f4b2030203820
-//!           38202d0a0e3e5fa3
+//!           38202d0a9f479dc5
 //! psk       800102030405060708004000009afb2510658ac9c36b9ee326e9e75f945719bd
 //!           f280efae75cf7a4de0deff5f80c9e9b0b3fdff04
 //! ```
@@ -388,7 +389,8 @@ pub use self::{
         MIN_UDP_PAYLOAD, Parameters,
     },
     protection::{
-        Agreement, HandshakeKey, Keys, MIN_PASSPHRASE, Protection, Secret, ShortPassphrase, Side,
+        Agreement, Binding, HandshakeKey, Keys, MIN_PASSPHRASE, Protection, Secret,
+        ShortPassphrase, Side,
     },
     text::Text,
 };

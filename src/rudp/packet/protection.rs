@@ -109,7 +109,7 @@ impl Protection {
     /// The keys of a connection's DATA packets, as `side` uses them.
     pub fn keys(&self, side: Side, agreement: &Agreement) -> Keys {
         match self {
-            Self::Checksum => Keys::Checksum,
+            Self::Checksum => Keys::Checksum(Binding::new(agreement)),
             Self::Psk(secret) => Keys::Psk(Box::new(PskKeys::new(secret, side, agreement))),
         }
     }
@@ -183,7 +183,7 @@ impl HandshakeKey {
     /// Appends the tag of the packet that begins at `start` and reaches to the end of `out`.
     pub(super) fn seal(&self, out: &mut Vec<u8>, start: usize) {
         match self {
-            Self::Checksum => seal_crc(out, start),
+            Self::Checksum => seal_crc(0, out, start),
             Self::Psk(key) => {
                 let tag = hmac::sign(key, &out[start..]);
                 out.extend_from_slice(&tag.as_ref()[..MAC_LEN]);
@@ -194,7 +194,7 @@ impl HandshakeKey {
     /// Checks the tag at the end of `packet` and gives what is before it.
     pub(super) fn verify<'a>(&self, packet: &'a [u8]) -> Result<&'a [u8], OpenError> {
         match self {
-            Self::Checksum => verify_crc(packet),
+            Self::Checksum => verify_crc(0, packet),
             Self::Psk(key) => {
                 let (covered, tag) = packet
                     .split_last_chunk::<MAC_LEN>()
@@ -223,7 +223,7 @@ impl fmt::Debug for HandshakeKey {
 #[derive(Debug)]
 pub enum Keys {
     /// By CRC32C.
-    Checksum,
+    Checksum(Binding),
     /// By AES-128-GCM.
     Psk(Box<PskKeys>),
 }
@@ -232,7 +232,7 @@ impl Keys {
     /// The bytes of a tag: 4 or 16.
     pub fn tag_len(&self) -> usize {
         match self {
-            Self::Checksum => CRC_LEN,
+            Self::Checksum(_) => CRC_LEN,
             Self::Psk(_) => MAC_LEN,
         }
     }
@@ -244,7 +244,7 @@ impl Keys {
     #[inline]
     pub fn seal(&mut self, buffer: &mut Vec<u8>, start: usize, number: u64) {
         match self {
-            Self::Checksum => seal_crc(buffer, start),
+            Self::Checksum(binding) => seal_crc(binding.0, buffer, start),
             Self::Psk(keys) => keys.seal(buffer, start, number),
         }
     }
@@ -267,8 +267,8 @@ impl Keys {
             .filter(|end| *end >= DATA_HEADER)
             .ok_or(Malformed::Truncated)?;
         match self {
-            Self::Checksum => {
-                verify_crc(datagram)?;
+            Self::Checksum(binding) => {
+                verify_crc(binding.0, datagram)?;
             }
             Self::Psk(keys) => keys.open(datagram, number)?,
         }
@@ -284,9 +284,22 @@ impl Keys {
     /// How many packets failed the integrity check under the secret.
     pub fn failures(&self) -> u64 {
         match self {
-            Self::Checksum => 0,
+            Self::Checksum(_) => 0,
             Self::Psk(keys) => keys.failures,
         }
+    }
+}
+
+/// What a checksum begins with, so that DATA of another connection has a wrong one: the CRC32C of
+/// both nonces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Binding(u32);
+
+impl Binding {
+    /// That of the connection which the handshake agreed on.
+    pub fn new(agreement: &Agreement) -> Self {
+        let client = crc32c::crc32c(&agreement.client_nonce);
+        Self(crc32c::crc32c_append(client, &agreement.server_nonce))
     }
 }
 
@@ -452,18 +465,19 @@ fn fill(prk: &Prk, info: &[&[u8]], out: &mut [u8]) {
         .expect("at most 8,160 bytes");
 }
 
+/// `before` is the CRC of what is taken to stand before the packet.
 #[inline]
-fn seal_crc(out: &mut Vec<u8>, start: usize) {
-    let crc = crc32c::crc32c(&out[start..]);
+fn seal_crc(before: u32, out: &mut Vec<u8>, start: usize) {
+    let crc = crc32c::crc32c_append(before, &out[start..]);
     out.extend_from_slice(&crc.to_be_bytes());
 }
 
 #[inline]
-fn verify_crc(packet: &[u8]) -> Result<&[u8], OpenError> {
+fn verify_crc(before: u32, packet: &[u8]) -> Result<&[u8], OpenError> {
     let (covered, crc) = packet
         .split_last_chunk::<CRC_LEN>()
         .ok_or(Malformed::Truncated)?;
-    if crc32c::crc32c(covered) == u32::from_be_bytes(*crc) {
+    if crc32c::crc32c_append(before, covered) == u32::from_be_bytes(*crc) {
         Ok(covered)
     } else {
         Err(OpenError::Integrity)

@@ -546,12 +546,12 @@ mod vectors {
         check(
             &packets[2],
             "801112131415161718000000030b0000054c4953540a",
-            "108961b0",
+            "9c1bf244",
         );
         let answer = "
             80010203040506070800400000020440fa40010001010800004f4b2030203820
             38202d0a";
-        check(&packets[3], answer, "0e3e5fa3");
+        check(&packets[3], answer, "9f479dc5");
     }
 
     #[test]

@@ -5,8 +5,9 @@
 use labnet::rudp::{
     exchange::{Answer, LineReader, Question, Statistics, decode_list, encode_list},
     packet::{
-        Accept, Cid, CookieReply, Frame, Frames, HandshakeKey, Header, Hello, Keys, MIN_HELLO,
-        PacketType, Parameters, Reset, Versions, cookie::Secrets, expand, frame::MAX_REASON,
+        Accept, Binding, Cid, CookieReply, Frame, Frames, HandshakeKey, Header, Hello, Keys,
+        MIN_HELLO, PacketType, Parameters, Reset, Versions, cookie::Secrets, expand,
+        frame::MAX_REASON,
     },
     signal::{self, Signal},
 };
@@ -35,7 +36,7 @@ fuzz_target!(|input: &[u8]| {
 /// The packet with the tag that makes it whole.
 fn sealed(bytes: &[u8]) -> Vec<u8> {
     let mut packet = bytes.to_vec();
-    Keys::Checksum.seal(&mut packet, 0, 0);
+    Keys::Checksum(Binding::default()).seal(&mut packet, 0, 0);
     packet
 }
 
@@ -209,7 +210,7 @@ fn data(bytes: &[u8]) {
         return;
     };
     let expected = u64::from_be_bytes(*expected) >> 2;
-    if let Ok(opened) = Keys::Checksum.open(&mut packet, expected) {
+    if let Ok(opened) = Keys::Checksum(Binding::default()).open(&mut packet, expected) {
         assert!(!opened.payload.is_empty() && opened.payload.end + 4 == packet.len());
         frames(&packet[opened.payload]);
     }

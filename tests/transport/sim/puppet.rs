@@ -11,8 +11,8 @@ use labnet::rudp::{
     connection::{Admission, Arrival, CloseReason, Config, Connection, Event, StreamId},
     listener::{Listener, Reply, Shard, Welcome},
     packet::{
-        Cid, CookieReply, ErrorCode, Frame, Frames, HandshakeKey, Hello, Keys, Parameters,
-        Protection, Token, VERSION, encode_data_header,
+        Agreement, Cid, CookieReply, ErrorCode, Frame, Frames, HandshakeKey, Hello, Keys,
+        Parameters, Protection, Side, Token, VERSION, encode_data_header,
         frame::{Stream, encode_ack},
     },
 };
@@ -52,6 +52,7 @@ impl Seen {
 
 pub(crate) struct Puppet {
     pub(crate) server: Connection,
+    keys: Keys,
     pub(crate) now: Instant,
     /// Of the next packet.
     pub(crate) number: u64,
@@ -112,8 +113,15 @@ impl Puppet {
             reset_token: credentials.reset_token,
         };
         let server = Connection::accept(Arc::new(config), &admission, 1, now);
+        let agreement = Agreement {
+            client: CID,
+            server: credentials.cid,
+            client_nonce: [1; 16],
+            server_nonce: credentials.nonce,
+        };
         let mut puppet = Self {
             server,
+            keys: Protection::Checksum.keys(Side::Client, &agreement),
             now,
             number: 0,
             from,
@@ -161,7 +169,7 @@ impl Puppet {
                     continue;
                 }
                 let expected = self.seen.last().map_or(0, |last| last.number + 1);
-                let opened = Keys::Checksum.open(bytes, expected).expect("whole");
+                let opened = self.keys.open(bytes, expected).expect("whole");
                 self.seen.push(Seen {
                     to: transmit.remote,
                     size,
@@ -179,7 +187,7 @@ impl Puppet {
         let mut bytes = Vec::new();
         encode_data_header(self.server.cid(), self.number, &mut bytes);
         bytes.extend_from_slice(payload);
-        Keys::Checksum.seal(&mut bytes, 0, self.number);
+        self.keys.seal(&mut bytes, 0, self.number);
         self.number += 1;
         let arrival = arrival(self.from);
         self.server.handle_datagram(&arrival, &mut bytes, self.now);

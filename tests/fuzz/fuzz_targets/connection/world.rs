@@ -11,7 +11,10 @@ use labnet::rudp::{
     congestion::Algorithm,
     connection::{Admission, Arrival, CloseReason, Config, Connection, Ecn, Introduction},
     listener::{Listener, Shard, Welcome},
-    packet::{Cid, ErrorCode, Header, Keys, PacketType, Protection, Text, encode_data_header},
+    packet::{
+        Agreement, Binding, Cid, ErrorCode, Header, Keys, PacketType, Protection, Text,
+        encode_data_header,
+    },
 };
 
 use crate::{Setting, Step, peer::Peer};
@@ -42,6 +45,8 @@ pub(crate) struct World {
     wires: [VecDeque<Datagram>; 2],
     seen_as: SocketAddr,
     attackers: bool,
+    /// What the checksums of the server's connection begin with.
+    binding: Option<Binding>,
     /// Nobody but the network has touched a datagram so far.
     honest: bool,
     /// The server has lost a connection.
@@ -100,6 +105,7 @@ impl World {
             wires: [VecDeque::new(), VecDeque::new()],
             seen_as: address(0),
             attackers: setting.attackers,
+            binding: None,
             honest: true,
             lost_server: false,
             received: BTreeMap::new(),
@@ -152,7 +158,7 @@ impl World {
                     if reseal && self.attackers && with != 0 && datagram.bytes.len() > 4 {
                         self.lie();
                         datagram.bytes.truncate(datagram.bytes.len() - 4);
-                        Keys::Checksum.seal(&mut datagram.bytes, 0, 0);
+                        self.seal(&mut datagram.bytes);
                     }
                     self.deliver(up, datagram);
                 }
@@ -176,7 +182,7 @@ impl World {
                 if self.attackers {
                     self.lie();
                     if seal {
-                        Keys::Checksum.seal(&mut bytes, 0, 0);
+                        self.seal(&mut bytes);
                     }
                     self.throw(up, from, bytes);
                 }
@@ -229,8 +235,15 @@ impl World {
         let mut bytes = Vec::new();
         encode_data_header(cid, number, &mut bytes);
         bytes.extend_from_slice(frames);
-        Keys::Checksum.seal(&mut bytes, 0, number);
+        self.seal(&mut bytes);
         self.throw(up, from, bytes);
+    }
+
+    /// The checksum that makes it whole, for one who has seen the handshake.
+    fn seal(&self, bytes: &mut Vec<u8>) {
+        let data = PacketType::of(bytes) == Ok(PacketType::Data);
+        let binding = self.binding.filter(|_| data).unwrap_or_default();
+        Keys::Checksum(binding).seal(bytes, 0, 0);
     }
 
     fn throw(&mut self, up: bool, from: u8, bytes: Vec<u8>) {
@@ -308,6 +321,12 @@ impl World {
                             nonce: credentials.nonce,
                             reset_token: credentials.reset_token,
                         };
+                        self.binding = Some(Binding::new(&Agreement {
+                            client: hello.cid,
+                            server: credentials.cid,
+                            client_nonce: hello.nonce,
+                            server_nonce: credentials.nonce,
+                        }));
                         let config = Arc::clone(&self.config);
                         let connection =
                             Connection::accept(config, &admission, credentials.seed, self.now);
