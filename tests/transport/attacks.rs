@@ -10,7 +10,7 @@ use labnet::{
         listener::{Reply, Unwelcome, Welcome},
         packet::{
             Accept, Binding, CookieReply, ErrorCode, Frame, HandshakeKey, Hello, Keys, Parameters,
-            RESET_LEN, Reset, Text, Token, VERSION, cookie, encode_data_header,
+            RESET_LEN, Reset, Text, Token, VERSION, cookie, encode_data_header, frame::encode_ack,
         },
     },
 };
@@ -34,6 +34,18 @@ fn acknowledging_what_was_never_sent_ends_the_connection() {
     let sent = puppet.write(10_000);
     let last = sent[sent.len() - 1];
     puppet.ack(&[last + 1..=last + 1], Duration::ZERO);
+    puppet.assert_violation(ErrorCode::PROTOCOL_VIOLATION);
+}
+
+#[test]
+fn a_packet_full_of_acknowledgements_ends_the_connection() {
+    let mut puppet = puppet();
+    let sent = puppet.write(10_000);
+    let mut one = Vec::new();
+    encode_ack([sent[0]..=sent[0]], Duration::ZERO, None, 100, &mut one);
+    puppet.send_raw(&one);
+    assert_eq!(puppet.closed(), None);
+    puppet.send_raw(&one.repeat(2));
     puppet.assert_violation(ErrorCode::PROTOCOL_VIOLATION);
 }
 

@@ -101,9 +101,12 @@ impl Connection {
         if arrival.remote == self.path.remote {
             self.path.on_datagram_received(size);
         }
-        let mut eliciting = false;
+        let (mut eliciting, mut acknowledges) = (false, false);
         for frame in Frames::new(&datagram[opened.payload]) {
             let outcome = match frame {
+                Ok(Frame::Ack(_)) if std::mem::replace(&mut acknowledges, true) => {
+                    Err((ErrorCode::PROTOCOL_VIOLATION, "a second ACK in a packet"))
+                }
                 Ok(frame) => {
                     eliciting |= frame.is_ack_eliciting();
                     self.on_frame(&frame, arrival, now)

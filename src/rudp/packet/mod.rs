@@ -188,7 +188,8 @@
 //!   receiver acknowledges at once at least every second ack-eliciting packet, one out of order and
 //!   one that is marked CE, and any other within its max_ack_delay, unless ACK_FREQUENCY asks
 //!   otherwise; the first few of a connection it SHOULD acknowledge one by one. The counts of
-//!   ACK_ECN are over all addresses, from the connection's start.
+//!   ACK_ECN are over all addresses, from the connection's start. A packet holds one ACK or ACK_ECN
+//!   at most, or it is a PROTOCOL_VIOLATION: each costs its receiver a look at all that is under way.
 //! - **ACK_FREQUENCY**: as in draft-ietf-quic-ack-frequency: acknowledge after `packets`
 //!   ack-eliciting packets (taken as 1 to 1024), or after the delay, but not after the receiver's
 //!   own max_ack_delay. One whose sequence is not above the highest seen is ignored.
