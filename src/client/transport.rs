@@ -1,5 +1,6 @@
-//! A connection of the binary transport over a UDP socket: runs a [`Carrier`] in a task of its own,
-//! so that several files can be fetched over it at once.
+//! A connection of the binary transport over a UDP socket: runs a
+//! [`Carrier`](super::carrier::Carrier) in a task of its own, so that several files can be fetched
+//! over it at once.
 
 mod driver;
 

@@ -31,8 +31,8 @@ const TOO_FEW_SAMPLES: u32 = 2;
 ///    round trip, for seconds.
 /// 3. *Losses of what slow start sent are answered by its end* (Brakmo and Peterson section 3.2:
 ///    they say nothing of the window that is smaller by now).
-/// 4. *What is sent at once queues behind itself*: beyond [`ALPHA`] packets that is not taken for a
-///    queue that stands. A fast sender that is paced by timers sends more than [`BETA`] at once.
+/// 4. *What is sent at once queues behind itself*: beyond `ALPHA` packets that is not taken for a
+///    queue that stands. A fast sender that is paced by timers sends more than `BETA` at once.
 #[derive(Debug)]
 pub struct Vegas {
     reno: NewReno,
