@@ -15,6 +15,9 @@
 //!                     (HTTP)                      +--------+     (HTTP)
 //! ```
 //!
+//! With `--via rudp` step 5 goes another way: the proxy gets the files from the origin and carries
+//! them to the client over its own reliable transport (`rudp::connection`).
+//!
 //! Arrows of the code: `main -> cli -> supervisor -> actors -> {config, net, telemetry}`, and every
 //! actor -> its own core. A core never names an actor, a socket, a clock or another role.
 

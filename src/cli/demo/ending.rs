@@ -204,7 +204,9 @@ fn describe_totals(table: &Table, ending: &Ending, tally: &Tally) -> Vec<String>
         .iter()
         .map(|(protocol, packets)| format!("{packets} {protocol}"))
         .collect();
-    let losses = if tally.lost == 0 {
+    let losses = if tally.lost == 0 && ending.carried.is_some() {
+        "none of the signals".to_owned()
+    } else if tally.lost == 0 {
         "none (try --loss 20)".to_owned()
     } else {
         format!(
