@@ -214,7 +214,8 @@ fn nginx(folder: &Path, address: SocketAddr) -> Running {
         .map(|what| format!("{what}_temp_path {}/{what};", own.display()))
         .collect();
     let config = format!(
-        "daemon off; master_process off; pid {own}/pid; error_log stderr;\nevents {{}}\nhttp {{ \
+        "daemon off; master_process off; pid {own}/pid; error_log stderr;\n\
+         worker_rlimit_nofile 8192;\nevents {{ worker_connections 4096; }}\nhttp {{ \
          access_log off; sendfile on; {temporary}\nserver {{ listen {address}; root {root}; \
          autoindex on; }} }}\n",
         own = own.display(),
