@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::{
     Method, StatusCode,
-    header::{ACCEPT_ENCODING, CONTENT_LENGTH, HeaderName, HeaderValue, IF_RANGE, RANGE},
+    header::{ACCEPT_ENCODING, HeaderValue, IF_RANGE, RANGE},
 };
 use tokio::time::timeout;
 use url::Url;
@@ -16,10 +16,13 @@ use super::{
     dialer::Dialer,
     file_name::{FileName, printable},
     http::{Answer, Http, HttpError},
-    transfer::{self, Origin, Refusal, Sha256, Verdict, WANT_REPR_DIGEST, judge, judge_head},
+    transfer::{Origin, Refusal, Sha256, Verdict, judge, judge_head},
     transport::{Reply, TransportError},
 };
-use crate::rudp::exchange::ErrorCode;
+use crate::{
+    net::representation::{self, want_sha256},
+    rudp::exchange::ErrorCode,
+};
 
 /// Why a source gives nothing, or no more.
 #[derive(Debug, thiserror::Error)]
@@ -149,16 +152,14 @@ impl Source {
             Self::Http { http, url } => {
                 let meaning = format!("HEAD: has {name} changed? I have it");
                 let answer = http
-                    .send(Method::HEAD, url, &[want_digest()], &meaning)
+                    .send(Method::HEAD, url, &[want_sha256()], &meaning)
                     .await
                     .ok()
                     .filter(|answer| answer.response.status() == StatusCode::OK)?;
                 let headers = answer.response.headers();
-                let same_length = headers
-                    .get(CONTENT_LENGTH)
-                    .and_then(|value| value.to_str().ok()?.parse().ok())
-                    .is_none_or(|promised: u64| promised == length);
-                transfer::digest(headers).filter(|_| same_length)
+                let promised = representation::content_length(headers);
+                let same_length = promised.is_none_or(|promised| promised == length);
+                representation::sha256(headers).filter(|_| same_length)
             }
             Self::Rudp(dialer) => {
                 let transport = dialer.transport().await.ok()?;
@@ -181,7 +182,7 @@ async fn ask_http(
     origin: Option<&Origin>,
 ) -> Result<(Verdict, Option<Incoming>), HttpError> {
     let mut fields = vec![
-        want_digest(),
+        want_sha256(),
         (ACCEPT_ENCODING, HeaderValue::from_static("identity")),
     ];
     let mut meaning = format!("GET: please send {name}");
@@ -236,8 +237,4 @@ async fn ask_proxy(
         body: Body::Rudp(reply),
     };
     Ok((verdict, Some(incoming)))
-}
-
-fn want_digest() -> (HeaderName, HeaderValue) {
-    (WANT_REPR_DIGEST, HeaderValue::from_static("sha-256=10"))
 }

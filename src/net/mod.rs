@@ -10,6 +10,7 @@ mod impairment;
 pub mod interface;
 pub mod link;
 mod relay;
+pub mod representation;
 mod socket_link;
 mod sockets;
 mod steering;

@@ -24,9 +24,10 @@ use tokio::time::{Instant, sleep, timeout};
 use url::{Host, Position, Url};
 
 use super::{
-    answer::{Opened, Trouble, WANT_REPR_DIGEST, interpret},
+    answer::{Opened, Trouble, interpret},
     shared::Shared,
 };
+use crate::net::representation::want_sha256;
 use crate::rudp::{
     exchange::{ErrorCode, Range},
     fetch,
@@ -235,11 +236,12 @@ fn build(
         .uri(&url[Position::BeforePath..Position::AfterQuery])
         .header(HOST, &url[Position::BeforeHost..Position::AfterPort])
         .header(USER_AGENT, concat!("labnet/", env!("CARGO_PKG_VERSION")))
-        .header(WANT_REPR_DIGEST, "sha-256=10");
+        .header(want, sha256);
     if range != Range::default() {
         let last = range.last.map(|last| last.to_string()).unwrap_or_default();
         request = request.header(RANGE, format!("bytes={}-{last}", range.first));
         if let Some(validator) = validator {
+    let (want, sha256) = want_sha256();
             request = request.header(IF_RANGE, validator);
         }
     }
