@@ -5,7 +5,7 @@
 mod support;
 
 use std::{
-    net::{Ipv4Addr, SocketAddr, UdpSocket},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     thread,
     time::{Duration, Instant},
 };
@@ -335,6 +335,65 @@ fn who_asks_for_a_controller_gets_it_unless_the_lab_says_no() {
             client.close();
         }
     }
+}
+
+#[test]
+fn who_is_refused_hears_why() {
+    let (lab, server) = site("max_sessions = 2", &[("files/a.txt", "a")]);
+    wait_for("the end of who asked for the list", || {
+        (lab.metric("labnet_rudp_sessions") == 0.0).then_some(())
+    });
+    let [here, there] = [Ipv4Addr::new(127, 7, 0, 1), Ipv4Addr::new(127, 7, 0, 2)];
+    let mut first = Dialed::to(server, here, config_of(&lab));
+    let refused = |ip| {
+        let mut client = Dialed::begin(server, ip, config_of(&lab), None);
+        match client.run("the refusal", |client, _| client.closed.take()) {
+            CloseReason::Peer { code, reason } => {
+                assert_eq!(code, ErrorCode::CONNECTION_REFUSED);
+                assert!(reason.contains("no more connections"), "{reason}");
+            }
+            other => panic!("{other:?}"),
+        }
+    };
+    // One address has half of them.
+    refused(here);
+    let mut second = Dialed::to(server, there, config_of(&lab));
+    refused(Ipv4Addr::new(127, 7, 0, 3));
+    // Sessions of the signals and connections share the bound.
+    let signals = UdpSocket::bind("127.0.0.1:0").expect("loopback");
+    signals.send_to(b"SIGNEW:Tal", server).expect("sent");
+    for (reason, count) in [("address_full", 1.0), ("sessions_full", 2.0)] {
+        let series = format!("labnet_rudp_dropped_total{{reason=\"{reason}\"}}");
+        wait_for(reason, || (lab.metric(&series) == count).then_some(()));
+    }
+    assert_eq!(lab.metric("labnet_rudp_sessions"), 2.0);
+    for client in [&mut first, &mut second] {
+        assert_eq!(client.body(&get("a.txt")).1, b"a");
+    }
+}
+
+#[test]
+fn it_is_spoken_over_ipv6_too() {
+    let ip = loopback();
+    let long = text(1_000_000);
+    let lab = Lab::start_with(
+        &format!(
+            "[rudp]\nlisten = \"[::1]:0\"\nshards = 2\n\
+             [scrap]\nlisten = \"{ip}:49153\"\n\
+             [origin]\nlisten = \"{ip}:8080\"\nfiles = \"files\"\n"
+        ),
+        &[("files/a.txt", &long)],
+        None,
+    );
+    let server = lab.address("rudp", "udp");
+    let mut client = Dialed::to(server, Ipv6Addr::LOCALHOST, config_of(&lab));
+    wait_for("the list", || {
+        let (_, list) = client.body(&Question::List);
+        (!list.is_empty()).then_some(())
+    });
+    assert!(client.body(&get("a.txt")).1 == long.as_bytes());
+    let datagram = client.connection.stats().mtu;
+    assert!(datagram <= Config::ETHERNET_IPV6, "{datagram}");
 }
 
 #[test]

@@ -15,7 +15,8 @@ use super::{
 pub struct Transport {
     /// What controls the sending to a client. Default `cubic`.
     pub congestion: Congestion,
-    /// Bytes that a new connection sends before the first acknowledgement; `None`: RFC 9002's.
+    /// Bytes that a new connection sends before the first acknowledgement; `None`: the controller's
+    /// own.
     pub initial_window: Option<u64>,
     /// Whether a client may ask for a controller of its own. Default true.
     pub client_choice: bool,
@@ -24,7 +25,7 @@ pub struct Transport {
     /// The largest datagram that is tried, UDP payload bytes; `None`: what an Ethernet carries.
     pub max_datagram: Option<u16>,
     /// Bytes of files that all connections together hold until they are acknowledged. Default
-    /// 256 MB.
+    /// 128 MiB.
     pub send_memory: u64,
     /// Sockets on the same address, each with a thread of its own. Default 1.
     pub shards: NonZeroU8,
@@ -51,7 +52,7 @@ impl Default for Transport {
             client_choice: true,
             protection: Protection::default(),
             max_datagram: None,
-            send_memory: 256 << 20,
+            send_memory: 128 << 20,
             shards: NonZeroU8::MIN,
             classes: Vec::new(),
         }

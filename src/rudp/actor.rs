@@ -3,7 +3,7 @@
 //!
 //! | file | |
 //! |---|---|
-//! | `receiver` | sorts what one socket receives, and opens the door |
+//! | `receiver`, `door` | sorts what one socket receives; who gets a new connection |
 //! | `session`, `connection` | one client each: of the signals, of the binary transport |
 //! | `source`, `origin`, `answer` | a file on its way from the HTTP origin |
 //! | `shared` | what those of one socket have in common, and who there is |
@@ -14,6 +14,8 @@ mod answer;
 mod clock;
 mod connection;
 mod counters;
+mod door;
+pub mod ecn;
 mod key;
 mod link;
 mod origin;
@@ -44,7 +46,7 @@ use self::{
     receiver::Receiver,
     session::Describe,
     settings::Settings,
-    shared::{Shared, SharedTable},
+    shared::{Busy, Shared, SharedTable},
     workers::{Running, Workers},
 };
 use super::{connections::Crowd, listener, packet::Protection, session::Limits};
@@ -139,9 +141,14 @@ impl Role for RudpEndpoint {
         );
         let counters = Arc::new(Counters::new(Arc::clone(&resources.metrics)));
         let crowd = Arc::new(Mutex::new(Crowd::default()));
+        let busy = Busy::default();
         let shards = sockets.into_iter().map(|socket| Shard {
             socket,
-            table: Arc::new(SharedTable::new(Arc::clone(&counters), Arc::clone(&crowd))),
+            table: Arc::new(SharedTable::new(
+                Arc::clone(&counters),
+                Arc::clone(&crowd),
+                busy.clone(),
+            )),
         });
         Ok(Kept {
             config,

@@ -99,16 +99,6 @@ impl<H> Connections<H> {
     pub fn handles(&self) -> impl Iterator<Item = &H> {
         self.open.values().map(|entry| &entry.handle)
     }
-
-    /// How many there are, confirmed or not.
-    pub fn len(&self) -> usize {
-        self.open.len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.open.is_empty()
-    }
 }
 
 /// How many connections there may be.
@@ -191,11 +181,12 @@ impl Crowd {
     pub fn connections(&self) -> usize {
         self.confirmed + self.handshakes
     }
+}
 
-    /// What each connection may hold in memory when all of them together may hold `memory` bytes.
-    pub fn share(&self, memory: u64) -> u64 {
-        (memory / self.connections().max(1) as u64).clamp(LEAST_SHARE, MOST_SHARE)
-    }
+/// What each of `busy` connections may hold when all of them together may hold `memory` bytes. Those
+/// that carry nothing hold nothing: however many they are, the others need not share with them.
+pub fn share(memory: u64, busy: usize) -> u64 {
+    (memory / busy.max(1) as u64).clamp(LEAST_SHARE, MOST_SHARE)
 }
 
 /// No connection gets on with less, bytes.
@@ -265,7 +256,7 @@ mod tests {
         assert_eq!(connections.remove(Cid(7)), Some((client(1).ip(), true)));
         assert_eq!(connections.remove(Cid(7)), None);
         assert_eq!(connections.greeted(client(1), Cid(1)), None);
-        assert!(connections.is_empty());
+        assert!(connections.open.is_empty() && connections.greeted.is_empty());
     }
 
     #[test]
@@ -307,12 +298,9 @@ mod tests {
 
     #[test]
     fn memory_is_shared_evenly_within_its_bounds() {
-        let mut crowd = Crowd::default();
-        assert_eq!(crowd.share(256 << 20), MOST_SHARE);
-        crowd.confirmed = 1024;
-        assert_eq!(crowd.share(256 << 20), 256 << 10);
-        crowd.confirmed = 1_000_000;
-        assert_eq!(crowd.share(256 << 20), LEAST_SHARE);
+        assert_eq!(share(256 << 20, 0), MOST_SHARE);
+        assert_eq!(share(256 << 20, 1024), 256 << 10);
+        assert_eq!(share(256 << 20, 1_000_000), LEAST_SHARE);
     }
 
     #[test]

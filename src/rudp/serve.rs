@@ -381,11 +381,6 @@ impl Server {
         }
     }
 
-    /// How many streams are being answered.
-    pub fn busy(&self) -> usize {
-        self.streams.len()
-    }
-
     fn phase(&self, id: StreamId) -> Option<&Phase> {
         self.streams.get(&id).map(|stream| &stream.phase)
     }

@@ -19,11 +19,10 @@ use crate::{
         session::BadLink,
         udp::is_the_network,
     },
-    net::{
-        self, ReceiveBatch, Side, SocketLink, Timer, UdpSocket, is_too_large, link::LinkOptions,
-    },
+    net::{ReceiveBatch, Side, SocketLink, Timer, UdpSocket, is_too_large, link::LinkOptions},
     rudp::{
-        connection::{Arrival, CloseReason, Ecn, Introduction, Transmit},
+        connection::{Arrival, CloseReason, Introduction, Transmit},
+        ecn,
         exchange::Head,
         meaning,
         packet::{Cid, Protection, Text},
@@ -170,11 +169,7 @@ impl Driver {
             let arrival = Arrival {
                 remote: segments.source,
                 local: segments.destination,
-                ecn: segments.ecn.map(|ecn| match ecn {
-                    net::Ecn::Ect0 => Ecn::Ect0,
-                    net::Ecn::Ect1 => Ecn::Ect1,
-                    net::Ecn::Ce => Ecn::Ce,
-                }),
+                ecn: segments.ecn.map(ecn::of_net),
             };
             for datagram in segments.bytes.chunks_mut(segments.stride) {
                 self.carrier.handle_datagram(&arrival, datagram, now);
@@ -312,17 +307,12 @@ impl Driver {
                     transmit
                 }
             };
-            let ecn = transmit.ecn.map(|ecn| match ecn {
-                Ecn::Ect0 => net::Ecn::Ect0,
-                Ecn::Ect1 => net::Ecn::Ect1,
-                Ecn::Ce => net::Ecn::Ce,
-            });
             let sent = self.socket.try_send_segments(
                 &self.buffer,
                 transmit.segment,
                 transmit.remote,
                 transmit.local,
-                ecn,
+                transmit.ecn.map(ecn::to_net),
             );
             match sent {
                 Ok(()) => {}

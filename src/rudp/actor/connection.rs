@@ -17,19 +17,20 @@ use bytes::BytesMut;
 use super::{
     clock::Alarm,
     counters::Window,
+    ecn,
     session::{Describe, Stop},
-    shared::{Shared, caught},
+    shared::{BusyOne, Shared, caught},
     source::{Progress, Source},
 };
 use crate::rudp::{
-    connection::{Arrival, CloseReason, Connection, Ecn, Event, Stats, StreamId, Transmit},
+    connection::{Arrival, CloseReason, Connection, Event, Stats, StreamId, Transmit},
     exchange,
     packet::{Cid, ErrorCode},
     serve::{Command, Limits, Server},
     session::Query,
     signal::{self, Name},
 };
-use crate::{net, net::drive, role::Crash, telemetry::api};
+use crate::{net::drive, role::Crash, telemetry::api};
 
 /// Messages that wait for a connection at most; each holds what one receive brought for it.
 const MAILBOX: usize = 32;
@@ -56,6 +57,8 @@ pub struct RudpConnection {
     reported: Stats,
     reported_at: Instant,
     window: Option<Window>,
+    /// While it carries something.
+    busy: Option<BusyOne>,
     /// Why it ended, for the table.
     ended: Rc<Cell<&'static str>>,
     stops: bool,
@@ -98,24 +101,6 @@ pub(super) struct Run {
     pub(super) arrival: Arrival,
 }
 
-/// A mark as the core spells it.
-pub(super) fn mark(ecn: net::Ecn) -> Ecn {
-    match ecn {
-        net::Ecn::Ect0 => Ecn::Ect0,
-        net::Ecn::Ect1 => Ecn::Ect1,
-        net::Ecn::Ce => Ecn::Ce,
-    }
-}
-
-/// A mark as the socket spells it.
-fn unmark(ecn: Ecn) -> net::Ecn {
-    match ecn {
-        Ecn::Ect0 => net::Ecn::Ect0,
-        Ecn::Ect1 => net::Ecn::Ect1,
-        Ecn::Ce => net::Ecn::Ce,
-    }
-}
-
 /// Whether everything that was to be sent is on its way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Sent {
@@ -150,6 +135,7 @@ impl RudpConnection {
             reported: Stats::default(),
             reported_at: now,
             window: None,
+            busy: None,
             ended: Rc::clone(&ended),
             stops: false,
         };
@@ -184,6 +170,10 @@ impl RudpConnection {
             }
         };
         self.report(now);
+        let busy = !self.fetches.is_empty() || self.connection.held() > 0;
+        if busy != self.busy.is_some() {
+            self.busy = busy.then(|| self.shared.busy.one_more());
+        }
         if self.connection.is_over() || self.stops {
             self.server.handle_close();
             self.fetches.clear();
@@ -387,7 +377,7 @@ impl RudpConnection {
             transmit.segment,
             transmit.remote,
             transmit.local,
-            transmit.ecn.map(unmark),
+            transmit.ecn.map(ecn::to_net),
         );
         match sent {
             Ok(()) => {
@@ -408,9 +398,7 @@ impl RudpConnection {
     }
 
     fn has_news(&self) -> bool {
-        let stats = self.connection.stats();
-        (stats.packets_sent, stats.packets_received)
-            != (self.reported.packets_sent, self.reported.packets_received)
+        self.connection.packets() != self.reported.packets()
     }
 
     /// Brings the metrics up to date, now and then and at the end.

@@ -18,6 +18,49 @@ use crate::telemetry::Metrics;
 /// Clients with a series of their own in `labnet_rudp_session_window`, or in its like in bytes.
 const NAMED_WINDOWS: usize = 64;
 
+/// A metric's labels: an enum whose variants have one each, in the order of their discriminants.
+macro_rules! labels {
+    ($(#[$doc:meta])* $name:ident { $($variant:ident = $label:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub(super) enum $name { $($variant,)* }
+
+        impl $name {
+            const ALL: [Self; [$($label),*].len()] = [$(Self::$variant,)*];
+
+            fn label(self) -> &'static str {
+                match self { $(Self::$variant => $label,)* }
+            }
+        }
+    };
+}
+
+labels! {
+    /// Why nobody gets a datagram: `labnet_rudp_dropped_total`.
+    Dropped {
+        Malformed = "malformed",
+        NoSession = "no_session",
+        SessionsFull = "sessions_full",
+        TooOld = "too_old",
+        Integrity = "integrity",
+        ForgedCookie = "forged_cookie",
+        NoConnection = "no_connection",
+        HandshakesFull = "handshakes_full",
+        AddressFull = "address_full",
+    }
+}
+
+labels! {
+    /// What became of a HELLO: `labnet_rudp_handshakes_total`.
+    Step {
+        Cookie = "cookie",
+        Versions = "versions",
+        Accepted = "accepted",
+        Confirmed = "confirmed",
+        Expired = "expired",
+    }
+}
+
 /// Counts, with what is hot taken out of its vector.
 pub(super) struct Counters {
     pub(super) packets_received: IntCounter,
@@ -27,10 +70,8 @@ pub(super) struct Counters {
     packets_sent: IntCounter,
     signals_received: [IntCounter; SignalKind::ALL.len()],
     signals_sent: [IntCounter; AnswerKind::ALL.len()],
-    malformed: IntCounter,
-    no_session: IntCounter,
-    sessions_full: IntCounter,
-    too_old: IntCounter,
+    dropped: [IntCounter; Dropped::ALL.len()],
+    handshakes: [IntCounter; Step::ALL.len()],
     lost_network: IntCounter,
     bytes_received: IntCounter,
     bytes_sent: IntCounter,
@@ -53,10 +94,9 @@ impl Counters {
             lost_gap: lost("gap"),
             signals_received: SignalKind::ALL.map(|kind| signals("received", kind.label())),
             signals_sent: AnswerKind::ALL.map(|kind| signals("sent", kind.label())),
-            malformed: dropped("malformed"),
-            no_session: dropped("no_session"),
-            sessions_full: dropped("sessions_full"),
-            too_old: dropped("too_old"),
+            dropped: Dropped::ALL.map(|reason| dropped(reason.label())),
+            handshakes: Step::ALL
+                .map(|step| metrics.rudp_handshakes.with_label_values(&[step.label()])),
             lost_network: lost("network"),
             bytes_received: metrics.rudp_bytes.with_label_values(&["received"]),
             bytes_sent: metrics.rudp_bytes.with_label_values(&["sent"]),
@@ -71,11 +111,11 @@ impl Counters {
         for (counter, n) in self.signals_received.iter().zip(output.received) {
             counter.inc_by(n);
         }
-        self.malformed.inc_by(output.malformed);
+        self.dropped(Dropped::Malformed).inc_by(output.malformed);
         self.lost_gap.inc_by(output.gaps);
         self.metrics.rudp_retransmitted.inc_by(output.repeated);
-        self.too_old.inc_by(output.too_old);
-        self.no_session.inc_by(output.after_end);
+        self.dropped(Dropped::TooOld).inc_by(output.too_old);
+        self.dropped(Dropped::NoSession).inc_by(output.after_end);
     }
 
     /// Counts an answer that was sent.
@@ -87,19 +127,27 @@ impl Counters {
         }
     }
 
-    /// Counts a datagram that no session gets.
-    pub(super) fn dropped(&self, reason: Reason) {
-        match reason {
-            Reason::Malformed => self.malformed.inc(),
-            Reason::SessionsFull => {
-                self.signals_received[SignalKind::New as usize].inc();
-                self.sessions_full.inc();
-            }
-            Reason::NoSession(kind) => {
-                self.signals_received[kind as usize].inc();
-                self.no_session.inc();
-            }
+    /// Counts a signal that no session gets.
+    pub(super) fn no_session(&self, reason: Reason) {
+        let (kind, reason) = match reason {
+            Reason::Malformed => (None, Dropped::Malformed),
+            Reason::SessionsFull => (Some(SignalKind::New), Dropped::SessionsFull),
+            Reason::NoSession(kind) => (Some(kind), Dropped::NoSession),
+        };
+        if let Some(kind) = kind {
+            self.signals_received[kind as usize].inc();
         }
+        self.dropped(reason).inc();
+    }
+
+    /// Of datagrams that nobody gets.
+    pub(super) fn dropped(&self, reason: Dropped) -> &IntCounter {
+        &self.dropped[reason as usize]
+    }
+
+    /// Of handshakes.
+    pub(super) fn handshake(&self, step: Step) -> &IntCounter {
+        &self.handshakes[step as usize]
     }
 
     /// Counts a new session.
@@ -113,17 +161,6 @@ impl Counters {
         let ended = &self.metrics.rudp_sessions_ended;
         ended.with_label_values(&[reason]).inc();
         self.metrics.rudp_sessions.dec();
-    }
-
-    /// Counts a packet of the transport that belongs to no connection and makes none.
-    pub(super) fn refused(&self, reason: &str) {
-        self.metrics.rudp_dropped.with_label_values(&[reason]).inc();
-    }
-
-    /// Counts a step of a handshake.
-    pub(super) fn handshake(&self, result: &str) {
-        let handshakes = &self.metrics.rudp_handshakes;
-        handshakes.with_label_values(&[result]).inc();
     }
 
     /// Counts datagrams of the transport that were sent.

@@ -34,8 +34,9 @@ use crate::rudp::{
 };
 use crate::telemetry::packets::{self, Fate};
 
-/// What one read may bring at most.
-const READ: usize = 256 << 10;
+/// What one read may bring: a quarter of what a connection may hold, within bounds.
+const LEAST_READ: u64 = 16 << 10;
+const MOST_READ: u64 = 256 << 10;
 /// How long an origin that can't be reached is tried: it may be restarting.
 const REACH: Duration = Duration::from_secs(3);
 /// The pause after the first failure; it doubles.
@@ -172,7 +173,11 @@ async fn request(
         let sent = async {
             let mut sender = match kept {
                 Some(sender) => sender,
-                None => connect(to, from).await.map_err(|error| error.to_string())?,
+                None => {
+                    let read = (shared.share() / 4).clamp(LEAST_READ, MOST_READ);
+                    let connected = connect(to, from, read as usize).await;
+                    connected.map_err(|error| error.to_string())?
+                }
             };
             let request = build(url, range, validator).map_err(|error| error.to_string())?;
             tell(shared, from, to, url, range);
@@ -198,11 +203,15 @@ async fn request(
     }
 }
 
-async fn connect(to: SocketAddr, from: IpAddr) -> Result<Sender, Box<dyn std::error::Error>> {
+async fn connect(
+    to: SocketAddr,
+    from: IpAddr,
+    read: usize,
+) -> Result<Sender, Box<dyn std::error::Error>> {
     let stream = fetch::connect(to, from).await?;
     let _ = stream.set_nodelay(true);
     let (sender, connection) = http1::Builder::new()
-        .max_buf_size(READ)
+        .max_buf_size(read)
         .handshake(TokioIo::new(stream))
         .await?;
     // It ends with its sender and its last body.
@@ -232,6 +241,7 @@ fn build(
     range: Range,
     validator: Option<&HeaderValue>,
 ) -> Result<Request<Empty<Bytes>>, http::Error> {
+    let (want, sha256) = want_sha256();
     let mut request = Request::builder()
         .uri(&url[Position::BeforePath..Position::AfterQuery])
         .header(HOST, &url[Position::BeforeHost..Position::AfterPort])
@@ -241,7 +251,6 @@ fn build(
         let last = range.last.map(|last| last.to_string()).unwrap_or_default();
         request = request.header(RANGE, format!("bytes={}-{last}", range.first));
         if let Some(validator) = validator {
-    let (want, sha256) = want_sha256();
             request = request.header(IF_RANGE, validator);
         }
     }

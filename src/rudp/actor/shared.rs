@@ -8,7 +8,10 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     rc::Rc,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicUsize, Ordering},
+    },
     task::{Poll, Waker},
 };
 
@@ -18,14 +21,14 @@ use tokio::sync::Semaphore;
 use super::{
     clock::Clock,
     connection::RudpConnection,
-    counters::Counters,
+    counters::{Counters, Step},
     origin::Origins,
     session::{RudpSession, Stop},
 };
 use crate::net::UdpSocket;
 use crate::rudp::{
     connection::Transmit,
-    connections::{Connections, Crowd},
+    connections::{Connections, Crowd, share},
     endpoint::{Endpoint, Serial},
     fetch, meaning,
     output::{Change, Output},
@@ -52,7 +55,8 @@ pub(super) struct Shared {
     pub(super) burst: RefCell<Vec<u8>>,
     pub(super) origins: Origins,
     /// Bytes that all connections together may hold.
-    pub(super) send_memory: u64,
+    send_memory: u64,
+    pub(super) busy: Busy,
     readable: bool,
     turns: Semaphore,
     blocked: RefCell<Vec<Waker>>,
@@ -79,6 +83,7 @@ impl Shared {
             burst: RefCell::default(),
             origins: Origins::default(),
             send_memory,
+            busy: table.busy.clone(),
             readable,
             turns: Semaphore::new(SCRAPER_TURNS),
             blocked: RefCell::default(),
@@ -88,8 +93,7 @@ impl Shared {
 
     /// What one connection may hold in memory now.
     pub(super) fn share(&self) -> u64 {
-        let table = self.table.upgrade();
-        table.map_or(0, |table| table.crowd().share(self.send_memory))
+        share(self.send_memory, self.busy.0.load(Ordering::Relaxed))
     }
 
     /// Asks the scraper, once it is our turn. `None`: it can't be reached. Without a scraper there
@@ -141,12 +145,34 @@ impl Shared {
     }
 }
 
+/// How many connections of all sockets carry something.
+#[derive(Clone, Default)]
+pub(super) struct Busy(Arc<AtomicUsize>);
+
+impl Busy {
+    /// Counts one more for as long as what it gives lives.
+    pub(super) fn one_more(&self) -> BusyOne {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        BusyOne(self.clone())
+    }
+}
+
+/// One connection that carries something.
+pub(super) struct BusyOne(Busy);
+
+impl Drop for BusyOne {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// The sessions and connections of one socket, and what they have to know of the newest
 /// configuration. When the last holder of the table drops it, the role is gone, and they end.
 pub(super) struct SharedTable {
     table: Mutex<Table>,
     /// Those of all sockets.
     crowd: Arc<Mutex<Crowd>>,
+    busy: Busy,
     pub(super) counters: Arc<Counters>,
 }
 
@@ -158,7 +184,7 @@ pub(super) struct Table {
 }
 
 impl SharedTable {
-    pub(super) fn new(counters: Arc<Counters>, crowd: Arc<Mutex<Crowd>>) -> Self {
+    pub(super) fn new(counters: Arc<Counters>, crowd: Arc<Mutex<Crowd>>, busy: Busy) -> Self {
         let table = Mutex::new(Table {
             endpoint: Endpoint::default(),
             connections: Connections::default(),
@@ -167,6 +193,7 @@ impl SharedTable {
         Self {
             table,
             crowd,
+            busy,
             counters,
         }
     }
@@ -229,7 +256,7 @@ impl SharedTable {
         if self.lock().connections.confirm(cid) {
             self.crowd().confirm();
             self.counters.opened();
-            self.counters.handshake("confirmed");
+            self.counters.handshake(Step::Confirmed).inc();
         }
     }
 
@@ -241,7 +268,7 @@ impl SharedTable {
             if confirmed {
                 self.counters.ended(reason);
             } else {
-                self.counters.handshake("expired");
+                self.counters.handshake(Step::Expired).inc();
             }
         }
     }

@@ -450,6 +450,11 @@ impl Connection {
         self.streams.count()
     }
 
+    /// [`Stats::packets`] of its [`stats`](Self::stats), for who asks often.
+    pub fn packets(&self) -> u64 {
+        self.stats.packets()
+    }
+
     /// What it has counted, and how it stands.
     pub fn stats(&self) -> Stats {
         let path = &self.path;

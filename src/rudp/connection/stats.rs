@@ -58,3 +58,10 @@ pub struct Stats {
     /// The congestion controller's phase.
     pub phase: &'static str,
 }
+
+impl Stats {
+    /// Packets sent and received: whether anything has happened.
+    pub fn packets(&self) -> u64 {
+        self.packets_sent + self.packets_received
+    }
+}

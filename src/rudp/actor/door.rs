@@ -1,0 +1,234 @@
+//! Whose a packet of the binary transport is, and who gets a new connection.
+
+use std::{
+    net::SocketAddr,
+    rc::Rc,
+    sync::Arc,
+    time::{Instant, SystemTime, UNIX_EPOCH},
+};
+
+use super::{
+    connection::RudpConnection,
+    counters::{Dropped, Step},
+    settings::Settings,
+    shared::{Shared, SharedTable, Table},
+};
+use crate::rudp::{
+    connection::{Admission, Arrival, Connection},
+    connections::{Full, RateLimit},
+    listener::{Listener, Reply, Shard, Unwelcome, Welcome},
+    packet::{Cid, ErrorCode, Header, Hello, PacketType},
+};
+use crate::telemetry::packets::{self, Fate};
+
+/// How many a second are told that their connection is lost, or refused one.
+const REFUSALS: u32 = 1000;
+
+/// What new connections pass through.
+pub(super) struct Door {
+    listener: Listener,
+    settings: Settings,
+    refusals: RateLimit,
+    reply: Vec<u8>,
+}
+
+/// Where connections are.
+pub(super) struct Place<'a> {
+    pub(super) shared: &'a Rc<Shared>,
+    pub(super) all: &'a SharedTable,
+    /// Its own, locked.
+    pub(super) table: &'a mut Table,
+}
+
+impl Door {
+    /// `key` is what cookies and resets are made with; `shard` is the socket's place among those on
+    /// its address.
+    pub(super) fn new(settings: Settings, key: &[u8; 32], shard: Shard) -> Self {
+        Self {
+            listener: Listener::new(key, settings.protection(), shard, rand::random()),
+            settings,
+            refusals: RateLimit::new(REFUSALS, Instant::now()),
+            reply: Vec::new(),
+        }
+    }
+
+    /// Sessions and connections together.
+    pub(super) fn max_sessions(&self) -> usize {
+        self.settings.bounds.sessions
+    }
+
+    /// The connection that a packet, or a run of a connection's packets, is for. `None`: it has been
+    /// answered, has made a connection, or nobody wants it.
+    pub(super) fn pass(
+        &mut self,
+        header: &Header,
+        run: &[u8],
+        arrival: &Arrival,
+        place: Place<'_>,
+        now: Instant,
+    ) -> Option<Cid> {
+        let connections = &place.table.connections;
+        let counters = &place.shared.counters;
+        match header.packet {
+            PacketType::Data if connections.get(header.cid).is_some() => Some(header.cid),
+            PacketType::Data => {
+                counters.dropped(Dropped::NoConnection).inc();
+                self.reply.clear();
+                if self.refusals.take(now)
+                    && self.listener.reset(header.cid, run.len(), &mut self.reply)
+                {
+                    let meaning = "RESET: I know nothing of this connection";
+                    self.answer(arrival, meaning, place.shared);
+                }
+                None
+            }
+            PacketType::Hello => {
+                self.hello(header.version.unwrap_or_default(), run, arrival, place, now)
+            }
+            PacketType::Reset => connections.greeted(arrival.remote, header.cid),
+            PacketType::Cookie | PacketType::Versions | PacketType::Accept => {
+                counters.dropped(Dropped::Malformed).inc();
+                None
+            }
+        }
+    }
+
+    fn hello(
+        &mut self,
+        version: u32,
+        datagram: &[u8],
+        arrival: &Arrival,
+        place: Place<'_>,
+        now: Instant,
+    ) -> Option<Cid> {
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH);
+        let unix = unix.unwrap_or_default().as_secs();
+        self.reply.clear();
+        let welcome =
+            self.listener
+                .handle_hello(version, datagram, arrival.remote, unix, &mut self.reply);
+        let counters = &place.shared.counters;
+        let hello = match welcome {
+            Welcome::Admit(hello) => hello,
+            Welcome::Reply(reply) => {
+                let (step, meaning) = match reply {
+                    Reply::Cookie => (Step::Cookie, "COOKIE: show me that you are where you say"),
+                    Reply::Versions => (Step::Versions, "VERSIONS: these are what I speak"),
+                };
+                counters.handshake(step).inc();
+                self.answer(arrival, meaning, place.shared);
+                return None;
+            }
+            Welcome::Drop(why) => {
+                let reason = match why {
+                    Unwelcome::Malformed => Dropped::Malformed,
+                    Unwelcome::Integrity => Dropped::Integrity,
+                    Unwelcome::ForgedCookie => Dropped::ForgedCookie,
+                };
+                counters.dropped(reason).inc();
+                return None;
+            }
+        };
+        // It has not seen our ACCEPT.
+        let known = place.table.connections.greeted(arrival.remote, hello.cid);
+        if known.is_some() {
+            return known;
+        }
+        let entered = {
+            let mut crowd = place.all.crowd();
+            crowd.enter(arrival.remote.ip(), &self.settings.bounds)
+        };
+        match entered {
+            Ok(()) => {
+                counters.handshake(Step::Accepted).inc();
+                let peer = hello.cid;
+                let connection = self.accept(*hello, arrival, place.table, now);
+                let cid = connection.cid();
+                let address = RudpConnection::start(connection, Rc::clone(place.shared), now);
+                let connections = &mut place.table.connections;
+                connections.insert(cid, arrival.remote, peer, address);
+            }
+            Err(full) => {
+                tracing::debug!(client = %arrival.remote, ?full, "refused");
+                let reason = match full {
+                    Full::Sessions => Dropped::SessionsFull,
+                    Full::Address => Dropped::AddressFull,
+                    Full::Handshakes => Dropped::HandshakesFull,
+                };
+                counters.dropped(reason).inc();
+                if self.refusals.take(now) {
+                    let connection = self.accept(*hello, arrival, place.table, now);
+                    self.refuse(connection, arrival, place.shared, now);
+                }
+            }
+        }
+        None
+    }
+
+    fn accept(
+        &mut self,
+        mut hello: Hello<'_>,
+        arrival: &Arrival,
+        table: &Table,
+        now: Instant,
+    ) -> Connection {
+        if !self.settings.client_choice {
+            hello.parameters.congestion = None;
+        }
+        let credentials = self
+            .listener
+            .credentials(|cid| table.connections.get(cid).is_some());
+        let admission = Admission {
+            hello: &hello,
+            arrival: *arrival,
+            cid: credentials.cid,
+            nonce: credentials.nonce,
+            reset_token: credentials.reset_token,
+        };
+        let config = Arc::clone(self.settings.of(arrival.remote.ip()));
+        Connection::accept(config, &admission, credentials.seed, now)
+    }
+
+    /// Accepts and closes at once: who has proven its address shall know why there is no more. Kept
+    /// is nothing.
+    fn refuse(
+        &mut self,
+        mut connection: Connection,
+        arrival: &Arrival,
+        shared: &Shared,
+        now: Instant,
+    ) {
+        for meaning in ["ACCEPT: hello, but", "CLOSE: I take no more connections"] {
+            self.reply.clear();
+            if connection.poll_transmit(now, &mut self.reply, 1).is_some() {
+                self.answer(arrival, meaning, shared);
+            }
+            let reason = "the proxy takes no more connections";
+            connection.close(ErrorCode::CONNECTION_REFUSED, reason, now);
+        }
+    }
+
+    /// Sends the reply: to whoever it may be, so it is not waited for.
+    fn answer(&self, arrival: &Arrival, meaning: &'static str, shared: &Shared) {
+        let (to, local) = (arrival.remote, arrival.local);
+        if packets::watched() {
+            let from = SocketAddr::new(local.unwrap_or(shared.local.ip()), shared.local.port());
+            packets::sent(
+                "rudp",
+                "RUDP",
+                from,
+                to,
+                self.reply.len(),
+                Fate::Sent,
+                meaning,
+            );
+        }
+        match shared.socket.try_send(&self.reply, to, local) {
+            Ok(()) => shared.counters.packets_sent(1),
+            Err(error) => {
+                tracing::debug!(%to, %error, "an answer could not be sent");
+                shared.counters.lost_send.inc();
+            }
+        }
+    }
+}
