@@ -240,12 +240,13 @@ fn the_window_shrinks_once_a_round_trip() {
     puppet.ack(&[sent[8]..=sent[8], sent[3]..=sent[3]], Duration::ZERO);
     let stats = puppet.server.stats();
     assert!(stats.packets_lost > 3);
-    assert_eq!(stats.window, once);
+    assert_eq!((stats.window, stats.congestion_events), (once, 1));
     // And one of after it.
     let later = packets(&mut puppet, 5);
     puppet.now += RTT;
     puppet.ack(&[later[4]..=later[4]], Duration::ZERO);
-    assert!(puppet.server.stats().window < once);
+    let stats = puppet.server.stats();
+    assert!(stats.window < once && stats.congestion_events == 2);
 }
 
 #[test]

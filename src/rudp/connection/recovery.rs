@@ -56,6 +56,8 @@ pub(super) struct Recovery {
     event_spurious: u64,
     /// Packets sent from here on belong to another congestion event.
     event_end: u64,
+    /// Losses and marks of packets below are of the congestion event counted last.
+    congested_until: u64,
     /// When the first of the packets lost in a row was sent.
     lost_run: Option<Instant>,
     skipped: std::collections::VecDeque<u64>,
@@ -81,6 +83,7 @@ impl Recovery {
             event_lost: 0,
             event_spurious: 0,
             event_end: 0,
+            congested_until: 0,
             lost_run: None,
             skipped: std::collections::VecDeque::new(),
             marks_sent: 0,
@@ -340,13 +343,12 @@ impl Connection {
         if counts.ce > before.ce
             && let Some((largest, packet)) = &news.largest
         {
-            self.stats.congestion_events += 1;
-            path.congestion.on_congestion(&Loss {
+            self.on_congestion(&Loss {
                 now,
                 bytes: 0,
                 largest: *largest,
                 largest_sent_at: packet.sent_at,
-                in_flight: path.in_flight,
+                in_flight: self.path.in_flight,
                 next_packet: self.sent.next(),
                 persistent: false,
                 ecn: true,
@@ -493,11 +495,10 @@ impl Connection {
         let Some((largest, largest_sent_at)) = losses.largest else {
             return;
         };
-        self.stats.congestion_events += 1;
         if losses.persistent {
             self.path.rtt.reset_min();
         }
-        self.path.congestion.on_congestion(&Loss {
+        self.on_congestion(&Loss {
             now,
             bytes: losses.bytes,
             largest,
@@ -507,6 +508,15 @@ impl Connection {
             persistent: losses.persistent,
             ecn: false,
         });
+    }
+
+    fn on_congestion(&mut self, loss: &Loss) {
+        // What was sent before the last event was answered is of the same one.
+        if loss.largest >= self.recovery.congested_until {
+            self.recovery.congested_until = loss.next_packet;
+            self.stats.congestion_events += 1;
+        }
+        self.path.congestion.on_congestion(loss);
         self.path.pace();
     }
 

@@ -29,7 +29,7 @@ pub struct Stats {
     pub probe_timeouts: u64,
     /// Path-MTU probes that got lost.
     pub mtu_probes_lost: u64,
-    /// Reductions of the congestion window.
+    /// Congestion events: losses and marks, those of a round trip together (RFC 9002 section 7.3).
     pub congestion_events: u64,
     /// Of these undone.
     pub spurious_congestion_events: u64,
