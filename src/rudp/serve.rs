@@ -194,9 +194,8 @@ impl Server {
         }
         while self.fetching < self.limits.fetches {
             let id = self.waiting.pop_front()?;
-            let Some(stream) = self.streams.get_mut(&id) else {
-                continue;
-            };
+            // One that waits is there, and waits.
+            let stream = self.streams.get_mut(&id)?;
             match std::mem::replace(&mut stream.phase, Phase::Asked) {
                 Phase::Waiting(asked) => {
                     self.fetching += 1;
@@ -539,11 +538,13 @@ impl Server {
             // An empty map keeps the room of its last eleven.
             self.streams = BTreeMap::new();
         }
-        if let Some(stream) = stream
-            && matches!(stream.phase, Phase::Asked | Phase::Body { .. })
-        {
-            self.fetched();
-            self.commands.push_back(Command::Cancel { stream: id });
+        match stream.map(|stream| stream.phase) {
+            Some(Phase::Asked | Phase::Body { .. }) => {
+                self.fetched();
+                self.commands.push_back(Command::Cancel { stream: id });
+            }
+            Some(Phase::Waiting(_)) => self.waiting.retain(|waiting| *waiting != id),
+            _ => {}
         }
     }
 

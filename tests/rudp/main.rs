@@ -1,5 +1,5 @@
 //! The RUDP signals: sessions by the letter of the protocol, two cores over a bad network in
-//! virtual time, the endpoint on the loopback.
+//! virtual time, the endpoint on the loopback; and what the proxy does with a connection's streams.
 
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
@@ -7,4 +7,5 @@ mod endpoint;
 mod network;
 mod proxy;
 mod requester;
+mod serve;
 mod session;
