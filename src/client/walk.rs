@@ -241,6 +241,20 @@ impl Walk {
         }
     }
 
+    /// The proxy and the binary transport's connection to it, after the steps that lead there.
+    async fn reach(
+        &mut self,
+        observer: &mut dyn Observer,
+    ) -> Result<(SocketAddr, Transport), WalkError> {
+        loop {
+            if let (Some(server), Via::Rudp(carriage)) = (self.server, self.plan.via.clone()) {
+                let transport = self.transport(server, &carriage, observer).await?;
+                return Ok((server, transport));
+            }
+            self.connect(observer).await?;
+        }
+    }
+
     /// The binary transport's connection, told of if it is a new one.
     async fn transport(
         &mut self,

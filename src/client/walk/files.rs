@@ -61,7 +61,12 @@ impl Walk {
         observer.step(Step::Files);
         let (sources, at_once) = match self.plan.via {
             Via::Http => (self.origins(files, observer).await?, 1),
-            Via::Rudp(_) => (self.behind_the_proxy(files, observer).await?, AT_ONCE),
+            Via::Rudp(_) => {
+                // Where the files are, the proxy knows.
+                self.reach(observer).await?;
+                let source = self.dialer.clone().map(Source::Rudp);
+                (vec![source; files.len()], AT_ONCE)
+            }
         };
         let downloader = Downloader {
             folder: self.plan.out.clone(),
@@ -139,23 +144,6 @@ impl Walk {
             let path = utf8_percent_encode(file.name(), PATH).to_string();
             self.plan.origin.as_ref()?.join(&format!("./{path}")).ok()
         })
-    }
-
-    /// The proxy for each of them, the connection to it open.
-    async fn behind_the_proxy(
-        &mut self,
-        files: &[FileName],
-        observer: &mut dyn Observer,
-    ) -> Result<Vec<Option<Source>>, WalkError> {
-        loop {
-            let (Some(server), Via::Rudp(carriage)) = (self.server, self.plan.via.clone()) else {
-                self.connect(observer).await?;
-                continue;
-            };
-            self.transport(server, &carriage, observer).await?;
-            let source = self.dialer.clone().map(Source::Rudp);
-            return Ok(vec![source; files.len()]);
-        }
     }
 
     /// What the transport has to tell of itself, if it was used.

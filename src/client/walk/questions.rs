@@ -53,11 +53,7 @@ impl Walk {
     ) -> Result<T, WalkError> {
         let mut anew = false;
         loop {
-            let (Some(server), Via::Rudp(carriage)) = (self.server, self.plan.via.clone()) else {
-                self.connect(observer).await?;
-                continue;
-            };
-            let transport = self.transport(server, &carriage, observer).await?;
+            let (server, transport) = self.reach(observer).await?;
             match ask(&transport).await {
                 Err(error) if !anew && error.may_pass() && transport.is_over() => anew = true,
                 answered => {
