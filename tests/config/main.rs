@@ -2,6 +2,7 @@
 
 mod fuzz;
 mod link;
+mod transport;
 
 use std::{net::SocketAddr, path::Path, time::Duration};
 
