@@ -338,6 +338,26 @@ fn who_asks_for_a_controller_gets_it_unless_the_lab_says_no() {
 }
 
 #[test]
+fn a_hello_that_is_repeated_finds_its_connection() {
+    let (lab, server) = site("", &[("files/a.txt", "a")]);
+    let accepted = || lab.metric("labnet_rudp_handshakes_total{result=\"accepted\"}");
+    let before = accepted();
+    let mut client = Dialed::begin(server, Ipv4Addr::LOCALHOST, config_of(&lab), None);
+    client.run("the handshake", |client, _| {
+        let open = client.connection.is_open();
+        if !open {
+            // As if no answer had come for a second: the same HELLO once more.
+            client.settle();
+            client.settle();
+        }
+        open.then_some(())
+    });
+    assert_eq!(client.body(&get("a.txt")).1, b"a");
+    assert!(client.connection.stats().packets_sent > 4, "repeated");
+    assert_eq!(accepted(), before + 1.0);
+}
+
+#[test]
 fn who_is_refused_hears_why() {
     let (lab, server) = site("max_sessions = 2", &[("files/a.txt", "a")]);
     wait_for("the end of who asked for the list", || {
