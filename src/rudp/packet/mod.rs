@@ -88,7 +88,8 @@
 //! 5. With a good cookie the server chooses its CID and nonce, makes the connection and answers
 //!    ACCEPT. A HELLO that comes again from the same address with the same client CID makes
 //!    nothing; with the same nonce, too, it gets the same ACCEPT again until the connection is
-//!    confirmed. A server that is full does not answer.
+//!    confirmed. A server that is full SHOULD answer ACCEPT and, at once, CLOSE with
+//!    CONNECTION_REFUSED, keep nothing, and be limited in how often it does so.
 //! 6. The client takes the first ACCEPT and ignores later ones. It sends DATA at once: at least one
 //!    ack-eliciting packet (a PING if there is nothing else), so that the server knows. The round
 //!    trip from the last HELLO to ACCEPT is the first sample of the round-trip time, if that HELLO
@@ -247,9 +248,10 @@
 //! # Timers
 //!
 //! RFC 9002 holds for round-trip times, loss and probe timeouts (PTO = smoothed + max(4 variance, 1
-//! ms) + the peer's max_ack_delay, doubled at each expiry; this implementation stops doubling at 2
-//! s, unless the path is slower), with one packet number space. Before
-//! the first sample the round-trip time is 333 ms. Some congestion control that is no more
+//! ms) + the peer's max_ack_delay, doubled at each expiry), with one packet number space. This
+//! implementation departs from it in one thing: the doubling pauses at 1 s, or at four times the
+//! first if the path is slower, and goes on after ten probes in vain. Before the first sample the
+//! round-trip time is 333 ms. Some congestion control that is no more
 //! aggressive than RFC 9002 section 7 at first (10 datagrams, at most 14,720 bytes) is needed. What
 //! is not an ACK alone, a probe of a timeout or a PATH_CHALLENGE, is paced.
 //!
