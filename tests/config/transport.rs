@@ -11,7 +11,8 @@ const SECRET: &str = "correct horse battery staple";
 fn transport(lines: &str) -> Transport {
     let config = parse(&format!("[rudp]\n{lines}\n"));
     let config = config.unwrap_or_else(|problems| panic!("{problems}"));
-    config.rudp.expect("rudp").transport
+    let rudp = config.rudp.unwrap_or_else(|| panic!("[rudp] is there"));
+    rudp.transport
 }
 
 #[test]
