@@ -20,11 +20,13 @@ const FAST: u64 = 500_000_000;
 /// A burst, at least: a receiver acknowledges every second packet.
 const LEAST_BURST: u64 = 2;
 
-/// A burst, at least, where timers are no finer than the round trip, and the first one
+/// A burst, at least, where timers are no finer than the path's round trip, and the first one
 /// (RFC 9002 section 7.2).
 const LEAST_CLOSE_BURST: u64 = 10;
 
-/// Round trips below this are close to what timers can tell apart.
+/// Round trips below this are close to what timers can tell apart. It is the path's own one that
+/// counts: where it has grown by waiting for a busy processor, sending by twos would keep that busier
+/// still.
 const CLOSE: Duration = Duration::from_millis(2);
 
 /// A sender that comes late to a full bucket is credited this time too.
@@ -99,12 +101,13 @@ impl Pacer {
         &mut self,
         window: u64,
         smoothed_rtt: Duration,
+        min_rtt: Duration,
         pacing_rate: Option<u64>,
         in_slow_start: bool,
         mtu: u64,
     ) {
         self.mtu = mtu.clamp(1, MOST_MTU);
-        self.least_burst = if smoothed_rtt < CLOSE {
+        self.least_burst = if min_rtt < CLOSE {
             LEAST_CLOSE_BURST
         } else {
             LEAST_BURST
@@ -207,7 +210,7 @@ mod tests {
 
     fn pacer(now: Instant, rate: u64) -> Pacer {
         let mut pacer = Pacer::new(now, MTU);
-        pacer.update(0, RTT, Some(rate), false, MTU);
+        pacer.update(0, RTT, RTT, Some(rate), false, MTU);
         pacer
     }
 
@@ -244,11 +247,11 @@ mod tests {
     fn the_rate_is_a_window_and_a_quarter_each_round_trip_and_two_in_slow_start() {
         let now = Instant::now();
         let mut pacer = Pacer::new(now, MTU);
-        pacer.update(100_000, RTT, None, false, MTU);
+        pacer.update(100_000, RTT, RTT, None, false, MTU);
         assert_eq!(pacer.rate(), 2_500_000);
-        pacer.update(100_000, RTT, None, true, MTU);
+        pacer.update(100_000, RTT, RTT, None, true, MTU);
         assert_eq!(pacer.rate(), 4_000_000);
-        pacer.update(100_000, RTT, Some(7_000), true, MTU);
+        pacer.update(100_000, RTT, RTT, Some(7_000), true, MTU);
         assert_eq!(pacer.rate(), 7_000);
     }
 
@@ -266,7 +269,7 @@ mod tests {
             (100_000, MS, 262_144),
         ] {
             let mut pacer = Pacer::new(now, MTU);
-            pacer.update(0, rtt, Some(mbit * MBIT), false, MTU);
+            pacer.update(0, 8 * rtt, rtt, Some(mbit * MBIT), false, MTU);
             assert_eq!(pacer.burst, burst, "{mbit} Mbit/s");
         }
     }
@@ -337,7 +340,7 @@ mod tests {
             pacer.on_sent(now, useful);
             if rng.random_range(0..10) == 0 {
                 let rate = rng.random_range(1..1000) * MBIT;
-                pacer.update(0, RTT, Some(rate), false, MTU);
+                pacer.update(0, RTT, RTT, Some(rate), false, MTU);
             }
         }
     }
@@ -364,7 +367,7 @@ mod tests {
         let begin = Instant::now();
         let (window, rtt) = (500_000, Duration::from_micros(50));
         let mut pacer = Pacer::new(begin, MTU);
-        pacer.update(window, rtt, None, false, MTU);
+        pacer.update(window, rtt, rtt, None, false, MTU);
         let (mut now, mut bytes, mut waits) = (begin, 0, 0);
         while now < begin + 20 * MS {
             if pacer.budget(now) < window / 2 {
@@ -386,7 +389,7 @@ mod tests {
             for rtt in [Duration::ZERO, Duration::MAX] {
                 let mut pacer = Pacer::new(now, big);
                 for rate in [None, Some(big), Some(u64::MAX - big)] {
-                    pacer.update(big, rtt, rate, true, u64::MAX - big);
+                    pacer.update(big, rtt, rtt, rate, true, u64::MAX - big);
                     pacer.on_sent(now, u64::MAX);
                     pacer.budget(now + Duration::from_secs(1 << 32));
                     pacer.on_sent(now, big);

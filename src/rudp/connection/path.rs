@@ -103,6 +103,7 @@ impl Path {
         self.pacer.update(
             self.congestion.window(),
             self.rtt.smoothed().min(self.rtt.latest()),
+            self.rtt.min(),
             self.congestion.pacing_rate(),
             self.congestion.in_slow_start(),
             u64::from(self.mtu.current()),
