@@ -16,7 +16,7 @@
 //! |---|---|
 //! | `handshake` | from HELLO to the first DATA |
 //! | `receive`, `acks` | what comes in; what to acknowledge, and when |
-//! | `transmit`, `pacing`, `tail` | what goes out, and when; what is sent twice |
+//! | `transmit`, `pacing`, `tail` | what goes out, and when; what is sent again at the end |
 //! | `recovery`, `sent`, `rtt` | RFC 9002: round trips, losses, probes |
 //! | `delivery` | how fast the path delivers |
 //! | `streams`, `sending`, `receiving` | all streams and their flow control; each one's two halves |

@@ -39,13 +39,16 @@ pub(super) struct Reset {
     acked: bool,
 }
 
-/// Where the walk back from the end stands that sends the last pieces twice, and how far it has
-/// come.
+/// Walks back from the end that send the last pieces again. Of two packets of a piece both get lost
+/// often enough to cost a round trip in every second transfer where each twentieth is lost.
+const WALKS: u8 = 2;
+
+/// Where such a walk stands, how many bytes it has sent, and how many walks are over.
 #[derive(Debug, Clone, Copy, Default)]
 struct Tail {
     before: Option<u64>,
     sent: u64,
-    done: bool,
+    over: u8,
 }
 
 /// What a stream asks of the path.
@@ -57,7 +60,7 @@ pub(super) struct Load {
     pub(super) urgent: bool,
     /// Bytes are to be sent for the first time, as far as the stream's own limit goes.
     pub(super) fresh: bool,
-    /// It was sent to its end, and its last pieces may be sent twice.
+    /// It was sent to its end, and its last pieces may be sent again.
     pub(super) tail: bool,
 }
 
@@ -87,7 +90,11 @@ impl Sending {
             held,
             urgent,
             fresh: self.buffer.has_unsent(self.limit),
-            tail: !self.tail.done && self.fin == Some(Fin::Sent) && !urgent && all_sent && held > 0,
+            tail: self.tail.over < WALKS
+                && self.fin == Some(Fin::Sent)
+                && !urgent
+                && all_sent
+                && held > 0,
         }
     }
 
@@ -225,15 +232,25 @@ impl Sending {
     }
 
     /// The next piece from the end backwards, if it has been sent to its end; no more than `most`
-    /// bytes in all.
+    /// bytes in a walk.
     pub(super) fn tail_piece(&mut self, id: u64, room: usize, most: u64) -> Option<Piece> {
-        let before = self.tail.before.unwrap_or(u64::MAX);
-        let range = (self.tail.sent < most)
-            .then(|| self.buffer.tail_unacked(before, room as u64))
-            .flatten();
-        let Some(range) = range else {
-            self.tail.done = true;
-            return None;
+        let range = loop {
+            if self.tail.over >= WALKS {
+                return None;
+            }
+            let before = self.tail.before.unwrap_or(u64::MAX);
+            let range = (self.tail.sent < most)
+                .then(|| self.buffer.tail_unacked(before, room as u64))
+                .flatten();
+            match range {
+                Some(range) => break range,
+                None => {
+                    self.tail = Tail {
+                        over: self.tail.over + 1,
+                        ..Tail::default()
+                    }
+                }
+            }
         };
         self.tail.before = Some(range.start);
         self.tail.sent += range.end - range.start;
@@ -260,5 +277,35 @@ impl Sending {
             Some(reset) => reset.acked,
             None => self.fin == Some(Fin::Acked) && self.buffer.is_drained(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_acknowledged_of_the_end_goes_twice_more() {
+        let mut sending = Sending::new(u64::MAX);
+        assert_eq!(sending.write(Bytes::from_static(&[7; 3000])), Ok(()));
+        assert_eq!(sending.finish(), Ok(()));
+        assert!(!sending.load().tail);
+        while sending.next(4, 1000, u64::MAX).is_some() {}
+        assert!(sending.load().tail);
+        let mut walk = |acked: Option<u64>| {
+            if let Some(acked) = acked {
+                sending.on_acked(acked, 1000, false);
+            }
+            let piece = sending.tail_piece(4, 1000, 2000);
+            (
+                piece.map(|piece| (piece.offset, piece.fin)),
+                sending.load().tail,
+            )
+        };
+        assert_eq!(walk(None), (Some((2000, true)), true));
+        assert_eq!(walk(None), (Some((1000, false)), true));
+        assert_eq!(walk(Some(1000)), (Some((2000, true)), true));
+        assert_eq!(walk(None), (Some((0, false)), true));
+        assert_eq!(walk(None), (None, false));
     }
 }

@@ -522,13 +522,13 @@ impl Streams {
         self.reap(id);
     }
 
-    /// Whether a stream has been sent to its end, so that its last pieces may be sent twice.
+    /// Whether a stream has been sent to its end, so that its last pieces may be sent again.
     pub(super) fn has_tail(&self) -> bool {
         self.totals.tails > 0
     }
 
     /// The next piece, from the end backwards, of a stream that has been sent to its end; no more
-    /// than `most` bytes of each stream.
+    /// than `most` bytes of each stream in one walk.
     pub(super) fn tail_piece(&mut self, room: usize, most: u64) -> Option<Piece> {
         if !self.has_tail() {
             return None;

@@ -1,11 +1,11 @@
-//! What is sent a second time because nothing else is left to send.
+//! What is sent again because nothing else is left to send.
 
 use std::collections::VecDeque;
 
 use super::{Connection, streams::Piece};
 use crate::rudp::packet::frame::stream_header_len;
 
-/// Pieces that are sent twice at a transfer's end.
+/// Retransmissions that are sent twice at a transfer's end.
 const TWICE: usize = 64;
 
 /// The end of a transfer over a lossy path.
@@ -23,7 +23,7 @@ impl Connection {
         }
     }
 
-    /// Whether so much gets lost that a transfer's last packets are worth being sent twice.
+    /// Whether so much gets lost that a transfer's last packets are worth being sent again.
     fn is_lossy(&self) -> bool {
         self.stats.packets_lost * 200 >= self.stats.packets_sent
     }
@@ -33,8 +33,9 @@ impl Connection {
     }
 
     /// At the end of a transfer over a lossy path there is room but nothing new to send. A loss among
-    /// the last packets costs a whole round trip; sending them twice, the last first, mostly saves
-    /// it. No more than half a round trip's worth: what is older will be heard of sooner.
+    /// the last packets costs a whole round trip; sending them again, the last first, mostly saves
+    /// it. No more than half a round trip's worth: what is older will be heard of sooner. And by then
+    /// it shows which of them are worth a third packet.
     pub(super) fn tail_piece(&mut self, left: usize) -> Option<Piece> {
         if !self.is_lossy() {
             return None;
