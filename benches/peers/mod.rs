@@ -122,6 +122,22 @@ impl Fetched {
             each,
         }
     }
+
+    /// The time of the fastest session.
+    pub fn fastest(&self) -> f64 {
+        self.each.iter().copied().fold(f64::INFINITY, f64::min)
+    }
+
+    /// The share of sessions whose time is within this share of the median time.
+    pub fn within(&self, share: f64) -> f64 {
+        let mut sorted = self.each.clone();
+        sorted.sort_by(f64::total_cmp);
+        let median = sorted[sorted.len() / 2];
+        let near = sorted
+            .iter()
+            .filter(|time| (**time / median - 1.0).abs() <= share);
+        near.count() as f64 / sorted.len() as f64
+    }
 }
 
 /// The line that a server prints once it can be asked.
