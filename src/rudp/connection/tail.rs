@@ -34,8 +34,7 @@ impl Connection {
 
     /// At the end of a transfer over a lossy path there is room but nothing new to send. A loss among
     /// the last packets costs a whole round trip; sending them again, the last first, mostly saves
-    /// it. No more than half a round trip's worth: what is older will be heard of sooner. And by then
-    /// it shows which of them are worth a third packet.
+    /// it. No more than half a round trip's worth: what is older will be heard of sooner.
     pub(super) fn tail_piece(&mut self, left: usize) -> Option<Piece> {
         if !self.is_lossy() {
             return None;

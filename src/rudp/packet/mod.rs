@@ -252,7 +252,8 @@
 //! implementation departs from it in one thing: the doubling pauses at 1 s, or at four times the
 //! first if the path is slower, and goes on after ten probes in vain. Before the first sample the
 //! round-trip time is 333 ms. Some congestion control that is no more
-//! aggressive than RFC 9002 section 7 at first (10 datagrams, at most 14,720 bytes) is needed. What
+//! aggressive than RFC 9002 section 7 at first (10 datagrams, at most 14,720 bytes) is needed; in this
+//! implementation BBR departs from it, too: it paces 80 datagrams once it knows the round trip. What
 //! is not an ACK alone, a probe of a timeout or a PATH_CHALLENGE, is paced.
 //!
 //! | what | how long |
