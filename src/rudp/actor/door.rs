@@ -198,14 +198,16 @@ impl Door {
         shared: &Shared,
         now: Instant,
     ) {
-        for meaning in ["ACCEPT: hello, but", "CLOSE: I take no more connections"] {
+        let mut send = |connection: &mut Connection, meaning| {
             self.reply.clear();
             if connection.poll_transmit(now, &mut self.reply, 1).is_some() {
                 self.answer(arrival, meaning, shared);
             }
-            let reason = "the proxy takes no more connections";
-            connection.close(ErrorCode::CONNECTION_REFUSED, reason, now);
-        }
+        };
+        send(&mut connection, "ACCEPT: hello, but");
+        let reason = "the proxy takes no more connections";
+        connection.close(ErrorCode::CONNECTION_REFUSED, reason, now);
+        send(&mut connection, "CLOSE: I take no more connections");
     }
 
     /// Sends the reply: to whoever it may be, so it is not waited for.
