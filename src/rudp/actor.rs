@@ -36,9 +36,10 @@ use std::{
 };
 
 use actix::{
-    Actor, ActorContext, AsyncContext, Context, Handler, Message, MessageResult, ResponseFuture,
-    Supervised,
+    Actor, ActorContext, AsyncContext, Context, Handler, Message, MessageResult, Recipient,
+    ResponseFuture, Supervised,
 };
+use futures_util::future::join_all;
 
 pub use self::{connection::RudpConnection, link::link_options, session::RudpSession};
 use self::{
@@ -57,8 +58,8 @@ use crate::{
     telemetry::api::{self, CrashSession, DescribeLink, ListSessions},
 };
 
-/// How long one session may take to describe itself.
-const DESCRIBE: Duration = Duration::from_secs(1);
+/// How long the sessions may take to describe themselves.
+const DESCRIBE: Duration = Duration::from_secs(3);
 /// The first byte of the packets that go to the socket that their connection id tells: DATA.
 const STEERED: [u8; 1] = [0x80];
 
@@ -264,22 +265,22 @@ impl Handler<ListSessions> for RudpEndpoint {
     type Result = ResponseFuture<Vec<api::Session>>;
 
     fn handle(&mut self, _: ListSessions, _: &mut Self::Context) -> Self::Result {
-        let (mut sessions, mut connections) = (Vec::new(), Vec::new());
+        let mut asked: Vec<Recipient<Describe>> = Vec::new();
         for shard in &self.kept.shards {
             let table = shard.table.lock();
             let open = table.endpoint.iter().filter(|(open, _)| *open);
-            sessions.extend(open.map(|(_, address)| address.clone()));
-            connections.extend(table.connections.iter().map(|(_, address)| address.clone()));
+            asked.extend(open.map(|(_, session)| session.clone().recipient()));
+            let connections = table.connections.iter();
+            asked.extend(connections.map(|(_, connection)| connection.clone().recipient()));
         }
+        // All at once: where hundreds send as fast as they can, each answers only when its turn comes.
+        let asked = asked
+            .into_iter()
+            .map(|whom| whom.send(Describe).timeout(DESCRIBE));
+        let answers = join_all(asked);
         Box::pin(async move {
-            let mut listed = Vec::with_capacity(sessions.len() + connections.len());
             // One that ends meanwhile is not listed.
-            for address in sessions {
-                listed.extend(address.send(Describe).timeout(DESCRIBE).await);
-            }
-            for address in connections {
-                listed.extend(address.send(Describe).timeout(DESCRIBE).await);
-            }
+            let mut listed: Vec<api::Session> = answers.await.into_iter().flatten().collect();
             listed.sort_by_key(api::Session::client);
             listed
         })

@@ -1,9 +1,13 @@
 //! The endpoint and its sessions as actors, on the loopback.
 
 use std::{
+    cell::Cell,
     collections::{BTreeMap, BTreeSet},
+    future::poll_fn,
     net::SocketAddr,
+    rc::Rc,
     sync::Arc,
+    task::Poll,
     time::{Duration, Instant},
 };
 
@@ -259,6 +263,28 @@ async fn a_named_client_shows_its_window_until_it_ends() {
     }
     let shown = proxy.metrics().render();
     assert_eq!(shown.matches("labnet_rudp_session_window{").count(), 64);
+}
+
+/// Where each turn of the runtime takes long, as with a thousand that send, one turn must do for all.
+#[actix::test]
+async fn a_busy_proxy_lists_its_sessions_in_a_few_turns() {
+    let proxy = Proxy::start(&config(None));
+    let mut clients = Vec::new();
+    for n in 0..100 {
+        let raw = Raw::to(proxy.address).await;
+        raw.ask(&format!("SIGNEW:name-{n}")).await;
+        clients.push(raw);
+    }
+    let turns = Rc::new(Cell::new(0));
+    let counting = Rc::clone(&turns);
+    let busy = actix_rt::spawn(poll_fn::<(), _>(move |task| {
+        counting.set(counting.get() + 1);
+        task.waker().wake_by_ref();
+        Poll::Pending
+    }));
+    assert_eq!(proxy.sessions().await.len(), 100);
+    busy.abort();
+    assert!(turns.get() < 50, "{} turns", turns.get());
 }
 
 #[actix::test]
