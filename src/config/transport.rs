@@ -24,8 +24,8 @@ pub struct Transport {
     pub protection: Protection,
     /// The largest datagram that is tried, UDP payload bytes; `None`: what an Ethernet carries.
     pub max_datagram: Option<u16>,
-    /// Bytes of files that all connections together hold until they are acknowledged. Default
-    /// 128 MiB.
+    /// Bytes of files that all connections together hold until they are acknowledged, each an equal
+    /// share of them. Default 64 MiB.
     pub send_memory: u64,
     /// Sockets on the same address, each with a thread of its own. Default 1.
     pub shards: NonZeroU8,
@@ -52,7 +52,7 @@ impl Default for Transport {
             client_choice: true,
             protection: Protection::default(),
             max_datagram: None,
-            send_memory: 128 << 20,
+            send_memory: 64 << 20,
             shards: NonZeroU8::MIN,
             classes: Vec::new(),
         }

@@ -34,8 +34,11 @@ use crate::{net::drive, role::Crash, telemetry::api};
 
 /// Messages that wait for a connection at most; each holds what one receive brought for it.
 const MAILBOX: usize = 32;
-/// What a connection sends before others have their turn, bytes.
-const TURN: usize = 256 << 10;
+/// What a connection sends before others have their turn, bytes: an eighth of what it may hold, within
+/// bounds. Where hundreds want something, a window that grew before they came is worth no more than
+/// theirs.
+const LEAST_TURN: u64 = 16 << 10;
+const MOST_TURN: u64 = 256 << 10;
 /// How often what it has counted goes into the metrics.
 const REPORT: Duration = Duration::from_millis(100);
 
@@ -160,7 +163,7 @@ impl RudpConnection {
         if self.server.poll_timeout().is_some_and(|at| at <= now) {
             self.server.handle_timeout(&mut self.connection, now);
         }
-        let mut budget = TURN;
+        let mut budget = (self.shared.share() / 8).clamp(LEAST_TURN, MOST_TURN) as usize;
         let sent = loop {
             let served = self.serve(now, task);
             match self.send(&mut budget, task) {
