@@ -121,10 +121,10 @@ impl Pacer {
         self.rate
     }
 
-    /// How many bytes may be sent now.
-    pub(super) fn budget(&mut self, now: Instant) -> u64 {
+    /// Whether so many bytes may be sent now.
+    pub(super) fn allows(&mut self, now: Instant, bytes: u64) -> bool {
         self.advance(now);
-        u64::try_from(self.credit / SECOND).unwrap_or(0)
+        self.credit >= i128::from(bytes) * SECOND
     }
 
     /// Takes what was sent from the budget. More than the budget, such as a probe, is owed, but not
@@ -207,6 +207,14 @@ mod tests {
     const MBIT: u64 = 125_000;
     const MS: Duration = Duration::from_millis(1);
     const RTT: Duration = Duration::from_millis(50);
+
+    impl Pacer {
+        /// How many bytes may be sent now.
+        fn budget(&mut self, now: Instant) -> u64 {
+            self.advance(now);
+            u64::try_from(self.credit / SECOND).unwrap_or(0)
+        }
+    }
 
     fn pacer(now: Instant, rate: u64) -> Pacer {
         let mut pacer = Pacer::new(now, MTU);

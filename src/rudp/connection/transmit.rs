@@ -203,7 +203,7 @@ impl Connection {
         if self.path.in_flight + mtu > self.path.congestion.window() {
             return Leave::AckOnly;
         }
-        if self.path.pacer.budget(now) < mtu {
+        if !self.path.pacer.allows(now, mtu) {
             let room = self.path.congestion.window() - self.path.in_flight;
             self.send_at = self.path.pacer.next(now, room);
             return Leave::AckOnly;
