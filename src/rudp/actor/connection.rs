@@ -3,6 +3,7 @@
 
 use std::{
     cell::Cell,
+    collections::VecDeque,
     future::Future,
     net::IpAddr,
     pin::Pin,
@@ -34,11 +35,8 @@ use crate::{net::drive, role::Crash, telemetry::api};
 
 /// Messages that wait for a connection at most; each holds what one receive brought for it.
 const MAILBOX: usize = 32;
-/// What a connection sends before others have their turn, bytes: an eighth of what it may hold, within
-/// bounds. Where hundreds want something, a window that grew before they came is worth no more than
-/// theirs.
-const LEAST_TURN: u64 = 16 << 10;
-const MOST_TURN: u64 = 256 << 10;
+/// Bursts that leave one right after the other, at most.
+const BURSTS: usize = 16;
 /// How often what it has counted goes into the metrics.
 const REPORT: Duration = Duration::from_millis(100);
 
@@ -52,7 +50,7 @@ pub struct RudpConnection {
     fetches: Vec<Fetch>,
     alarm: Alarm,
     /// What the kernel had no room for.
-    unsent: Option<(Vec<u8>, Transmit)>,
+    unsent: VecDeque<(Vec<u8>, Transmit)>,
     /// Our address that the client writes to.
     local: Option<IpAddr>,
     heard: Instant,
@@ -132,7 +130,7 @@ impl RudpConnection {
             shared,
             fetches: Vec::new(),
             alarm,
-            unsent: None,
+            unsent: VecDeque::new(),
             local: None,
             heard: now,
             reported: Stats::default(),
@@ -163,7 +161,7 @@ impl RudpConnection {
         if self.server.poll_timeout().is_some_and(|at| at <= now) {
             self.server.handle_timeout(&mut self.connection, now);
         }
-        let mut budget = (self.shared.share() / 8).clamp(LEAST_TURN, MOST_TURN) as usize;
+        let mut budget = self.shared.portion();
         let sent = loop {
             let served = self.serve(now, task);
             match self.send(&mut budget, task) {
@@ -340,31 +338,50 @@ impl RudpConnection {
         }
     }
 
-    /// Sends what may be sent now, up to `budget` bytes.
+    /// Sends what may be sent now, up to `budget` bytes. What goes in several bursts is made before the
+    /// first one leaves: whoever receives them is woken once, not for each.
     fn send(&mut self, budget: &mut usize, task: &task::Context<'_>) -> Sent {
         let mut sent = Sent::Nothing;
-        if let Some((burst, transmit)) = self.unsent.take() {
+        while let Some((burst, transmit)) = self.unsent.pop_front() {
             if !self.transmit(&burst, &transmit, task) {
-                self.unsent = Some((burst, transmit));
+                self.unsent.push_front((burst, transmit));
                 return Sent::Blocked;
             }
             sent = Sent::All;
         }
         let shared = Rc::clone(&self.shared);
-        let mut burst = shared.burst.borrow_mut();
+        let mut bytes = shared.burst.borrow_mut();
+        let segments = shared.socket.max_segments();
         loop {
             if *budget == 0 {
                 return Sent::Turn;
             }
-            burst.clear();
-            let segments = shared.socket.max_segments();
-            let transmit = (self.connection).poll_transmit(Instant::now(), &mut burst, segments);
-            let Some(transmit) = transmit else {
+            bytes.clear();
+            let mut bursts = [None; BURSTS];
+            for burst in &mut bursts {
+                let start = bytes.len();
+                *burst = (self.connection).poll_transmit(Instant::now(), &mut bytes, segments);
+                let Some(transmit) = burst else {
+                    break;
+                };
+                shared.tell(&bytes[start..], transmit);
+                *budget = budget.saturating_sub(transmit.length);
+                if *budget == 0 {
+                    break;
+                }
+            }
+            if bytes.is_empty() {
                 return sent;
-            };
-            *budget = budget.saturating_sub(transmit.length);
-            if !self.transmit(&burst, &transmit, task) {
-                self.unsent = Some((burst.clone(), transmit));
+            }
+            let mut rest = &bytes[..];
+            for transmit in bursts.into_iter().flatten() {
+                let (burst, after) = rest.split_at(transmit.length);
+                rest = after;
+                if !self.unsent.is_empty() || !self.transmit(burst, &transmit, task) {
+                    self.unsent.push_back((burst.to_vec(), transmit));
+                }
+            }
+            if !self.unsent.is_empty() {
                 return Sent::Blocked;
             }
             sent = Sent::All;
@@ -374,7 +391,6 @@ impl RudpConnection {
     /// Hands datagrams to the kernel; false if it has no room for them now.
     fn transmit(&self, burst: &[u8], transmit: &Transmit, task: &task::Context<'_>) -> bool {
         let shared = &self.shared;
-        shared.tell(burst, transmit);
         let sent = shared.socket.try_send_segments(
             burst,
             transmit.segment,

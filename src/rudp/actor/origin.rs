@@ -34,9 +34,6 @@ use crate::rudp::{
 };
 use crate::telemetry::packets::{self, Fate};
 
-/// What one read may bring: an eighth of what a connection may hold, within bounds.
-const LEAST_READ: u64 = 16 << 10;
-const MOST_READ: u64 = 256 << 10;
 /// How long an origin that can't be reached is tried: it may be restarting.
 const REACH: Duration = Duration::from_secs(3);
 /// The pause after the first failure; it doubles.
@@ -174,8 +171,7 @@ async fn request(
             let mut sender = match kept {
                 Some(sender) => sender,
                 None => {
-                    let read = (shared.share() / 8).clamp(LEAST_READ, MOST_READ);
-                    let connected = connect(to, from, read as usize).await;
+                    let connected = connect(to, from, shared.portion()).await;
                     connected.map_err(|error| error.to_string())?
                 }
             };

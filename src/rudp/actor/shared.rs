@@ -41,6 +41,10 @@ use crate::telemetry::packets::{self, Fate};
 /// closes on the oldest beyond.
 const SCRAPER_TURNS: usize = 32;
 
+/// Bounds of a [`Shared::portion`].
+const LEAST_PORTION: u64 = 16 << 10;
+const MOST_PORTION: u64 = 1 << 20;
+
 /// What the sessions and connections of one endpoint have in common: they live in its thread.
 pub(super) struct Shared {
     pub(super) socket: UdpSocket,
@@ -94,6 +98,14 @@ impl Shared {
     /// What one connection may hold in memory now.
     pub(super) fn share(&self) -> u64 {
         share(self.send_memory, self.busy.0.load(Ordering::Relaxed))
+    }
+
+    /// What one connection reads from its origin, or sends, before others have their turn: an eighth
+    /// of what it may hold. One that is alone does it by the megabyte, so that the other end is woken
+    /// seldom; where hundreds want something, a window that grew before they came is worth no more
+    /// than theirs.
+    pub(super) fn portion(&self) -> usize {
+        (self.share() / 8).clamp(LEAST_PORTION, MOST_PORTION) as usize
     }
 
     /// Asks the scraper, once it is our turn. `None`: it can't be reached. Without a scraper there
