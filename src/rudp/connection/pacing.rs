@@ -14,6 +14,9 @@ const MOST_BURST: u64 = 64 << 10;
 /// A burst from [`FAST`] on, at most.
 const MOST_FAST_BURST: u64 = 256 << 10;
 
+/// And where the path's round trip is short besides: what is in flight there bounds a burst, too.
+const MOST_CLOSE_BURST: u64 = 1 << 20;
+
 /// 4 Gbit/s: 64 KiB take less than three timer ticks here.
 const FAST: u64 = 500_000_000;
 
@@ -53,8 +56,8 @@ pub(super) struct Pacer {
     rate: u64,
     burst: u64,
     mtu: u64,
-    /// Datagrams.
-    least_burst: u64,
+    /// The path's round trip is below [`CLOSE`], or not known yet.
+    close: bool,
     /// At `updated`, in billionths of a byte: any rate fills it without rounding.
     credit: i128,
     updated: Instant,
@@ -72,7 +75,7 @@ impl Pacer {
             rate: 0,
             burst: 0,
             mtu,
-            least_burst: LEAST_CLOSE_BURST,
+            close: true,
             credit: 0,
             updated: now,
             full: Some(now),
@@ -85,14 +88,15 @@ impl Pacer {
     /// Sends at this rate from now on, in bytes a second; a datagram a second at least.
     pub(super) fn set_rate(&mut self, rate: u64) {
         self.rate = rate.max(self.mtu);
-        let most = if self.rate < FAST {
-            MOST_BURST
-        } else {
-            MOST_FAST_BURST
+        let (least, most) = match (self.close, self.rate < FAST) {
+            (true, true) => (LEAST_CLOSE_BURST, MOST_BURST),
+            (true, false) => (LEAST_CLOSE_BURST, MOST_CLOSE_BURST),
+            (false, true) => (LEAST_BURST, MOST_BURST),
+            (false, false) => (LEAST_BURST, MOST_FAST_BURST),
         };
         let millisecond = self.rate / 1000 * BURST_TIME.as_millis() as u64;
         // Two of the largest datagrams are more than a burst at most.
-        self.burst = millisecond.min(most).max(self.least_burst * self.mtu);
+        self.burst = millisecond.min(most).max(least * self.mtu);
     }
 
     /// Takes over what the congestion controller says: its own `pacing_rate`, or else 1.25 windows
@@ -107,11 +111,7 @@ impl Pacer {
         mtu: u64,
     ) {
         self.mtu = mtu.clamp(1, MOST_MTU);
-        self.least_burst = if min_rtt < CLOSE {
-            LEAST_CLOSE_BURST
-        } else {
-            LEAST_BURST
-        };
+        self.close = min_rtt < CLOSE;
         let percent = if in_slow_start { 200 } else { 125 };
         self.set_rate(pacing_rate.unwrap_or_else(|| paced(window, percent, smoothed_rtt)));
     }
@@ -274,7 +274,9 @@ mod tests {
             (1_000, RTT, 65_536),
             (3_900, RTT, 65_536),
             (4_100, RTT, 262_144),
-            (100_000, MS, 262_144),
+            (100_000, RTT, 262_144),
+            (4_100, MS, 512_500),
+            (100_000, MS, 1_048_576),
         ] {
             let mut pacer = Pacer::new(now, MTU);
             pacer.update(0, 8 * rtt, rtt, Some(mbit * MBIT), false, MTU);
