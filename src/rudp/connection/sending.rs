@@ -39,11 +39,10 @@ pub(super) struct Reset {
     acked: bool,
 }
 
-/// Walks back from the end that send the last pieces again. Half a round trip of 50 ms holds 200
-/// packets at 100 Mbit/s: where each twentieth is lost, a piece loses both of its packets in two of
-/// five transfers, and waits a round trip for the third. (A second walk of half the length gains
-/// next to nothing, simulated.)
-const WALKS: u8 = 2;
+/// Walks back from the end that send the last pieces again, at most: a piece of which both packets got
+/// lost waits a round trip for the third. (A second walk of half the length gains next to nothing,
+/// simulated.)
+pub(super) const MOST_WALKS: u8 = 2;
 
 /// Where such a walk stands, how many bytes it has sent, and how many walks are over.
 #[derive(Debug, Clone, Copy, Default)]
@@ -92,7 +91,7 @@ impl Sending {
             held,
             urgent,
             fresh: self.buffer.has_unsent(self.limit),
-            tail: self.tail.over < WALKS
+            tail: self.tail.over < MOST_WALKS
                 && self.fin == Some(Fin::Sent)
                 && !urgent
                 && all_sent
@@ -234,10 +233,17 @@ impl Sending {
     }
 
     /// The next piece from the end backwards, if it has been sent to its end; no more than `most`
-    /// bytes in a walk.
-    pub(super) fn tail_piece(&mut self, id: u64, room: usize, most: u64) -> Option<Piece> {
+    /// bytes in a walk, and no more than so many walks.
+    pub(super) fn tail_piece(
+        &mut self,
+        id: u64,
+        room: usize,
+        most: u64,
+        walks: u8,
+    ) -> Option<Piece> {
         let range = loop {
-            if self.tail.over >= WALKS {
+            if self.tail.over >= walks {
+                self.tail.over = MOST_WALKS;
                 return None;
             }
             let before = self.tail.before.unwrap_or(u64::MAX);
@@ -288,17 +294,21 @@ mod tests {
 
     #[test]
     fn what_is_not_acknowledged_of_the_end_goes_twice_more() {
-        let mut sending = Sending::new(u64::MAX);
-        assert_eq!(sending.write(Bytes::from_static(&[7; 3000])), Ok(()));
-        assert_eq!(sending.finish(), Ok(()));
-        assert!(!sending.load().tail);
-        while sending.next(4, 1000, u64::MAX).is_some() {}
-        assert!(sending.load().tail);
+        let written = || {
+            let mut sending = Sending::new(u64::MAX);
+            assert_eq!(sending.write(Bytes::from_static(&[7; 3000])), Ok(()));
+            assert_eq!(sending.finish(), Ok(()));
+            assert!(!sending.load().tail);
+            while sending.next(4, 1000, u64::MAX).is_some() {}
+            assert!(sending.load().tail);
+            sending
+        };
+        let mut sending = written();
         let mut walk = |acked: Option<u64>| {
             if let Some(acked) = acked {
                 sending.on_acked(acked, 1000, false);
             }
-            let piece = sending.tail_piece(4, 1000, 2000);
+            let piece = sending.tail_piece(4, 1000, 2000, 2);
             (
                 piece.map(|piece| (piece.offset, piece.fin)),
                 sending.load().tail,
@@ -309,5 +319,17 @@ mod tests {
         assert_eq!(walk(Some(1000)), (Some((2000, true)), true));
         assert_eq!(walk(None), (Some((0, false)), true));
         assert_eq!(walk(None), (None, false));
+        // Where one walk is enough, there is no more to come after it.
+        let mut sending = written();
+        let mut walk = || {
+            sending
+                .tail_piece(4, 1000, u64::MAX, 1)
+                .map(|piece| piece.offset)
+        };
+        assert_eq!(
+            [walk(), walk(), walk(), walk()],
+            [Some(2000), Some(1000), Some(0), None]
+        );
+        assert!(!sending.load().tail);
     }
 }

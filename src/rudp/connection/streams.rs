@@ -528,8 +528,8 @@ impl Streams {
     }
 
     /// The next piece, from the end backwards, of a stream that has been sent to its end; no more
-    /// than `most` bytes of each stream in one walk.
-    pub(super) fn tail_piece(&mut self, room: usize, most: u64) -> Option<Piece> {
+    /// than `most` bytes of each stream in one walk, and no more than so many walks.
+    pub(super) fn tail_piece(&mut self, room: usize, most: u64, walks: u8) -> Option<Piece> {
         if !self.has_tail() {
             return None;
         }
@@ -537,7 +537,7 @@ impl Streams {
             .open
             .iter()
             .find(|(_, stream)| stream.sending.load().tail)?;
-        self.sending(id, |sending| sending.tail_piece(id, room, most))?
+        self.sending(id, |sending| sending.tail_piece(id, room, most, walks))?
     }
 
     /// Whether the peer has yet to acknowledge a piece.

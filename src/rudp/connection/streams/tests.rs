@@ -119,7 +119,7 @@ proptest! {
                     prop_assert_eq!(piece.is_some(), could);
                     pieces.extend(piece);
                 }
-                Step::Tail(most) => pieces.extend(streams.tail_piece(most, 1000)),
+                Step::Tail(most) => pieces.extend(streams.tail_piece(most, 1000, 2)),
                 Step::Ack(pick) if !pieces.is_empty() => {
                     let piece = pieces[pick % pieces.len()];
                     streams.on_acked(piece.id, piece.offset, piece.length as u64, piece.fin);
