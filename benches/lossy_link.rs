@@ -39,6 +39,9 @@ struct Args {
     /// How often each cell is measured; its median counts
     #[arg(long, value_name = "N", default_value_t = 3)]
     runs: u64,
+    /// The first run's seed: runs of one seed lose the same packets
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
     /// Bytes of the file [default: 20MB; 4MB for those that losses slow down, from 1 % on]
     #[arg(long, value_name = "SIZE", value_parser = size)]
     size: Option<u64>,
@@ -82,7 +85,7 @@ fn main() {
     let mut results = Results::new();
     for (column, loss) in args.loss.iter().enumerate() {
         // All rows of a round see the same machine, as busy as it is.
-        for seed in 1..=args.runs {
+        for seed in (args.seed..).take(args.runs as usize) {
             for runner in &rows {
                 let bytes = args.bytes(runner, *loss);
                 let link = Link::new(&args.shape, *loss, seed);
