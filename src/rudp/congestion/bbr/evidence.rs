@@ -73,6 +73,8 @@ impl Queue {
 pub(super) struct Train {
     first: Option<Car>,
     in_a_row: u32,
+    /// The last train's.
+    last: Option<Rate>,
     rate: Option<Rate>,
 }
 
@@ -84,8 +86,8 @@ struct Car {
 }
 
 impl Train {
-    /// A train has at least so many packets, and lasts at least this or an eighth of a round trip: a
-    /// single one would measure timers.
+    /// A train has at least so many packets, and lasts at least this or a sixteenth of a round trip:
+    /// a single one would measure timers.
     const PACKETS: u64 = 16;
     const LENGTH: Duration = Duration::from_millis(2);
     /// Acknowledgements at less than this share of the sending rate show a bottleneck.
@@ -112,8 +114,10 @@ impl Train {
         } else {
             self.in_a_row = 0;
         }
+        // What was held up for some milliseconds comes all at once: a slow train, and a fast one.
+        let both = self.last.replace(rate).map_or(rate, |last| last.min(rate));
         if self.rate.is_some() || self.in_a_row >= Self::TRAINS {
-            self.rate = self.rate.max(Some(rate));
+            self.rate = self.rate.max(Some(both));
         }
     }
 
@@ -194,5 +198,38 @@ impl Bbr {
     /// The share of packets that the path loses whatever is sent.
     pub(super) fn ambient_loss(&self) -> f64 {
         self.ambient.rate(self.mtu)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn acknowledgements_that_were_held_up_make_no_faster_bottleneck() {
+        const MTU: u64 = 1250;
+        let begin = Instant::now();
+        let at = |micros: u64| begin + Duration::from_micros(micros);
+        let mut train = Train::default();
+        for packet in 0..2000 {
+            // Sent at 400 Mbit/s, acknowledged at 100; each 20 ms nothing comes for 5 ms.
+            let due = packet * 100;
+            let acked_at = if due % 20_000 < 5_000 {
+                due - due % 20_000 + 5_000
+            } else {
+                due
+            };
+            let car = Car {
+                sent_at: at(packet * 25),
+                acked_at: at(acked_at),
+                delivered: (packet + 1) * MTU,
+            };
+            train.on_ack(car, Duration::from_millis(50), MTU);
+        }
+        let mbit = train.rate().map(|rate| rate * 8 / 1_000_000);
+        assert!(
+            mbit.is_some_and(|mbit| (90..=110).contains(&mbit)),
+            "{mbit:?}"
+        );
     }
 }
