@@ -25,7 +25,7 @@ pub struct Transport {
     /// The largest datagram that is tried, UDP payload bytes; `None`: what an Ethernet carries.
     pub max_datagram: Option<u16>,
     /// Bytes of files that all connections together hold until they are acknowledged, each an equal
-    /// share of them. Default 64 MiB.
+    /// share of them: 64 KiB at least, 8 MiB at most. Default 64 MiB.
     pub send_memory: u64,
     /// Sockets on the same address, each with a thread of its own. Default 1.
     pub shards: NonZeroU8,

@@ -279,7 +279,7 @@ impl Handler<ListSessions> for RudpEndpoint {
             .map(|whom| whom.send(Describe).timeout(DESCRIBE));
         let answers = join_all(asked);
         Box::pin(async move {
-            // One that ends meanwhile is not listed.
+            // One that ends meanwhile, or has no turn in all that time, is not listed.
             let mut listed: Vec<api::Session> = answers.await.into_iter().flatten().collect();
             listed.sort_by_key(api::Session::client);
             listed

@@ -35,7 +35,7 @@ use crate::{net::drive, role::Crash, telemetry::api};
 
 /// Messages that wait for a connection at most; each holds what one receive brought for it.
 const MAILBOX: usize = 32;
-/// Bursts that leave one right after the other, at most.
+/// Bursts that leave one right after the other, at most: as many as the largest portion has.
 const BURSTS: usize = 16;
 /// How often what it has counted goes into the metrics.
 const REPORT: Duration = Duration::from_millis(100);
@@ -338,8 +338,8 @@ impl RudpConnection {
         }
     }
 
-    /// Sends what may be sent now, up to `budget` bytes. What goes in several bursts is made before the
-    /// first one leaves: whoever receives them is woken once, not for each.
+    /// Sends what may be sent now, up to `budget` bytes and the rest of a burst. What goes in several
+    /// bursts is made before the first one leaves: whoever receives them is woken once, not for each.
     fn send(&mut self, budget: &mut usize, task: &task::Context<'_>) -> Sent {
         let mut sent = Sent::Nothing;
         while let Some((burst, transmit)) = self.unsent.pop_front() {

@@ -23,16 +23,8 @@ impl Connection {
         }
     }
 
-    /// How often a transfer's last packets are worth being sent again. Of 200 packets, half a round trip
-    /// of 50 ms at 100 Mbit/s, one of 2,000 gets lost in each tenth transfer; one of twenty loses both of
-    /// its packets in two of five.
     fn tail_walks(&self) -> u8 {
-        let (lost, sent) = (self.stats.packets_lost, self.stats.packets_sent);
-        if lost * 200 >= sent {
-            MOST_WALKS
-        } else {
-            u8::from(lost * 2000 >= sent)
-        }
+        walks(self.stats.packets_lost, self.stats.packets_sent)
     }
 
     pub(super) fn tail_due(&self) -> bool {
@@ -62,5 +54,28 @@ impl Connection {
         let most = u128::from(self.stats.delivery_rate) * half.as_micros() / 1_000_000;
         self.streams
             .tail_piece(room, u64::try_from(most).unwrap_or(u64::MAX), walks)
+    }
+}
+
+/// How often a transfer's last packets are worth being sent again. Half a round trip of 50 ms holds 200 of
+/// them at 100 Mbit/s. Where one of 2,000 gets lost, each tenth transfer loses one of them; where one of 200
+/// does, two of three; and where one of twenty does, two of five lose both packets of a piece, for which
+/// there is a second walk.
+fn walks(lost: u64, sent: u64) -> u8 {
+    if lost * 200 >= sent {
+        MOST_WALKS
+    } else {
+        u8::from(lost * 2000 >= sent)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_more_gets_lost_the_more_often_the_end_is_sent_again() {
+        let of_10_000 = [0, 4, 5, 49, 50, 500].map(|lost| walks(lost, 10_000));
+        assert_eq!(of_10_000, [0, 0, 1, 1, 2, 2]);
     }
 }

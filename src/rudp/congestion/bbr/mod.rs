@@ -39,9 +39,10 @@
 //!    1.97 s without; 1 MB over 1.5 s: 6.8 s, 11.2 s without.
 //! 5. *Startup paces by 4, not by 2.77.* The window still doubles, but packets leave as trains that
 //!    are faster than the bottleneck a round trip before there are enough of them to fill a queue.
-//!    Trains acknowledged more slowly than they were sent show its rate; from then on rate and window
-//!    stay within 1.35 times that. The most that queues on the wire: 370 kB, 620 kB without (and
-//!    2 % of the packets lost); a path that becomes ten times as slow: 8.1 s, 10.6 s without.
+//!    Trains acknowledged more slowly than they were sent show its rate, the slower of two in a row:
+//!    what was held up comes all at once. From then on rate and window stay within 1.35 times that.
+//!    The most that queues on the wire: 370 to 420 kB, 620 kB without (and 2 % of the packets lost); a
+//!    path that becomes ten times as slow: 8.1 s, 10.6 s without.
 //! 6. *Startup ends when a queue shows and a round trip brought no growth*, not after three in the
 //!    queue. It then takes eight samples a quarter and 4 ms (a LAN's jitter) above the least round
 //!    trip. The wire with 5 % loss: 1.96 s, 2.02 s without.
