@@ -257,7 +257,10 @@ impl Congestion for Cubic {
                 state.window
             };
             state.prior = state.window;
-            state.ssthresh = (state.window * KEPT).max(least);
+            // Of what can be in flight, `flight_size` (section 4.6): a window's odd bytes carry no
+            // datagram, and of a window of six that is a tenth. TCP counts in whole ones, too.
+            let flight = (state.window / self.mtu).floor() * self.mtu;
+            state.ssthresh = (flight * KEPT).max(least);
             state.window = state.ssthresh;
             state.epoch = None;
             state.hystart = None;

@@ -49,6 +49,19 @@ fn a_loss_leaves_seven_tenths_once_a_round_trip() {
 }
 
 #[test]
+fn a_reduction_starts_from_the_whole_datagrams_that_can_be_in_flight() {
+    let now = Instant::now();
+    let mut cubic = Cubic::new(&Start {
+        initial_window: Some(7 * MTU - 1),
+        ..start(now)
+    });
+    cubic.on_congestion(&loss(now, 2, 10));
+    assert_eq!(cubic.window(), 6 * MTU * 7 / 10);
+    // The curve leads back to all of it.
+    assert_eq!(cubic.state.highest, (7 * MTU - 1) as f64);
+}
+
+#[test]
 fn the_window_is_back_at_its_maximum_after_k_and_flat_there() {
     let now = Instant::now();
     let mut cubic = reduced(now, 1000);
