@@ -4,6 +4,7 @@
 
 use std::{fmt, num::NonZeroU32, sync::Arc};
 
+use crc_fast::{CrcAlgorithm, Digest};
 use ring::{
     aead::{self, AES_128_GCM, Aad, LessSafeKey, NONCE_LEN, UnboundKey},
     hkdf::{self, HKDF_SHA256, KeyType, Prk},
@@ -298,8 +299,8 @@ pub struct Binding(u32);
 impl Binding {
     /// That of the connection which the handshake agreed on.
     pub fn new(agreement: &Agreement) -> Self {
-        let client = crc32c::crc32c(&agreement.client_nonce);
-        Self(crc32c::crc32c_append(client, &agreement.server_nonce))
+        let client = crc32c(0, &agreement.client_nonce);
+        Self(crc32c(client, &agreement.server_nonce))
     }
 }
 
@@ -465,10 +466,19 @@ fn fill(prk: &Prk, info: &[&[u8]], out: &mut [u8]) {
         .expect("at most 8,160 bytes");
 }
 
+/// The CRC32C of `bytes` after what has the CRC `before`; of nothing it is 0.
+#[inline]
+pub(super) fn crc32c(before: u32, bytes: &[u8]) -> u32 {
+    let mut digest = Digest::new_with_init_state(CrcAlgorithm::Crc32Iscsi, u64::from(!before));
+    digest.update(bytes);
+    // A CRC of 32 bits.
+    digest.finalize() as u32
+}
+
 /// `before` is the CRC of what is taken to stand before the packet.
 #[inline]
 fn seal_crc(before: u32, out: &mut Vec<u8>, start: usize) {
-    let crc = crc32c::crc32c_append(before, &out[start..]);
+    let crc = crc32c(before, &out[start..]);
     out.extend_from_slice(&crc.to_be_bytes());
 }
 
@@ -477,7 +487,7 @@ fn verify_crc(before: u32, packet: &[u8]) -> Result<&[u8], OpenError> {
     let (covered, crc) = packet
         .split_last_chunk::<CRC_LEN>()
         .ok_or(Malformed::Truncated)?;
-    if crc32c::crc32c_append(before, covered) == u32::from_be_bytes(*crc) {
+    if crc32c(before, covered) == u32::from_be_bytes(*crc) {
         Ok(covered)
     } else {
         Err(OpenError::Integrity)

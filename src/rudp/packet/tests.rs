@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::{
     frame::{Stream, encode_ack, encode_stream_header},
-    protection::EPOCH_PACKETS,
+    protection::{EPOCH_PACKETS, crc32c},
     *,
 };
 
@@ -208,6 +208,24 @@ fn every_flipped_bit_is_found() {
                 packet[bit / 8] ^= 1 << (bit % 8);
             }
         }
+    }
+}
+
+#[test]
+fn the_checksum_is_the_one_defined_at_any_length_and_in_any_parts() {
+    let defined = |bytes: &[u8]| {
+        !bytes.iter().fold(!0_u32, |crc, &byte| {
+            (0..8).fold(crc ^ u32::from(byte), |crc, _| {
+                (crc >> 1) ^ (0x82f6_3b78 * (crc & 1))
+            })
+        })
+    };
+    assert_eq!(defined(b"123456789"), 0xe306_9283);
+    let bytes: Vec<u8> = (0..3000_u32).map(|n| (n * n / 7) as u8).collect();
+    for length in (0..600).chain([1200, 1447, 1448, 1452, 2999]) {
+        let (first, second) = bytes[..length].split_at(length / 3);
+        assert_eq!(crc32c(0, &bytes[..length]), defined(&bytes[..length]));
+        assert_eq!(crc32c(crc32c(0, first), second), defined(&bytes[..length]));
     }
 }
 
