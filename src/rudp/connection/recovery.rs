@@ -138,11 +138,10 @@ impl Recovery {
 #[derive(Default)]
 struct News {
     bytes: u64,
-    largest: Option<(u64, SentPacket)>,
+    largest: Option<u64>,
     eliciting: bool,
     /// Sent on the present path with an ECN mark.
     marked: u64,
-    any: bool,
 }
 
 /// What was found lost at once.
@@ -183,9 +182,12 @@ impl Connection {
                 self.on_packet_acked(number, ack.largest, now, &mut news);
             }
         }
-        if !news.any {
+        let Some(largest) = news.largest else {
             return Ok(());
-        }
+        };
+        let Some(&SentPacket { sent_at, .. }) = self.sent.get(largest) else {
+            return Ok(());
+        };
         let newer = self
             .recovery
             .largest_acked
@@ -193,18 +195,12 @@ impl Connection {
         if newer {
             self.recovery.largest_acked = Some(ack.largest);
         }
-        let sample = match &news.largest {
-            Some((number, packet)) if *number == ack.largest && news.eliciting => {
-                Some(self.on_rtt_sample(packet.sent_at, ack.delay, now))
-            }
-            _ => None,
-        };
-        self.on_ecn(ack, newer, &news, now);
+        let sample = (largest == ack.largest && news.eliciting)
+            .then(|| self.on_rtt_sample(sent_at, ack.delay, now));
+        self.on_ecn(ack, newer, (largest, sent_at), news.marked, now);
         let losses = self.detect_losses(now);
         self.on_losses(&losses, now);
-        if news.bytes > 0
-            && let Some((largest, packet)) = &news.largest
-        {
+        if news.bytes > 0 {
             let delivery = self.path.estimator.take(self.path.rtt.min());
             if let Some(rate) = delivery.rate {
                 self.stats.delivery_rate = rate;
@@ -212,8 +208,8 @@ impl Connection {
             let ack = Ack {
                 now,
                 bytes: news.bytes,
-                largest: *largest,
-                largest_sent_at: packet.sent_at,
+                largest,
+                largest_sent_at: sent_at,
                 next_packet: self.sent.next(),
                 prior_in_flight,
                 in_flight: self.path.in_flight,
@@ -246,10 +242,7 @@ impl Connection {
             Fate::UnderWay | Fate::Lost { .. } => packet.fate = Fate::Acked,
         }
         let packet = *packet;
-        news.any = true;
-        if news.largest.is_none_or(|(known, _)| number > known) {
-            news.largest = Some((number, packet));
-        }
+        news.largest = news.largest.max(Some(number));
         news.eliciting |= packet.ack_eliciting;
         news.marked += u64::from(packet.ecn && packet.path == self.path.generation);
         let size = u64::from(packet.size);
@@ -319,9 +312,16 @@ impl Connection {
     }
 
     /// Whether marks come back as they were sent; whether the network reports congestion.
-    fn on_ecn(&mut self, ack: &frame::Ack<'_>, newer: bool, news: &News, now: Instant) {
+    fn on_ecn(
+        &mut self,
+        ack: &frame::Ack<'_>,
+        newer: bool,
+        (largest, largest_sent_at): (u64, Instant),
+        marked: u64,
+        now: Instant,
+    ) {
         let path = &mut self.path;
-        if !newer || news.marked == 0 && !path.ecn_failed {
+        if !newer || marked == 0 && !path.ecn_failed {
             return;
         }
         let Some(counts) = ack.ecn else {
@@ -333,21 +333,19 @@ impl Connection {
         let more_ce = counts.ce.checked_sub(before.ce);
         let whole = more
             .zip(more_ce)
-            .is_some_and(|(ect0, ce)| ect0.saturating_add(ce) >= news.marked)
+            .is_some_and(|(ect0, ce)| ect0.saturating_add(ce) >= marked)
             && counts.ect0.saturating_add(counts.ce) <= self.recovery.marks_sent
             && counts.ect1 == before.ect1;
         path.ecn_failed |= !whole;
         if path.ecn_failed {
             return;
         }
-        if counts.ce > before.ce
-            && let Some((largest, packet)) = &news.largest
-        {
+        if counts.ce > before.ce {
             self.on_congestion(&Loss {
                 now,
                 bytes: 0,
-                largest: *largest,
-                largest_sent_at: packet.sent_at,
+                largest,
+                largest_sent_at,
                 in_flight: self.path.in_flight,
                 next_packet: self.sent.next(),
                 persistent: false,
