@@ -13,6 +13,10 @@ const QUEUE_LOSS_THRESHOLD: f64 = 0.005;
 /// The same in Startup if no queue shows, and the most in any state.
 const STARTUP_LOSS_THRESHOLD: f64 = 0.15;
 
+/// The path's own losses scatter: with a queue, so many standard deviations above their mean are still
+/// chance.
+const DEVIATIONS: f64 = 3.0;
+
 /// What is left of a bound after a round trip with losses, at least.
 const BETA: f64 = 0.7;
 
@@ -33,11 +37,13 @@ fn scale(value: u64, factor: f64) -> u64 {
 }
 
 impl Bbr {
-    /// From which loss on, as a share and in bytes on top of it, there is too much in flight.
-    fn loss_threshold(&self) -> (f64, u64) {
+    /// From which loss of `tx_in_flight` on, as a share and in bytes on top of it, there is too much
+    /// in flight.
+    fn loss_threshold(&self, tx_in_flight: u64) -> (f64, u64) {
         let ambient = self.ambient_loss();
         if self.queue.is_seen() {
-            (QUEUE_LOSS_THRESHOLD + 1.25 * ambient, 0)
+            let share = QUEUE_LOSS_THRESHOLD + 1.25 * ambient;
+            (share, self.scatter(tx_in_flight))
         } else if self.state == State::Startup {
             (STARTUP_LOSS_THRESHOLD, 3 * self.mtu)
         } else {
@@ -50,9 +56,16 @@ impl Bbr {
         LOSS_THRESHOLD + 2.0 * self.ambient_loss()
     }
 
+    /// By how many bytes chance may raise the path's own losses among `tx_in_flight` above their mean.
+    fn scatter(&self, tx_in_flight: u64) -> u64 {
+        let mtu = self.mtu as f64;
+        let packets = tx_in_flight as f64 / mtu;
+        (DEVIATIONS * (packets * self.ambient_loss()).sqrt() * mtu) as u64
+    }
+
     /// Whether `lost` of `tx_in_flight` is too much.
     pub(super) fn is_inflight_too_high(&self, lost: u64, tx_in_flight: u64) -> bool {
-        let (share, allowance) = self.loss_threshold();
+        let (share, allowance) = self.loss_threshold(tx_in_flight);
         lost as f64 > tx_in_flight as f64 * share + allowance as f64
     }
 
@@ -98,7 +111,7 @@ impl Bbr {
 
     /// With how much in flight the losses crossed the threshold, maybe within the packet.
     fn inflight_at_loss(&self, packet: &Lost, lost: u64) -> u64 {
-        let (share, _) = self.loss_threshold();
+        let (share, _) = self.loss_threshold(packet.tx_in_flight);
         let before = packet.tx_in_flight.saturating_sub(packet.bytes);
         let lost_before = lost.saturating_sub(packet.bytes);
         let prefix = (share * before as f64 - lost_before as f64) / (1.0 - share);

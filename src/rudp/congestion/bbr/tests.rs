@@ -459,6 +459,32 @@ fn random_loss_without_a_queue_costs_little_and_startup_leaves_a_third_of_the_qu
     }
 }
 
+/// Transfers over a path that loses 5 % behind such a queue; in how many of a hundred the window
+/// came to be bounded.
+fn bounded_by_losses(queue: u64) -> usize {
+    let mut path = Path::new(100, 50);
+    path.loss = 0.05;
+    path.queue = queue;
+    let bounded = |seed: &u64| {
+        let mut simulator = Simulator::new(path.clone(), *seed);
+        let bbr = Bbr::new(&start(simulator.start, path.rtt, *seed));
+        simulator.add(bbr, 10_000_000, Duration::ZERO);
+        simulator.run(Duration::from_secs(5), |s| s.flows[0].backlog == 0);
+        simulator.flows[0].control.inflight_longterm != UNBOUNDED
+    };
+    (1..=100).filter(bounded).count()
+}
+
+#[test]
+fn losses_by_chance_while_a_queue_stands_are_no_overflow() {
+    assert_eq!(bounded_by_losses(BDP), 0);
+}
+
+#[test]
+fn an_overflow_is_seen_among_losses_by_chance() {
+    assert_eq!(bounded_by_losses(BDP / 4), 100);
+}
+
 #[test]
 fn jitter_on_the_loopback_does_not_slow_it_down() {
     let mut path = Path::new(2_000, 1);
