@@ -16,7 +16,9 @@ impl Connection {
         now: Instant,
         buffer: &mut Vec<u8>,
     ) -> Option<Transmit> {
+        // Data goes first, for the probe after it soon tells whether it got lost.
         if self.path.proof != Proof::Given
+            || self.stats.data_packets_sent == 0
             || !self.path.rtt.has_sample()
             || self.leave(now, u64::from(self.path.mtu.current())) != Leave::Any
         {
