@@ -43,6 +43,8 @@ pub(super) struct Greeting {
     cookie: Vec<u8>,
     /// How many came.
     cookies: u32,
+    /// How long the last took that tells: a round trip.
+    rtt: Option<Duration>,
     /// When the HELLO went out last, and how often since the last cookie.
     sent_at: Option<Instant>,
     attempts: u32,
@@ -72,6 +74,12 @@ impl Greeting {
     fn again_at(&self) -> Option<Instant> {
         let doubled = HELLO_TIMEOUT * (1 << self.attempts.saturating_sub(1).min(8));
         self.sent_at.map(|at| at + doubled.min(HELLO_TIMEOUT_MAX))
+    }
+
+    /// The round trip until now, if an answer is one to a HELLO that was sent once.
+    fn measured(&self, now: Instant) -> Option<Duration> {
+        let sent_at = self.sent_at.filter(|_| self.attempts == 1)?;
+        Some(now.saturating_duration_since(sent_at))
     }
 
     /// The time has come; says whether the attempt is given up.
@@ -133,6 +141,7 @@ impl Connection {
             nonce: introduction.nonce,
             cookie: Vec::new(),
             cookies: 0,
+            rtt: None,
             sent_at: None,
             attempts: 0,
             due: true,
@@ -260,7 +269,7 @@ impl Connection {
         }
     }
 
-    pub(super) fn on_cookie(&mut self, datagram: &[u8]) {
+    pub(super) fn on_cookie(&mut self, datagram: &[u8], now: Instant) {
         let State::Hello(greeting) = &mut self.state else {
             return;
         };
@@ -268,6 +277,7 @@ impl Connection {
             Ok(reply) if reply.nonce == greeting.nonce && reply.destination == self.cid => {
                 // A stale cookie of ours draws a fresh one; the same one again is an echo.
                 if greeting.cookie != reply.cookie && greeting.cookies < COOKIES {
+                    greeting.rtt = greeting.measured(now).or(greeting.rtt);
                     greeting.cookie = reply.cookie.to_vec();
                     greeting.cookies += 1;
                     greeting.attempts = 0;
@@ -297,11 +307,8 @@ impl Connection {
             client_nonce: greeting.nonce,
             server_nonce: accept.nonce,
         };
-        // The answer to a HELLO that was sent once is a measurement.
-        let rtt = greeting
-            .sent_at
-            .filter(|_| greeting.attempts == 1)
-            .map(|at| now.saturating_duration_since(at));
+        // Had the HELLO to be repeated, the cookie's time will do (RFC 9002 section 6.2.2).
+        let rtt = greeting.measured(now).or(greeting.rtt);
         self.keys = self.config.protection.keys(Side::Client, &agreement);
         self.peer_cid = accept.cid;
         self.peer = accept.parameters;

@@ -15,7 +15,7 @@ impl Connection {
         match (PacketType::of(datagram), self.side) {
             (Ok(PacketType::Data), _) => self.on_data(arrival, datagram, now),
             (Ok(PacketType::Hello), Side::Server) => self.on_hello(arrival, datagram),
-            (Ok(PacketType::Cookie), Side::Client) => self.on_cookie(datagram),
+            (Ok(PacketType::Cookie), Side::Client) => self.on_cookie(datagram, now),
             (Ok(PacketType::Accept), Side::Client) => self.on_accept(arrival, datagram, now),
             (Ok(PacketType::Versions), Side::Client) => self.on_versions(datagram),
             (Ok(PacketType::Reset), _) => self.on_reset(datagram),

@@ -10,7 +10,7 @@ use labnet::{
     },
 };
 
-use super::{LIMIT, Outcome, RUNNER, RUNNER_RTT, each, file};
+use super::{LIMIT, Outcome, RUNNER, RUNNER_RTT, each, file, nothing};
 use crate::sim::Datagram;
 
 #[test]
@@ -69,6 +69,29 @@ fn the_clients_second_to_seventh_packets_are_lost() {
         assert!(at < 10.5 + 3.0 * RUNNER_RTT + 0.1, "{at}");
     };
     each("lost client packets", build, |_| 2.0 * RUNNER_RTT, hellos);
+}
+
+#[test]
+fn a_lost_question_is_missed_after_a_round_trip_and_an_eighth() {
+    for lost_hello in [None, Some(2)] {
+        let build = |algorithm, seed| {
+            let mut sim = file(RUNNER, 1000)(algorithm, seed);
+            let (mut sent, mut asked) = (0, false);
+            sim.tap = Some(Box::new(move |way, datagram: &mut Datagram, _| {
+                if way == Way::Down {
+                    return true;
+                }
+                sent += 1;
+                // The HELLOs have 1200 bytes, and a probe of the path's MTU has more.
+                let asks = datagram.bytes.len() < 1200 && !std::mem::replace(&mut asked, true);
+                !asks && lost_hello != Some(sent)
+            }));
+            sim
+        };
+        // The probe that goes after it is acknowledged.
+        let bound = |_| 2.2 * RUNNER_RTT + 0.004;
+        each("lost question", build, bound, nothing);
+    }
 }
 
 #[test]
