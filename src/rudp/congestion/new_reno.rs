@@ -67,8 +67,11 @@ impl NewReno {
         // What is left over counts towards the next packet, so that small acknowledgements don't
         // round to no growth at all.
         self.acked = self.acked.saturating_add(bytes);
-        if self.acked >= self.window {
-            self.acked = (self.acked - self.window).min(self.window);
+        // A round trip acknowledges whole datagrams: of a small window the odd bytes would make it
+        // wait for a quarter more (RFC 5681 section 3.1 wants a datagram each round trip).
+        let full = self.window - self.window % self.mtu;
+        if self.acked >= full {
+            self.acked = (self.acked - full).min(full);
             self.window = self.window.saturating_add(self.mtu);
         }
     }
@@ -241,6 +244,20 @@ mod tests {
                 reno.on_ack(&ack(now, 10, 6_000 / pieces));
             }
             assert_eq!(reno.window(), 7_200);
+        }
+    }
+
+    #[test]
+    fn a_window_with_odd_bytes_grows_once_all_of_its_datagrams_are_acknowledged() {
+        let now = Instant::now();
+        let mut reno = NewReno::new(&Start {
+            initial_window: Some(5 * MTU),
+            ..start(now)
+        });
+        reno.on_congestion(&loss(now, 2, 10));
+        for (packets, window) in [(2, 7), (3, 9), (4, 11)] {
+            reno.on_ack(&ack(now, 10, packets * MTU));
+            assert_eq!(reno.window(), window * MTU / 2);
         }
     }
 
