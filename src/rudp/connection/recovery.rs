@@ -138,7 +138,8 @@ impl Recovery {
 #[derive(Default)]
 struct News {
     bytes: u64,
-    largest: Option<u64>,
+    /// The largest number, and when it was sent.
+    largest: Option<(u64, Instant)>,
     eliciting: bool,
     /// Sent on the present path with an ECN mark.
     marked: u64,
@@ -182,10 +183,7 @@ impl Connection {
                 self.on_packet_acked(number, ack.largest, now, &mut news);
             }
         }
-        let Some(largest) = news.largest else {
-            return Ok(());
-        };
-        let Some(&SentPacket { sent_at, .. }) = self.sent.get(largest) else {
+        let Some((largest, largest_sent_at)) = news.largest else {
             return Ok(());
         };
         let newer = self
@@ -196,8 +194,8 @@ impl Connection {
             self.recovery.largest_acked = Some(ack.largest);
         }
         let sample = (largest == ack.largest && news.eliciting)
-            .then(|| self.on_rtt_sample(sent_at, ack.delay, now));
-        self.on_ecn(ack, newer, (largest, sent_at), news.marked, now);
+            .then(|| self.on_rtt_sample(largest_sent_at, ack.delay, now));
+        self.on_ecn(ack, newer, &news, now);
         let losses = self.detect_losses(now);
         self.on_losses(&losses, now);
         if news.bytes > 0 {
@@ -209,7 +207,7 @@ impl Connection {
                 now,
                 bytes: news.bytes,
                 largest,
-                largest_sent_at: sent_at,
+                largest_sent_at,
                 next_packet: self.sent.next(),
                 prior_in_flight,
                 in_flight: self.path.in_flight,
@@ -242,7 +240,7 @@ impl Connection {
             Fate::UnderWay | Fate::Lost { .. } => packet.fate = Fate::Acked,
         }
         let packet = *packet;
-        news.largest = news.largest.max(Some(number));
+        news.largest = news.largest.max(Some((number, packet.sent_at)));
         news.eliciting |= packet.ack_eliciting;
         news.marked += u64::from(packet.ecn && packet.path == self.path.generation);
         let size = u64::from(packet.size);
@@ -312,16 +310,9 @@ impl Connection {
     }
 
     /// Whether marks come back as they were sent; whether the network reports congestion.
-    fn on_ecn(
-        &mut self,
-        ack: &frame::Ack<'_>,
-        newer: bool,
-        (largest, largest_sent_at): (u64, Instant),
-        marked: u64,
-        now: Instant,
-    ) {
+    fn on_ecn(&mut self, ack: &frame::Ack<'_>, newer: bool, news: &News, now: Instant) {
         let path = &mut self.path;
-        if !newer || marked == 0 && !path.ecn_failed {
+        if !newer || news.marked == 0 && !path.ecn_failed {
             return;
         }
         let Some(counts) = ack.ecn else {
@@ -333,14 +324,16 @@ impl Connection {
         let more_ce = counts.ce.checked_sub(before.ce);
         let whole = more
             .zip(more_ce)
-            .is_some_and(|(ect0, ce)| ect0.saturating_add(ce) >= marked)
+            .is_some_and(|(ect0, ce)| ect0.saturating_add(ce) >= news.marked)
             && counts.ect0.saturating_add(counts.ce) <= self.recovery.marks_sent
             && counts.ect1 == before.ect1;
         path.ecn_failed |= !whole;
         if path.ecn_failed {
             return;
         }
-        if counts.ce > before.ce {
+        if counts.ce > before.ce
+            && let Some((largest, largest_sent_at)) = news.largest
+        {
             self.on_congestion(&Loss {
                 now,
                 bytes: 0,
