@@ -37,7 +37,6 @@ const UP: usize = 0;
 const DOWN: usize = 1;
 
 pub(crate) struct World {
-    start: Instant,
     now: Instant,
     config: Arc<Config>,
     listener: Listener,
@@ -98,7 +97,6 @@ impl World {
             now,
         );
         let mut world = Self {
-            start: now,
             now,
             listener: Listener::new(&[7; 32], &config.protection, Shard::ONLY, setting.seed),
             config,
@@ -481,8 +479,7 @@ impl World {
         {
             self.seen_as = server.connection.remote();
         }
-        // A probe timeout that kept doubling all that time may last as long once more.
-        let silence = self.now - self.start;
+        let pause = self.pause();
         let mut last = (self.progress(), 0);
         // A window of a byte gets nowhere soon, but it gets on.
         for round in 0..20_000 {
@@ -517,7 +514,7 @@ impl World {
             }
             let server = self.server.as_ref();
             assert!(
-                ROUND * (round - last.1) < self.patience() + silence,
+                ROUND * (round - last.1) < pause + self.patience(),
                 "stuck: {:?} {:?}, {:?}, {:?}",
                 self.client.streams,
                 self.client.connection.stats(),
@@ -525,6 +522,15 @@ impl World {
                 server.map(|server| server.connection.stats())
             );
         }
+    }
+
+    /// What is left of a probe timeout that doubled while nothing came through.
+    fn pause(&self) -> Duration {
+        let peers = std::iter::once(&self.client).chain(&self.server);
+        let waits = peers.filter(|peer| peer.connection.stats().in_flight > 0);
+        let due = waits.filter_map(|peer| peer.connection.poll_timeout());
+        due.max()
+            .map_or(Duration::ZERO, |due| due.saturating_duration_since(self.now))
     }
 
     /// So long nothing need happen: a few probe timeouts on what the connections take for the path.
