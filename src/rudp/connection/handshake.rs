@@ -43,7 +43,7 @@ pub(super) struct Greeting {
     cookie: Vec<u8>,
     /// How many came.
     cookies: u32,
-    /// How long the last took that tells: a round trip.
+    /// The round trip that a cookie has measured.
     rtt: Option<Duration>,
     /// When the HELLO went out last, and how often since the last cookie.
     sent_at: Option<Instant>,
