@@ -26,7 +26,7 @@
 //!    above twice the path's ambient loss, and a packet more, to call it too much. Ambient is what
 //!    gets lost in rounds that neither show a queue nor answer a probe: what does not depend on the
 //!    sending rate. A policer, which drops without queueing, still exceeds that when probed. In
-//!    Startup, before anything is known, it takes 15 %. The wire with 5 % loss: 1.96 s, 41 s without;
+//!    Startup, before anything is known, it takes 15 %. The wire with 5 % loss: 1.94 s, 41 s without;
 //!    with 1 %: 1.86 s, 2.08 s without.
 //! 2. *With a queue a loss is most likely an overflow*: half a percent is too much, so that a probe
 //!    does not take from a loss-based neighbour what it gave up. Jain's index beside CUBIC at
@@ -35,8 +35,8 @@
 //!    wire with 5 % loss: without, 1 of 24 transfers takes it for one in Startup's queue, bounds the
 //!    window below what the path holds until the next probe, and has 73 Mbit/s instead of 82.
 //! 3. *The pacing rate makes up for ambient loss*, up to 6 %: what arrives, not what is sent, should
-//!    match the bandwidth. It stops doing so as a queue appears. The wire with 5 % loss: 1.96 s,
-//!    2.05 s without.
+//!    match the bandwidth. It stops doing so as a queue appears. The wire with 5 % loss: 1.94 s,
+//!    2.03 s without.
 //! 4. *The first window is 80 datagrams* from the first round trip on, with which it can be paced:
 //!    three round trips fewer until the pipe is full. Until then it is RFC 9002's. The wire: 1.82 s,
 //!    1.97 s without; 1 MB over 1.5 s: 6.8 s, 11.2 s without.
@@ -48,7 +48,7 @@
 //!    path that becomes ten times as slow: 8.1 s, 10.6 s without.
 //! 6. *Startup ends when a queue shows and a round trip brought no growth*, not after three in the
 //!    queue. It then takes eight samples a quarter and 4 ms (a LAN's jitter) above the least round
-//!    trip. The wire with 5 % loss: 1.96 s, 2.02 s without.
+//!    trip. The wire with 5 % loss: 1.94 s, 1.95 s without.
 //! 7. *Startup that losses ended is followed by a probe at once*: a shallow buffer overflows long
 //!    before the pipe is full, and waiting three seconds at half the bandwidth helps nobody. A policer
 //!    of 20 Mbit/s, 20 MB: 9.6 s, 10.6 s without.
