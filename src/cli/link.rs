@@ -10,6 +10,7 @@ use std::{
     net::{Ipv4Addr, SocketAddr},
     pin::Pin,
     process::ExitCode,
+    sync::Arc,
     time::Duration,
 };
 
@@ -24,7 +25,7 @@ use tokio::{
 use super::{WRONG_USE, output};
 use crate::{
     net::{
-        HttpLimits, LinkControl, Relay, RelayPlan, Sockets, TunPlan, Tunnel, TunnelPlan,
+        HttpLimits, LinkControl, Relay, RelayPlan, TunPlan, Tunnel, TunnelPlan, bind_tcp,
         link::{Way, duration},
         serve_http,
     },
@@ -215,7 +216,7 @@ async fn carry(args: &Args, plan: Plan) -> io::Result<Tally> {
     };
     let listener = match args.http {
         Some(address) => {
-            let listener = Sockets::default().tcp(address);
+            let listener = bind_tcp(address).map(Arc::new);
             Some(listener.map_err(|error| whose("--http", address, error))?)
         }
         None => None,

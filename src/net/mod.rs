@@ -28,7 +28,7 @@ pub use http::{Ends, HttpLimits, serve_http};
 pub use impairment::Loss;
 pub use relay::{Relay, RelayPlan};
 pub use socket_link::{Side, SocketLink};
-pub use sockets::{Sockets, enlarge_buffers};
+pub use sockets::{Sockets, bind_tcp, bind_udp, enlarge_buffers, is_listening, is_on_interface};
 pub use timer::Timer;
 pub use tun::TunPlan;
 pub use tunnel::{Tunnel, TunnelPlan};

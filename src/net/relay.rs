@@ -11,9 +11,10 @@ use std::{
 use tokio::{sync::Notify, task::AbortHandle};
 
 use super::{
-    LinkControl, ReceiveBatch, Sockets, UdpSocket,
+    LinkControl, ReceiveBatch, UdpSocket,
     control::{ClientCounters, Controlled, LinkCounters},
     link::{Damage, Link, LinkOptions, Packet, Way},
+    sockets::bind_udp,
     timer::keep_time,
 };
 
@@ -103,7 +104,7 @@ impl Relay {
     /// # Errors
     /// Those of binding it.
     pub fn bind(plan: RelayPlan) -> io::Result<Self> {
-        let listener = UdpSocket::adopt(&*Sockets::default().udp(plan.listen)?)?;
+        let listener = UdpSocket::adopt(&bind_udp(plan.listen)?)?;
         let state = State {
             link: Link::new(plan.up, plan.down, plan.seed, Instant::now()),
             clients: HashMap::new(),
@@ -222,9 +223,7 @@ impl Shared {
         } else {
             Ipv6Addr::UNSPECIFIED.into()
         };
-        let socket = Arc::new(UdpSocket::adopt(
-            &*Sockets::default().udp((any, 0).into())?,
-        )?);
+        let socket = Arc::new(UdpSocket::adopt(&bind_udp((any, 0).into())?)?);
         let (shared, upstream) = (Arc::clone(self), Arc::clone(&socket));
         let receiving = tokio::spawn(async move {
             loop {

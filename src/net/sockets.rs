@@ -19,11 +19,16 @@ use super::steering;
 ///
 /// The demo binds its sockets here before it starts the roles, so that a port that it chose is a
 /// port that it has; everything else is bound when it is first asked for.
+///
+/// **An address that no interface has** is no error: the socket is bound all the same (IP_FREEBIND,
+/// ip(7)), holds its port, hears nothing, and serves from the moment that an interface has the
+/// address, as often as that comes and goes. [`address_absence`](super::interface::address_absence)
+/// tells whether it is missing now.
 #[derive(Clone, Default)]
-pub struct Sockets(Arc<Mutex<Bound>>);
+pub struct Sockets(Arc<Mutex<Reserved>>);
 
 #[derive(Default)]
-struct Bound {
+struct Reserved {
     udp: HashMap<SocketAddr, Arc<UdpSocket>>,
     tcp: HashMap<SocketAddr, Arc<TcpListener>>,
 }
@@ -54,7 +59,7 @@ impl Sockets {
     pub fn udp(&self, address: SocketAddr) -> io::Result<Arc<UdpSocket>> {
         match self.lock().udp.remove(&address) {
             Some(socket) => Ok(socket),
-            None => bind_udp(address).map(Arc::new),
+            None => bind_udp_to(address, Addressed::Ever, false).map(Arc::new),
         }
     }
 
@@ -85,7 +90,7 @@ impl Sockets {
         SockRef::from(&*first).set_reuse_port(true)?;
         let mut group = vec![first];
         for _ in 1..count.get() {
-            group.push(Arc::new(bind_udp_to(address, true)?));
+            group.push(Arc::new(bind_udp_to(address, Addressed::Ever, true)?));
         }
         steering::attach(&*group[0], count, steered)?;
         Ok(group)
@@ -95,47 +100,118 @@ impl Sockets {
     pub fn tcp(&self, address: SocketAddr) -> io::Result<Arc<TcpListener>> {
         match self.lock().tcp.remove(&address) {
             Some(listener) => Ok(listener),
-            None => bind_tcp(address).map(Arc::new),
+            None => bind_tcp_to(address, Addressed::Ever).map(Arc::new),
         }
     }
 
     /// A nonblocking UDP socket that hears and sends `port` of one network interface, broadcasts
-    /// included. Needs CAP_NET_RAW, and CAP_NET_BIND_SERVICE for a port below 1024.
-    pub fn udp_on_interface(&self, interface: &str, port: u16) -> io::Result<Arc<UdpSocket>> {
+    /// included; `None` if there is no such interface. Needs CAP_NET_RAW, and CAP_NET_BIND_SERVICE
+    /// for a port below 1024: both are asked for even if the interface is missing, so that it is
+    /// known before it comes.
+    ///
+    /// It goes with its interface, not with the interface's name: see [`is_on_interface`].
+    pub fn udp_on_interface(
+        &self,
+        interface: &str,
+        port: u16,
+    ) -> io::Result<Option<Arc<UdpSocket>>> {
         let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
         // The same port on each of several interfaces.
         socket.set_reuse_address(true)?;
         socket.set_broadcast(true)?;
-        socket.bind_device(Some(interface.as_bytes()))?;
+        let any = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
+        match socket.bind_device(Some(interface.as_bytes())) {
+            Err(error) if error.raw_os_error() == Some(libc::ENODEV) => {
+                // Closed again at once; who else holds the port of all interfaces is no matter yet.
+                return match socket.bind(&any.into()) {
+                    Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(error),
+                    _ => Ok(None),
+                };
+            }
+            bound => bound?,
+        }
         socket.set_nonblocking(true)?;
         enlarge_buffers(&socket)?;
-        socket.bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)).into())?;
-        Ok(Arc::new(socket.into()))
+        socket.bind(&any.into())?;
+        Ok(Some(Arc::new(socket.into())))
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Bound> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Reserved> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn bind_udp(address: SocketAddr) -> io::Result<UdpSocket> {
-    bind_udp_to(address, false)
+/// Whether `socket`, which [`Sockets::udp_on_interface`] made, is on the interface that is called
+/// `interface` now: not if that was deleted, was made again (under the same name it is another one),
+/// or was renamed.
+pub fn is_on_interface(socket: &UdpSocket, interface: &str) -> bool {
+    // The kernel looks up the name of the interface that the socket is bound to.
+    let name = SockRef::from(socket).device();
+    name.is_ok_and(|name| name.as_deref() == Some(interface.as_bytes()))
 }
 
-fn bind_udp_to(address: SocketAddr, joins: bool) -> io::Result<UdpSocket> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::DGRAM,
-        Some(Protocol::UDP),
-    )?;
-    if address.is_ipv6() {
-        socket.set_only_v6(true)?;
-    }
-    socket.set_nonblocking(true)?;
+/// Whether `listener` can still accept: not if somebody has closed it from outside (`ss --kill`).
+pub fn is_listening(listener: &TcpListener) -> bool {
+    SockRef::from(listener).is_listener().unwrap_or(false)
+}
+
+/// When a socket's address must be one of the host's.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Addressed {
+    /// When it is bound.
+    Now,
+    /// Whenever the host gets it.
+    Ever,
+}
+
+/// A nonblocking UDP socket on an address that an interface has now.
+///
+/// # Errors
+/// Those of binding.
+pub fn bind_udp(address: SocketAddr) -> io::Result<UdpSocket> {
+    bind_udp_to(address, Addressed::Now, false)
+}
+
+/// A nonblocking TCP listener on an address that an interface has now.
+///
+/// # Errors
+/// Those of binding.
+pub fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
+    bind_tcp_to(address, Addressed::Now)
+}
+
+fn bind_udp_to(address: SocketAddr, addressed: Addressed, joins: bool) -> io::Result<UdpSocket> {
+    let socket = new_socket(address, Type::DGRAM, Protocol::UDP, addressed)?;
     enlarge_buffers(&socket)?;
     socket.set_reuse_port(joins)?;
     socket.bind(&address.into())?;
     Ok(socket.into())
+}
+
+fn bind_tcp_to(address: SocketAddr, addressed: Addressed) -> io::Result<TcpListener> {
+    let socket = new_socket(address, Type::STREAM, Protocol::TCP, addressed)?;
+    // A restarted service must not wait for the TIME_WAIT of its predecessor's connections.
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(1024)?;
+    Ok(socket.into())
+}
+
+fn new_socket(
+    address: SocketAddr,
+    kind: Type,
+    protocol: Protocol,
+    addressed: Addressed,
+) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), kind, Some(protocol))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+        socket.set_freebind_v6(addressed == Addressed::Ever)?;
+    } else {
+        socket.set_freebind_v4(addressed == Addressed::Ever)?;
+    }
+    socket.set_nonblocking(true)?;
+    Ok(socket)
 }
 
 /// Lets the kernel hold of a socket what a transport's burst brings.
@@ -152,23 +228,6 @@ pub fn enlarge_buffers(socket: &impl AsFd) -> io::Result<()> {
         limited.set_send_buffer_size(BUFFER)?;
     }
     Ok(())
-}
-
-fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
-    if address.is_ipv6() {
-        socket.set_only_v6(true)?;
-    }
-    // A restarted service must not wait for the TIME_WAIT of its predecessor's connections.
-    socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(1024)?;
-    Ok(socket.into())
 }
 
 #[cfg(test)]
@@ -284,6 +343,30 @@ mod tests {
         let early = group[0].recv(&mut buffer).expect("waits");
         assert_eq!(&buffer[..early], b"early");
         assert_eq!(taker(&group, &client, &[0x80, 5]), 2);
+    }
+
+    #[test]
+    fn an_absent_address_is_bound_but_a_busy_port_is_refused() {
+        // TEST-NET-1 (RFC 5737) is nobody's.
+        let (udp, tcp): (SocketAddr, SocketAddr) = (
+            "192.0.2.53:5353".parse().expect("an address"),
+            "[2001:db8::53]:5353".parse().expect("an address"),
+        );
+        assert!(bind_udp(udp).is_err() && bind_tcp(tcp).is_err());
+        let sockets = Sockets::default();
+        let bound = sockets.udp(udp).expect("waits for its address");
+        assert_eq!(bound.local_addr().expect("bound"), udp);
+        let listener = sockets.tcp(tcp).expect("waits for its address");
+        for busy in [sockets.udp(udp).err(), sockets.tcp(tcp).err()] {
+            let error = busy.expect("busy");
+            assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+        }
+        assert!(is_listening(&listener));
+        SockRef::from(&*listener)
+            .shutdown(std::net::Shutdown::Read)
+            .expect("closed from outside");
+        assert!(!is_listening(&listener));
+        sockets.tcp(tcp).expect("free for a new one");
     }
 
     #[test]
