@@ -1,22 +1,25 @@
+mod listener;
+
 use std::{
-    io,
-    net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
     task::{self, Poll},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Supervised};
-use dhcproto::v4::{MessageType, SERVER_PORT};
+use dhcproto::v4::MessageType;
 use prometheus::{IntCounter, IntGauge};
+
+use listener::Listener;
 
 use super::{
     reply::Reply,
-    server::{DropReason, LeaseView, Link, Outcome, Received, Replies, Server},
+    server::{DropReason, LeaseView, Outcome, Received, Server},
     store::Store,
 };
 use crate::{
-    config::{self, DhcpListen},
+    config,
     net::{self, Datagram, ReceiveBatch, UdpSocket},
     role::{Crash, Keep, PrepareError, Resources, Role},
     telemetry::{
@@ -52,95 +55,6 @@ pub struct DhcpKept {
     metrics: Arc<Metrics>,
 }
 
-#[derive(Clone)]
-struct Listener {
-    place: Place,
-    socket: Arc<std::net::UdpSocket>,
-    link: Link,
-}
-
-#[derive(Clone, PartialEq, Eq)]
-enum Place {
-    /// As it is configured; port 0 gets another when it is bound.
-    Address(SocketAddrV4),
-    Interface(String),
-}
-
-impl Listener {
-    fn at_address(
-        address: SocketAddrV4,
-        previous: Option<&DhcpKept>,
-        resources: &Resources,
-    ) -> Result<Self, PrepareError> {
-        let place = Place::Address(address);
-        let socket = taken_over(&place, previous)
-            .map_or_else(|| resources.sockets.udp(address.into()), Ok)
-            .map_err(|error| PrepareError::new("dhcp.listen", format!("{address}: {error}")))?;
-        let ip = *address.ip();
-        let link = Link {
-            addresses: if ip.is_unspecified() {
-                vec![]
-            } else {
-                vec![ip]
-            },
-            replies: Replies::ToSender,
-        };
-        Ok(Self {
-            place,
-            socket,
-            link,
-        })
-    }
-
-    fn on_interface(
-        name: &str,
-        previous: Option<&DhcpKept>,
-        resources: &Resources,
-    ) -> Result<Self, PrepareError> {
-        let refused =
-            |problem: &str| PrepareError::new("dhcp.interfaces", format!("{name}: {problem}"));
-        let addresses =
-            net::interface::ipv4_addresses(name).map_err(|error| refused(&error.to_string()))?;
-        if addresses.is_empty() {
-            return Err(refused("it has no IPv4 address for the server to go by"));
-        }
-        let place = Place::Interface(name.to_owned());
-        let bind = || resources.sockets.udp_on_interface(name, SERVER_PORT);
-        let socket =
-            taken_over(&place, previous)
-                .map_or_else(bind, Ok)
-                .map_err(|error| match error.kind() {
-                    io::ErrorKind::PermissionDenied => {
-                        refused("port 67 needs root, or CAP_NET_RAW and CAP_NET_BIND_SERVICE")
-                    }
-                    _ => refused(&error.to_string()),
-                })?;
-        Ok(Self {
-            place,
-            socket,
-            link: Link {
-                addresses,
-                replies: Replies::Standard,
-            },
-        })
-    }
-
-    fn local(&self) -> Option<SocketAddrV4> {
-        match self.socket.local_addr() {
-            Ok(SocketAddr::V4(local)) => Some(local),
-            _ => None,
-        }
-    }
-}
-
-/// The previous actor's socket in the same place: it can't be bound twice, and holds what clients
-/// have sent meanwhile.
-fn taken_over(place: &Place, previous: Option<&DhcpKept>) -> Option<Arc<std::net::UdpSocket>> {
-    let mut listeners = previous?.listeners.iter();
-    let same = listeners.find(|listener| listener.place == *place)?;
-    Some(Arc::clone(&same.socket))
-}
-
 impl Role for DhcpActor {
     const NAME: &'static str = "dhcp";
     type Config = config::Dhcp;
@@ -161,16 +75,8 @@ impl Role for DhcpActor {
                 store
             }
         };
-        let listeners = match &config.listen {
-            DhcpListen::Addresses(addresses) => addresses
-                .iter()
-                .map(|address| Listener::at_address(*address, previous, resources))
-                .collect::<Result<_, _>>()?,
-            DhcpListen::Interfaces(names) => names
-                .iter()
-                .map(|name| Listener::on_interface(name, previous, resources))
-                .collect::<Result<_, _>>()?,
-        };
+        let kept = previous.map_or(&[][..], |previous| &previous.listeners);
+        let listeners = Listener::prepare(&config.listen, kept, resources)?;
         Ok(DhcpKept {
             config: config.clone(),
             listeners,
@@ -180,12 +86,11 @@ impl Role for DhcpActor {
     }
 
     fn listens(kept: &DhcpKept) -> Vec<String> {
-        let name = |listener: &Listener| match (&listener.place, listener.local()) {
-            (Place::Interface(name), _) => format!("udp {name}:{SERVER_PORT}"),
-            (Place::Address(_), Some(local)) => format!("udp {local}"),
-            (Place::Address(address), None) => format!("udp {address}"),
-        };
-        kept.listeners.iter().map(name).collect()
+        kept.listeners.iter().map(Listener::name).collect()
+    }
+
+    fn up_to_date(kept: &DhcpKept) -> bool {
+        kept.listeners.iter().all(Listener::is_up_to_date)
     }
 
     fn new(keep: Keep<DhcpKept>) -> Self {
@@ -258,7 +163,10 @@ impl DhcpActor {
         tracing::info!(leases, elsewhere, "leases loaded");
         self.export();
         for (link, listener) in self.kept.listeners.iter().enumerate() {
-            let socket = UdpSocket::adopt(&listener.socket).map_err(|error| error.to_string())?;
+            let Some(socket) = &listener.socket else {
+                continue;
+            };
+            let socket = UdpSocket::adopt(socket).map_err(|error| error.to_string())?;
             let local = listener.local().ok_or("a socket without an address")?;
             let mut batch = ReceiveBatch::new();
             let mut outbox = Outbox::default();

@@ -155,7 +155,8 @@ impl Server {
             records: Vec::new(),
         };
         for link in &server.links {
-            if link.replies == Replies::Standard && server.attached(link).is_none() {
+            let missing = link.addresses.is_empty();
+            if link.replies == Replies::Standard && !missing && server.attached(link).is_none() {
                 tracing::warn!(
                     addresses = ?link.addresses,
                     "no [[dhcp.subnet]] holds this interface's address: only clients behind a \
