@@ -27,7 +27,7 @@ use url::Url;
 
 fn scrap_config(page: SocketAddr, refresh: Duration) -> Scrap {
     Scrap {
-        listen: "127.0.0.1:0".parse().unwrap(),
+        listen: vec!["127.0.0.1:0".parse().unwrap()],
         origin: Url::parse(&format!("http://{page}/")).unwrap(),
         refresh,
         max_peers: 256,
@@ -425,7 +425,7 @@ fn a_reload_keeps_listener_and_list() {
     let resources = resources();
     let web = Web::start(|_| html("", "<a href=one.zip>"));
     let config = Scrap {
-        listen: "127.0.0.1:0".parse().unwrap(),
+        listen: vec!["127.0.0.1:0".parse().unwrap()],
         ..scrap_config(web.address, SELDOM)
     };
     let scraper = Running::<ScrapActor>::start(&config, &resources);

@@ -197,7 +197,7 @@ fn a_missing_folder_and_an_unknown_sample_are_refused() {
         (samples(&["1kB.zip", "song.mp3"]), "origin.samples"),
     ] {
         let config = Origin {
-            listen: "127.0.0.1:0".parse().unwrap(),
+            listen: vec!["127.0.0.1:0".parse().unwrap()],
             files,
         };
         let error = OriginActor::prepare(&config, None, &resources()).err();

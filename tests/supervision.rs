@@ -119,3 +119,32 @@ fn a_download_under_way_lives_through_a_crash_and_a_reload() {
         .expect("a head");
     assert_eq!(received.len() - head - 4, 40_000_000);
 }
+
+#[test]
+fn every_address_of_a_list_is_listened_on() {
+    let (first, second) = (loopback(), loopback());
+    let lab = Lab::start(&format!(
+        "[http]\nlisten = [\"{first}:9167\", \"{second}:9167\"]\n\
+         [origin]\nlisten = [\"{first}:8080\", \"{second}:8080\"]\n\
+         [scrap]\nlisten = [\"{first}:49153\", \"{second}:49153\"]\n"
+    ));
+    for ip in [first, second] {
+        assert_eq!(request((ip, 9167).into(), "GET", "/-/ready").0, 200);
+        assert_eq!(request((ip, 8080).into(), "GET", "/").0, 200);
+        let mut scraper = TcpStream::connect((ip, 49153)).expect("a connection");
+        scraper.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        scraper.write_all(b"SIGNGET").expect("sent");
+        let mut list = String::new();
+        scraper.read_to_string(&mut list).expect("a list");
+        assert!(list.starts_with("50MB.zip;"), "{list}");
+    }
+    // A reload takes one away, and keeps the other.
+    let config = fs::read_to_string(lab.config()).expect("the file");
+    let shorter = config.replace(&format!(", \"{second}:8080\""), "");
+    fs::write(lab.config(), shorter).expect("write");
+    assert_eq!(lab.post("/-/reload").0, 200);
+    assert_eq!(request((first, 8080).into(), "GET", "/").0, 200);
+    wait_for("the listener to close", || {
+        TcpStream::connect((second, 8080)).is_err().then_some(())
+    });
+}

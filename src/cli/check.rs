@@ -3,6 +3,7 @@
 use std::{
     fmt::Display,
     io,
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -189,7 +190,7 @@ fn components(config: &Config) -> Vec<Component> {
     if let Some(scrap) = &config.scrap {
         found.push(Component {
             name: "scrap",
-            listens: vec![format!("tcp {}", scrap.listen)],
+            listens: tcp(&scrap.listen),
             facts: vec![format!(
                 "reads {}, afresh after {}",
                 scrap.origin,
@@ -200,7 +201,7 @@ fn components(config: &Config) -> Vec<Component> {
     if let Some(origin) = &config.origin {
         found.push(Component {
             name: "origin",
-            listens: vec![format!("tcp {}", origin.listen)],
+            listens: tcp(&origin.listen),
             facts: match &origin.files {
                 OriginFiles::Folder(folder) => {
                     vec![format!("the files of {}", short(config, folder))]
@@ -216,15 +217,25 @@ fn components(config: &Config) -> Vec<Component> {
     if let Some(http) = &config.http {
         found.push(Component {
             name: "http",
-            listens: vec![format!("tcp {}", http.listen)],
-            facts: vec![format!(
-                "http://{}/metrics; fault injection {}",
-                http.listen,
-                if http.fault_injection { "on" } else { "off" }
-            )],
+            listens: tcp(&http.listen),
+            facts: http
+                .listen
+                .iter()
+                .map(|address| format!("http://{address}/metrics"))
+                .chain([format!(
+                    "fault injection {}",
+                    if http.fault_injection { "on" } else { "off" }
+                )])
+                .collect(),
         });
     }
     found
+}
+
+/// Where it listens by TCP.
+fn tcp(addresses: &[SocketAddr]) -> Vec<String> {
+    let addresses = addresses.iter();
+    addresses.map(|address| format!("tcp {address}")).collect()
 }
 
 fn dhcp(dhcp: &config::Dhcp) -> Component {

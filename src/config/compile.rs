@@ -11,7 +11,7 @@ use url::Url;
 use super::{
     Config, Dhcp, DhcpListen, Dns, Http, Link, Origin, OriginFiles, Rudp, Scrap, Supervisor, Zone,
     compiler::{ADDRESSES, Compiler, NUMBER, TEXT, Transport},
-    file::{self, Key, List},
+    file::{self, Key, List, OneOrMany},
     subnet, transport, value,
 };
 
@@ -71,12 +71,12 @@ impl Compiler<'_> {
         let origin = self.table("origin", file.origin);
         let origin = origin.map(|table| self.origin(table));
         let page = origin.as_ref().and_then(Option::as_ref);
-        let page = page.and_then(|origin| built_in_page(origin.listen));
+        let page = page.and_then(|origin| built_in_page(*origin.listen.first()?));
         let scrap = self.table("scrap", file.scrap);
         let scrap = scrap.map(|table| self.scrap(table, page));
         let rudp = self.table("rudp", file.rudp);
         let scraper = scrap.as_ref().and_then(Option::as_ref);
-        let scraper = scraper.map(|scrap| scrap.listen);
+        let scraper = scraper.and_then(|scrap| scrap.listen.first().copied());
         let link = self.table("link", file.link);
         let link = link.map(|table| self.link(table));
         let known = link.flatten();
@@ -133,7 +133,7 @@ impl Compiler<'_> {
 
     fn http(&mut self, table: file::Http) -> Option<Http> {
         self.unknown::<file::Http>("http", &table.unknown);
-        let listen = self.listen("http.listen", table.listen, Transport::Tcp, HTTP_LISTEN);
+        let listen = self.listen("http.listen", table.listen, &[Transport::Tcp], HTTP_LISTEN);
         let fault_injection = self.scalar(
             "http.fault_injection",
             table.fault_injection,
@@ -158,7 +158,7 @@ impl Compiler<'_> {
 
     fn dhcp_listen(
         &mut self,
-        listen: List<String>,
+        listen: Key<OneOrMany<String>>,
         interfaces: List<String>,
     ) -> Option<DhcpListen> {
         if listen != Key::Absent && interfaces != Key::Absent {
@@ -167,18 +167,14 @@ impl Compiler<'_> {
                 "`listen` is there too; addresses or interfaces, one of the two",
             );
         }
-        let addresses =
-            self.list(
-                "dhcp.listen",
-                listen,
-                ADDRESSES,
-                |text: String| match value::socket_address(&text)? {
-                    SocketAddr::V4(address) => Ok(address),
-                    SocketAddr::V6(_) => Err(format!(
-                        "`{text}` is an IPv6 address; DHCP is spoken over IPv4, as `127.0.0.1:6767`"
-                    )),
-                },
-            );
+        let addresses = self.one_or_many("dhcp.listen", listen, ADDRESSES, |text: String| {
+            match value::socket_address(&text)? {
+                SocketAddr::V4(address) => Ok(address),
+                SocketAddr::V6(_) => Err(format!(
+                    "`{text}` is an IPv6 address; DHCP is spoken over IPv4, as `127.0.0.1:6767`"
+                )),
+            }
+        });
         let names = self.list(
             "dhcp.interfaces",
             interfaces,
@@ -231,18 +227,9 @@ impl Compiler<'_> {
 
     fn dns(&mut self, table: file::Dns) -> Option<Dns> {
         self.unknown::<file::Dns>("dns", &table.unknown);
-        let listen = self.list("dns.listen", table.listen, ADDRESSES, |text: String| {
-            value::socket_address(&text)
-        });
-        let tables = self.tables("dns.zone", table.zone);
-        let listen = listen?.unwrap_or_else(|| vec![("dns.listen".into(), DNS_LISTEN)]);
-        self.at_least_one("dns.listen", &listen, "address");
-        for (at, address) in &listen {
-            for transport in [Transport::Udp, Transport::Tcp] {
-                self.listeners.push((at.clone(), transport, *address));
-            }
-        }
-        let tables = tables?;
+        let both = [Transport::Udp, Transport::Tcp];
+        let listen = self.listen("dns.listen", table.listen, &both, DNS_LISTEN);
+        let tables = self.tables("dns.zone", table.zone)?;
         self.at_least_one("dns.zone", &tables, "[[dns.zone]]");
         let mut names = Vec::new();
         let mut zones = Vec::new();
@@ -269,7 +256,7 @@ impl Compiler<'_> {
         }
         self.no_repeats(&names, "zone");
         Some(Dns {
-            listen: values(listen),
+            listen: listen?,
             zones,
         })
     }
@@ -281,7 +268,15 @@ impl Compiler<'_> {
         link: Option<Link>,
     ) -> Option<Rudp> {
         self.unknown::<file::Rudp>("rudp", &table.unknown);
-        let listen = self.listen("rudp.listen", table.listen, Transport::Udp, RUDP_LISTEN);
+        let right = "an address in quotes, as `\"127.0.0.10:49152\"`";
+        let listen = self.scalar("rudp.listen", table.listen, right, |text: String| {
+            value::socket_address(&text)
+        });
+        let listen = listen.map(|listen| listen.unwrap_or(RUDP_LISTEN));
+        if let Some(address) = listen {
+            let listener = ("rudp.listen".into(), Transport::Udp, address);
+            self.listeners.push(listener);
+        }
         let max_window = self.scalar("rudp.max_window", table.max_window, NUMBER, |number| {
             value::number(number, 2..=1024)
         });
@@ -329,7 +324,12 @@ impl Compiler<'_> {
 
     fn scrap(&mut self, table: file::Scrap, built_in: Option<Url>) -> Option<Scrap> {
         self.unknown::<file::Scrap>("scrap", &table.unknown);
-        let listen = self.listen("scrap.listen", table.listen, Transport::Tcp, SCRAP_LISTEN);
+        let listen = self.listen(
+            "scrap.listen",
+            table.listen,
+            &[Transport::Tcp],
+            SCRAP_LISTEN,
+        );
         let origin = match (table.origin, built_in) {
             (Key::Absent, Some(page)) => Some(page),
             (key, _) => self.required(
@@ -353,7 +353,12 @@ impl Compiler<'_> {
 
     fn origin(&mut self, table: file::Origin) -> Option<Origin> {
         self.unknown::<file::Origin>("origin", &table.unknown);
-        let listen = self.listen("origin.listen", table.listen, Transport::Tcp, ORIGIN_LISTEN);
+        let listen = self.listen(
+            "origin.listen",
+            table.listen,
+            &[Transport::Tcp],
+            ORIGIN_LISTEN,
+        );
         if table.files != Key::Absent && table.samples != Key::Absent {
             self.problem(
                 "origin.samples",
@@ -389,21 +394,6 @@ impl Compiler<'_> {
             listen: listen?,
             files,
         })
-    }
-
-    fn listen(
-        &mut self,
-        at: &str,
-        key: Key<String>,
-        transport: Transport,
-        default: SocketAddr,
-    ) -> Option<SocketAddr> {
-        let right = "an address in quotes, as `\"127.0.0.1:9167\"`";
-        let address = self
-            .scalar(at, key, right, |text: String| value::socket_address(&text))?
-            .unwrap_or(default);
-        self.listeners.push((at.into(), transport, address));
-        Some(address)
     }
 }
 

@@ -1,16 +1,23 @@
 //! How every table is compiled: values out of keys, and the problems that turn up.
 
-use std::{net::SocketAddr, path::Path, time::Duration};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::Path,
+    time::Duration,
+};
+
+use serde::de::DeserializeOwned;
 
 use super::{
-    file::{Key, List, TABLES, Table, Unknown},
+    file::{Key, List, OneOrMany, TABLES, Table, Unknown},
     value,
 };
 
 /// What a key of text needs.
 pub(super) const TEXT: &str = "a text in quotes";
 pub(super) const NUMBER: &str = "a whole number without quotes";
-pub(super) const ADDRESSES: &str = "a list of addresses in brackets, as `[\"127.0.0.1:5300\"]`";
+pub(super) const ADDRESSES: &str =
+    "an address in quotes, as `\"127.0.0.1:5300\"`, or a list of them in brackets";
 
 pub(super) struct Compiler<'a> {
     pub(super) base: &'a Path,
@@ -138,6 +145,48 @@ impl<'a> Compiler<'a> {
         Some(Some(found))
     }
 
+    /// The value of a key that takes one or a list, each with its key: `Some(None)` if it is absent.
+    pub(super) fn one_or_many<T: DeserializeOwned, V>(
+        &mut self,
+        at: &str,
+        key: Key<OneOrMany<T>>,
+        right: &str,
+        parse: impl Fn(T) -> Result<V, String>,
+    ) -> Option<Option<Vec<(String, V)>>> {
+        match key {
+            Key::Absent => Some(None),
+            Key::Wrong(found) => self.list(at, List::<T>::Wrong(found), right, parse),
+            Key::Is(OneOrMany::Many(elements)) => self.list(at, Key::Is(elements), right, parse),
+            Key::Is(OneOrMany::One(value)) => {
+                let value = self.scalar(at, Key::Is(value), right, parse)?;
+                Some(value.map(|value| vec![(at.to_owned(), value)]))
+            }
+        }
+    }
+
+    /// The addresses that a role listens on, `default` if the key is absent; with `0.0.0.0` for
+    /// each `[::]`, see [`both_families`]. Nothing else may want their ports, by none of
+    /// `transports`.
+    pub(super) fn listen(
+        &mut self,
+        at: &str,
+        key: Key<OneOrMany<String>>,
+        transports: &[Transport],
+        default: SocketAddr,
+    ) -> Option<Vec<SocketAddr>> {
+        let parse = |text: String| value::socket_address(&text);
+        let addresses = self.one_or_many(at, key, ADDRESSES, parse)?;
+        let addresses = addresses.unwrap_or_else(|| vec![(at.to_owned(), default)]);
+        self.at_least_one(at, &addresses, "address");
+        let addresses = both_families(addresses);
+        for (at, address) in &addresses {
+            for &transport in transports {
+                self.listeners.push((at.clone(), transport, *address));
+            }
+        }
+        Some(addresses.into_iter().map(|(_, address)| address).collect())
+    }
+
     pub(super) fn tables<T>(&mut self, at: &str, key: List<T>) -> Option<Vec<(String, T)>> {
         let right = format!("a table under `[[{at}]]`", at = without_indices(at));
         let mut found = Vec::new();
@@ -216,6 +265,28 @@ impl<'a> Compiler<'a> {
     pub(super) fn problem(&mut self, at: &str, message: impl Into<String>) {
         self.problems.push((at.into(), message.into()));
     }
+}
+
+/// Adds `0.0.0.0` behind each `[::]`: every address of the machine, as people mean it. The sockets
+/// themselves are of one family each, so that an IPv4 peer has an IPv4 address everywhere. Who names
+/// IPv4 addresses with the same port knows which ones they want; and an open port would become two
+/// different ones.
+fn both_families(addresses: Vec<(String, SocketAddr)>) -> Vec<(String, SocketAddr)> {
+    let named: Vec<u16> = addresses
+        .iter()
+        .filter(|(_, address)| address.is_ipv4())
+        .map(|(_, address)| address.port())
+        .collect();
+    let mut both = Vec::with_capacity(addresses.len());
+    for (at, address) in addresses {
+        let port = address.port();
+        let everywhere = address.is_ipv6() && address.ip().is_unspecified();
+        both.push((at.clone(), address));
+        if everywhere && port != 0 && !named.contains(&port) {
+            both.push((at, (Ipv4Addr::UNSPECIFIED, port).into()));
+        }
+    }
+    both
 }
 
 fn without_indices(at: &str) -> String {

@@ -25,6 +25,16 @@ pub(super) enum Key<T> {
 /// A list, each element of which may be wrong by itself.
 pub(super) type List<T> = Key<Vec<Key<T>>>;
 
+/// One value, or a list of them.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(untagged, bound = "T: DeserializeOwned")]
+pub(super) enum OneOrMany<T> {
+    /// `key = value`
+    One(T),
+    /// `key = [value, ...]`, each of which may be wrong by itself.
+    Many(Vec<Key<T>>),
+}
+
 /// Keys that a table does not know.
 pub(super) type Unknown = BTreeMap<String, Value>;
 
@@ -92,12 +102,12 @@ tables! {
     }
     /// `[http]`
     Http {
-        listen: Key<String>,
+        listen: Key<OneOrMany<String>>,
         fault_injection: Key<bool>,
     }
     /// `[dhcp]`
     Dhcp {
-        listen: List<String>,
+        listen: Key<OneOrMany<String>>,
         interfaces: List<String>,
         subnet: List<Subnet>,
     }
@@ -118,7 +128,7 @@ tables! {
     }
     /// `[dns]`
     Dns {
-        listen: List<String>,
+        listen: Key<OneOrMany<String>>,
         zone: List<Zone>,
     }
     /// `[[dns.zone]]`
@@ -182,14 +192,14 @@ tables! {
     }
     /// `[scrap]`
     Scrap {
-        listen: Key<String>,
+        listen: Key<OneOrMany<String>>,
         origin: Key<String>,
         refresh: Key<String>,
         max_peers: Key<i64>,
     }
     /// `[origin]`
     Origin {
-        listen: Key<String>,
+        listen: Key<OneOrMany<String>>,
         files: Key<String>,
         samples: List<String>,
     }

@@ -18,10 +18,13 @@ pub(super) const PREFIX: &str = "LABNET_";
 /// Variables with the prefix that are the command line's, not the configuration's.
 const OTHERS: [&str; 2] = ["LABNET_SECRET", "LABNET_URL"];
 /// Keys whose variable is a list, its elements separated by commas.
-const LISTS: [&str; 4] = [
+const LISTS: [&str; 7] = [
+    "http.listen",
     "dhcp.listen",
     "dhcp.interfaces",
     "dns.listen",
+    "scrap.listen",
+    "origin.listen",
     "origin.samples",
 ];
 /// Keys whose variable is a number or `true` or `false`.

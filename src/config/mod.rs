@@ -128,8 +128,8 @@ pub struct Supervisor {
 /// The HTTP endpoints: metrics, health, admin.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Http {
-    /// Default 127.0.0.1:9167.
-    pub listen: SocketAddr,
+    /// At least one. Default 127.0.0.1:9167.
+    pub listen: Vec<SocketAddr>,
     /// Whether `POST /api/v1/components/NAME/crash` works. Default false.
     pub fault_injection: bool,
 }
@@ -340,8 +340,8 @@ pub struct LinkDirection {
 /// The scraper.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Scrap {
-    /// Default 127.0.0.5:49153.
-    pub listen: SocketAddr,
+    /// At least one. Default 127.0.0.5:49153.
+    pub listen: Vec<SocketAddr>,
     /// The download page.
     pub origin: Url,
     /// How long a page without `Cache-Control: max-age` is held fresh. Default 30 s.
@@ -353,8 +353,8 @@ pub struct Scrap {
 /// The built-in origin.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Origin {
-    /// Default 127.0.0.1:8080.
-    pub listen: SocketAddr,
+    /// At least one. Default 127.0.0.1:8080.
+    pub listen: Vec<SocketAddr>,
     /// What it offers.
     pub files: OriginFiles,
 }

@@ -2,7 +2,7 @@
 
 mod page_server;
 
-use std::{net::TcpListener, sync::Arc};
+use std::sync::Arc;
 
 use actix::{
     Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Supervised, WrapFuture,
@@ -11,7 +11,7 @@ use actix::{
 use super::store::Store;
 use crate::{
     config::{self, OriginFiles},
-    net::{HttpLimits, serve_http},
+    net::{HttpLimits, TcpListeners, serve_http},
     role::{Crash, Keep, PrepareError, Resources, Role},
     telemetry::Metrics,
 };
@@ -26,7 +26,7 @@ pub struct OriginActor {
 #[derive(Clone)]
 pub struct Kept {
     config: config::Origin,
-    listener: Arc<TcpListener>,
+    listeners: TcpListeners,
     store: Arc<Store>,
     metrics: Arc<Metrics>,
 }
@@ -54,23 +54,20 @@ impl Role for OriginActor {
                 })?
             }
         };
-        let listener = match previous {
-            Some(kept) if kept.config.listen == config.listen => Arc::clone(&kept.listener),
-            _ => resources.sockets.tcp(config.listen).map_err(|error| {
-                PrepareError::new("origin.listen", format!("{}: {error}", config.listen))
-            })?,
-        };
+        let kept = previous.map(|kept| &kept.listeners);
+        let listeners = TcpListeners::bind(&config.listen, kept, &resources.sockets)
+            .map_err(|error| PrepareError::new("origin.listen", error))?;
         Ok(Kept {
             config: config.clone(),
-            listener,
+            listeners,
             store,
             metrics: Arc::clone(&resources.metrics),
         })
     }
 
     fn listens(kept: &Kept) -> Vec<String> {
-        let bound = kept.listener.local_addr().unwrap_or(kept.config.listen);
-        vec![format!("http://{bound}/")]
+        let bound = kept.listeners.addresses();
+        bound.map(|bound| format!("http://{bound}/")).collect()
     }
 
     fn new(keep: Keep<Kept>) -> Self {
@@ -84,19 +81,21 @@ impl Actor for OriginActor {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         let Kept {
-            listener,
+            listeners,
             store,
             metrics,
             ..
         } = self.kept.clone();
         let router = page_server::router(store, metrics);
-        let serving = serve_http(listener, router, HttpLimits::default());
-        ctx.spawn(serving.into_actor(self).map(|served, _, ctx| {
-            if let Err(error) = served {
-                tracing::error!(%error, "the origin's listener failed");
-            }
-            ctx.stop();
-        }));
+        for listener in listeners.iter().cloned() {
+            let serving = serve_http(listener, router.clone(), HttpLimits::default());
+            ctx.spawn(serving.into_actor(self).map(|served, _, ctx| {
+                if let Err(error) = served {
+                    tracing::error!(%error, "the origin's listener failed");
+                }
+                ctx.stop();
+            }));
+        }
     }
 }
 

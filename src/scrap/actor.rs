@@ -3,7 +3,6 @@
 mod tcp;
 
 use std::{
-    net::TcpListener,
     sync::Arc,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -22,6 +21,7 @@ use super::{
 };
 use crate::{
     config,
+    net::TcpListeners,
     role::{Crash, Keep, PrepareError, Resources, Role},
     telemetry::Metrics,
 };
@@ -36,7 +36,7 @@ pub struct ScrapActor {
 #[derive(Clone)]
 pub struct Kept {
     config: config::Scrap,
-    listener: Arc<TcpListener>,
+    listeners: TcpListeners,
     index: Arc<Index>,
     metrics: Arc<Metrics>,
 }
@@ -107,12 +107,9 @@ impl Role for ScrapActor {
             );
             return Err(PrepareError::new("scrap.origin", problem));
         }
-        let listener = match previous {
-            Some(kept) if kept.config.listen == config.listen => Arc::clone(&kept.listener),
-            _ => resources.sockets.tcp(config.listen).map_err(|error| {
-                PrepareError::new("scrap.listen", format!("{}: {error}", config.listen))
-            })?,
-        };
+        let kept = previous.map(|kept| &kept.listeners);
+        let listeners = TcpListeners::bind(&config.listen, kept, &resources.sockets)
+            .map_err(|error| PrepareError::new("scrap.listen", error))?;
         let index = match previous {
             Some(kept) if kept.config.origin != config.origin => Arc::new(Index::new(config)),
             Some(kept) if kept.config.refresh != config.refresh => {
@@ -123,15 +120,15 @@ impl Role for ScrapActor {
         };
         Ok(Kept {
             config: config.clone(),
-            listener,
+            listeners,
             index,
             metrics: Arc::clone(&resources.metrics),
         })
     }
 
     fn listens(kept: &Kept) -> Vec<String> {
-        let bound = kept.listener.local_addr().unwrap_or(kept.config.listen);
-        vec![format!("tcp {bound}")]
+        let bound = kept.listeners.addresses();
+        bound.map(|bound| format!("tcp {bound}")).collect()
     }
 
     fn new(keep: Keep<Kept>) -> Self {
@@ -146,18 +143,21 @@ impl Actor for ScrapActor {
     fn started(&mut self, ctx: &mut Self::Context) {
         let Kept {
             config,
-            listener,
+            listeners,
             index,
             metrics,
         } = self.kept.clone();
         ctx.spawn(keep_fresh(Arc::clone(&index), Arc::clone(&metrics)).into_actor(self));
-        let serving = tcp::serve(listener, config.max_peers, index, metrics);
-        ctx.spawn(serving.into_actor(self).map(|served, _, ctx| {
-            if let Err(error) = served {
-                tracing::error!(%error, "the scraper's listener failed");
-            }
-            ctx.stop();
-        }));
+        for listener in listeners.iter().cloned() {
+            let (index, metrics) = (Arc::clone(&index), Arc::clone(&metrics));
+            let serving = tcp::serve(listener, config.max_peers, index, metrics);
+            ctx.spawn(serving.into_actor(self).map(|served, _, ctx| {
+                if let Err(error) = served {
+                    tracing::error!(%error, "the scraper's listener failed");
+                }
+                ctx.stop();
+            }));
+        }
     }
 }
 

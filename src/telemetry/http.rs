@@ -1,10 +1,6 @@
 //! The HTTP endpoints: metrics, health, the state of the lab, and what changes it.
 
-use std::{
-    net::{SocketAddr, TcpListener},
-    sync::Arc,
-    time::Duration,
-};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use actix::{
     Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message, Recipient,
@@ -26,7 +22,7 @@ use super::{
 };
 use crate::{
     config,
-    net::{Ends, HttpLimits, serve_http},
+    net::{Ends, HttpLimits, TcpListeners, serve_http},
     role::{Crash, Keep, PrepareError, Resources, Role},
 };
 
@@ -42,8 +38,7 @@ pub struct HttpActor {
 /// What outlives the actor.
 #[derive(Clone)]
 pub struct Kept {
-    listen: SocketAddr,
-    listener: Arc<TcpListener>,
+    listeners: TcpListeners,
     fault_injection: bool,
     metrics: Arc<Metrics>,
     roster: Roster,
@@ -59,15 +54,11 @@ impl Role for HttpActor {
         previous: Option<&Kept>,
         resources: &Resources,
     ) -> Result<Kept, PrepareError> {
-        let listener = match previous {
-            Some(kept) if kept.listen == config.listen => Arc::clone(&kept.listener),
-            _ => resources.sockets.tcp(config.listen).map_err(|error| {
-                PrepareError::new("http.listen", format!("{}: {error}", config.listen))
-            })?,
-        };
+        let kept = previous.map(|kept| &kept.listeners);
+        let listeners = TcpListeners::bind(&config.listen, kept, &resources.sockets)
+            .map_err(|error| PrepareError::new("http.listen", error))?;
         Ok(Kept {
-            listen: config.listen,
-            listener,
+            listeners,
             fault_injection: config.fault_injection,
             metrics: Arc::clone(&resources.metrics),
             roster: resources.roster.clone(),
@@ -75,8 +66,8 @@ impl Role for HttpActor {
     }
 
     fn listens(kept: &Kept) -> Vec<String> {
-        let bound = kept.listener.local_addr().unwrap_or(kept.listen);
-        vec![format!("http://{bound}/")]
+        let bound = kept.listeners.addresses();
+        bound.map(|bound| format!("http://{bound}/")).collect()
     }
 
     fn new(keep: Keep<Kept>) -> Self {
@@ -89,15 +80,16 @@ impl Actor for HttpActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        let listener = Arc::clone(&self.kept.listener);
         let router = router(self.kept.clone());
-        let serving = serve_http(listener, router, HttpLimits::default());
-        ctx.spawn(serving.into_actor(self).map(|served, _, ctx| {
-            if let Err(error) = served {
-                tracing::error!(%error, "the HTTP listener failed");
-            }
-            ctx.stop();
-        }));
+        for listener in self.kept.listeners.iter().cloned() {
+            let serving = serve_http(listener, router.clone(), HttpLimits::default());
+            ctx.spawn(serving.into_actor(self).map(|served, _, ctx| {
+                if let Err(error) = served {
+                    tracing::error!(%error, "the HTTP listener failed");
+                }
+                ctx.stop();
+            }));
+        }
     }
 }
 

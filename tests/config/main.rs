@@ -136,6 +136,38 @@ fn an_open_address_is_asked_on_loopback() {
     );
 }
 
+#[test]
+fn one_address_or_a_list_is_listened_on() {
+    let listens = |listen: &str| {
+        let of = |table: &str, rest: &str| {
+            let text = format!("[{table}]\nlisten = {listen}\n{rest}");
+            parse(&text).unwrap_or_else(|problems| panic!("{problems}"))
+        };
+        let http = of("http", "").http.expect("http").listen;
+        let scrap = of("scrap", "origin = \"http://a/\"\n");
+        assert_eq!(scrap.scrap.expect("scrap").listen, http);
+        assert_eq!(of("origin", "").origin.expect("origin").listen, http);
+        let zone = "[[dns.zone]]\nname = \"a\"\nfile = \"labnet.toml\"\n";
+        assert_eq!(of("dns", zone).dns.expect("dns").listen, http);
+        http
+    };
+    let one = address("127.0.0.1:80");
+    assert_eq!(listens("\"127.0.0.1:80\""), [one]);
+    assert_eq!(listens("[\"127.0.0.1:80\"]"), [one]);
+    assert_eq!(
+        listens("[\"[::1]:80\", \"127.0.0.1:80\"]"),
+        [address("[::1]:80"), one]
+    );
+    // Every address means both families,
+    let all = [address("[::]:80"), address("0.0.0.0:80")];
+    assert_eq!(listens("\"[::]:80\""), all);
+    assert_eq!(listens("[\"[::]:80\", \"0.0.0.0:80\"]"), all);
+    // but for who says which of IPv4,
+    assert_eq!(listens("[\"[::]:80\", \"127.0.0.1:80\"]"), [all[0], one]);
+    // and where the port would be another one.
+    assert_eq!(listens("\"[::]:0\""), [address("[::]:0")]);
+}
+
 const SUBNET: &str = "[dhcp]\n[[dhcp.subnet]]\nsubnet = \"10.0.0.0/24\"\n";
 
 /// Text, and what is expected: line, key, a part of the message.
@@ -150,7 +182,10 @@ fn every_mistake_has_its_line_and_key() {
         ("[http]\nfault_injection = \"yes\"\n", 2, "http.fault_injection", "`true` or `false`"),
         ("[http]\n[rudp]\nmax_window = \"64\"\n", 3, "rudp.max_window", "without quotes"),
         ("[http]\n[rudp]\nmax_window = 6.4\n", 3, "rudp.max_window", "without quotes"),
-        ("[dns]\nlisten = \"127.0.0.1:53\"\n[[dns.zone]]\nname = \"a\"\nfile = \"labnet.toml\"\n", 2, "dns.listen", "a list of addresses"),
+        ("[dns]\nlisten = 53\n[[dns.zone]]\nname = \"a\"\nfile = \"labnet.toml\"\n", 2, "dns.listen", "or a list of them"),
+        ("[http]\nlisten = [\"127.0.0.1:1\", \"here\"]\n", 2, "http.listen[1]", "no IP address"),
+        ("[origin]\nlisten = []\n", 2, "origin.listen", "at least one address"),
+        ("[http]\nlisten = \"[::]:80\"\n[origin]\nlisten = \"127.0.0.1:80\"\n", 4, "origin.listen", "taken by `http.listen` (TCP `0.0.0.0:80`)"),
         ("[dns]\nlisten = [\n  \"127.0.0.1:53\",\n  53,\n]\n[[dns.zone]]\nname = \"a\"\nfile = \"labnet.toml\"\n", 4, "dns.listen[1]", "in quotes"),
         ("http = 5\n", 1, "http", "a table `[http]`"),
         ("[http]\n[dhcp.subnet]\n", 2, "dhcp.subnet", "[[dhcp.subnet]]"),
@@ -424,7 +459,7 @@ fn the_environment_lies_over_the_file() {
     let http = config.http.expect("http");
     assert_eq!(
         (http.listen, http.fault_injection),
-        (address("[::1]:2"), true)
+        (vec![address("[::1]:2")], true)
     );
     let DhcpListen::Addresses(listen) = config.dhcp.expect("dhcp").listen else {
         panic!("addresses");
@@ -444,7 +479,7 @@ fn a_wrong_variable_is_named() {
         (
             "LABNET_HTTP__LISTEN",
             "here",
-            "http.listen",
+            "http.listen[0]",
             "no IP address",
         ),
         (

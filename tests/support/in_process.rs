@@ -108,7 +108,7 @@ pub fn metric(resources: &Resources, series: &str) -> f64 {
 
 pub fn origin(files: OriginFiles, resources: &Resources) -> Running<OriginActor> {
     let config = Origin {
-        listen: "127.0.0.1:0".parse().unwrap(),
+        listen: vec!["127.0.0.1:0".parse().unwrap()],
         files,
     };
     Running::start(&config, resources)

@@ -253,7 +253,9 @@ fn spawn(dir: &Path, namespace: Option<&str>, log: &Arc<Mutex<String>>) -> (Chil
             if let Some((_, rest)) = line.split_once("http://")
                 && line.contains(" http ")
             {
-                http = rest.trim_end_matches('/').parse::<SocketAddr>().ok();
+                // The first, if it listens on several.
+                let first = rest.split('/').next().expect("split gives one at least");
+                http = first.parse::<SocketAddr>().ok();
             }
             if line.contains("serving:")
                 && let Some(http) = http
