@@ -73,6 +73,45 @@ fn a_bad_file_gives_every_problem_and_2() {
 }
 
 #[test]
+fn what_this_host_does_not_have_is_a_warning() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("labnet.toml");
+    // TEST-NET-1 (RFC 5737) is nobody's.
+    fs::write(
+        &path,
+        "[http]\nlisten = \"192.0.2.1:9167\"\n[dhcp]\ninterfaces = [\"no-such-if\"]\n\
+         [[dhcp.subnet]]\nsubnet = \"192.0.2.0/24\"\npools = [\"192.0.2.8-192.0.2.9\"]\n[rudp]\nlisten = \"127.7.7.7:49152\"\n",
+    )
+    .expect("a file");
+    let path = path.to_str().expect("plain");
+    let output = labnet(&["check", path]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let text = stdout(&output);
+    let warnings: Vec<&str> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("warning: "))
+        .collect();
+    assert_eq!(
+        warnings,
+        [
+            format!(
+                "{path}: dhcp.interfaces: there is no interface `no-such-if`; dhcp is degraded \
+                 until that changes"
+            ),
+            format!(
+                "{path}: http.listen: no interface has the address 192.0.2.1; http is degraded \
+                 until that changes"
+            ),
+        ]
+    );
+    let output = labnet(&["check", path, "--json"]);
+    assert_eq!(output.status.code(), Some(0));
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(report["valid"], true);
+    assert_eq!(report["warnings"][1]["key"], "http.listen");
+}
+
+#[test]
 fn a_bad_zone_file_is_a_problem_too() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("labnet.toml");

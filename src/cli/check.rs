@@ -1,5 +1,7 @@
 //! `labnet check`: what a configuration would run, or all that is wrong with it.
 
+mod absent;
+
 use std::{
     fmt::Display,
     io,
@@ -32,6 +34,8 @@ pub(super) struct Args {
 struct Report {
     valid: bool,
     problems: Vec<Problem>,
+    /// What is missing on this host, now.
+    warnings: Vec<Problem>,
     components: Vec<Component>,
 }
 
@@ -63,6 +67,7 @@ pub(super) fn run(args: Args) -> ExitCode {
             let report = Report {
                 valid: true,
                 problems: Vec::new(),
+                warnings: absent::warnings(&config),
                 components: components(&config),
             };
             (ExitCode::SUCCESS, report, heading)
@@ -71,6 +76,7 @@ pub(super) fn run(args: Args) -> ExitCode {
             let report = Report {
                 valid: false,
                 problems: problems.0,
+                warnings: Vec::new(),
                 components: Vec::new(),
             };
             (ExitCode::from(WRONG_USE), report, String::new())
@@ -110,7 +116,11 @@ impl Report {
                 ]
             })
         });
-        table(["COMPONENT", "LISTENS", "WHAT IT DOES"], rows)
+        let mut text = table(["COMPONENT", "LISTENS", "WHAT IT DOES"], rows);
+        for warning in &self.warnings {
+            text.push_str(&format!("\n\nwarning: {warning}"));
+        }
+        text
     }
 }
 
