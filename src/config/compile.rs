@@ -31,6 +31,8 @@ const SAMPLES: [&str; 5] = [
 ];
 /// Times below this would keep a timer busy for nothing.
 const SHORTEST: Duration = Duration::from_millis(100);
+/// A thread beats once a second: below this a busy one would be taken for stuck.
+const STUCK_AFTER_LEAST: Duration = Duration::from_secs(3);
 /// RFC 2131 section 4.1: a DHCP server's port.
 const DHCP_PORT: u16 = 67;
 
@@ -124,10 +126,15 @@ impl Compiler<'_> {
             NUMBER,
             |number| value::number(number, 0..=10_000),
         );
-        let within = self.duration("supervisor.within", table.within, Duration::from_secs(1));
+        let second = Duration::from_secs(1);
+        let within = self.duration("supervisor.within", table.within, second);
+        let least = STUCK_AFTER_LEAST;
+        let stuck_after = self.duration("supervisor.stuck_after", table.stuck_after, least);
+        let defaults = Supervisor::default();
         Some(Supervisor {
-            max_restarts: max_restarts?.unwrap_or(10),
-            within: within?.unwrap_or(Duration::from_secs(30)),
+            max_restarts: max_restarts?.unwrap_or(defaults.max_restarts),
+            within: within?.unwrap_or(defaults.within),
+            stuck_after: stuck_after?.unwrap_or(defaults.stuck_after),
         })
     }
 

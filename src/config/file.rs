@@ -99,6 +99,7 @@ tables! {
     Supervisor {
         max_restarts: Key<i64>,
         within: Key<String>,
+        stuck_after: Key<String>,
     }
     /// `[http]`
     Http {

@@ -121,8 +121,20 @@ pub struct Config {
 pub struct Supervisor {
     /// Restarts of one component allowed within `within`. Default 10.
     pub max_restarts: u32,
-    /// The sliding window. Default 30 s.
+    /// The sliding window. Default 60 s.
     pub within: Duration,
+    /// A component whose thread does nothing for so long is stuck, and replaced. Default 10 s.
+    pub stuck_after: Duration,
+}
+
+impl Default for Supervisor {
+    fn default() -> Self {
+        Self {
+            max_restarts: 10,
+            within: Duration::from_secs(60),
+            stuck_after: Duration::from_secs(10),
+        }
+    }
 }
 
 /// The HTTP endpoints: metrics, health, admin.

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Supervised};
+use actix::{AsyncContext, Context, Handler};
 use dhcproto::v4::MessageType;
 use prometheus::{IntCounter, IntGauge};
 
@@ -21,7 +21,7 @@ use super::{
 use crate::{
     config,
     net::{self, Datagram, ReceiveBatch, UdpSocket},
-    role::{Crash, Keep, PrepareError, Resources, Role},
+    role::{Failure, FailureKind, Keep, PrepareError, Resources, Role, role_actor},
     telemetry::{
         Metrics,
         api::{self, ListLeases},
@@ -105,32 +105,22 @@ impl Role for DhcpActor {
             kept,
         }
     }
-}
 
-impl Actor for DhcpActor {
-    type Context = Context<Self>;
+    fn keep(&self) -> &Keep<DhcpKept> {
+        &self.keep
+    }
 
-    fn started(&mut self, ctx: &mut Self::Context) {
-        if let Err(problem) = self.start(ctx) {
-            tracing::error!(%problem, "the DHCP server can't start");
-            ctx.stop();
-        }
+    fn start(&mut self, ctx: &mut Context<Self>) -> Result<(), Failure> {
+        self.listen(ctx)
+    }
+
+    fn retire(metrics: &Metrics) {
+        metrics.dhcp_leases.reset();
+        metrics.dhcp_pool_addresses.reset();
     }
 }
 
-impl Supervised for DhcpActor {
-    fn restarting(&mut self, _: &mut Self::Context) {
-        *self = Self::new(self.keep.clone());
-    }
-}
-
-impl Handler<Crash> for DhcpActor {
-    type Result = ();
-
-    fn handle(&mut self, _: Crash, _: &mut Self::Context) {
-        panic!("fault injection");
-    }
-}
+role_actor!(DhcpActor);
 
 impl Handler<ListLeases> for DhcpActor {
     type Result = Vec<api::Lease>;
@@ -156,8 +146,9 @@ fn shown(lease: LeaseView<'_>) -> api::Lease {
 }
 
 impl DhcpActor {
-    fn start(&mut self, ctx: &mut Context<Self>) -> Result<(), String> {
-        let stored = self.kept.store.load().map_err(|error| error.to_string())?;
+    fn listen(&mut self, ctx: &mut Context<Self>) -> Result<(), Failure> {
+        let stored = self.kept.store.load();
+        let stored = stored.map_err(|error| Failure::new(FailureKind::State, error))?;
         let leases = stored.len();
         let elsewhere = self.server.restore(stored, unix_now());
         tracing::info!(leases, elsewhere, "leases loaded");
@@ -166,12 +157,15 @@ impl DhcpActor {
             let Some(socket) = &listener.socket else {
                 continue;
             };
-            let socket = UdpSocket::adopt(socket).map_err(|error| error.to_string())?;
-            let local = listener.local().ok_or("a socket without an address")?;
+            let socket = UdpSocket::adopt(socket)
+                .map_err(|error| Failure::socket("taking over a DHCP socket", error))?;
+            let local = listener
+                .local()
+                .ok_or_else(|| Failure::socket("asking a DHCP socket for its address", "none"))?;
             let mut batch = ReceiveBatch::new();
             let mut outbox = Outbox::default();
-            ctx.spawn(net::drive(
-                move |actor: &mut Self, ctx: &mut Context<Self>, task: &mut task::Context<'_>| {
+            let receiving = net::drive(
+                move |actor: &mut Self, _: &mut Context<Self>, task: &mut task::Context<'_>| {
                     match socket.poll_receive(task, &mut batch) {
                         Poll::Ready(Ok(())) => {
                             actor.decide(link, *local.ip(), &batch, &mut outbox);
@@ -181,14 +175,14 @@ impl DhcpActor {
                             Poll::Pending
                         }
                         Poll::Ready(Err(error)) => {
-                            tracing::error!(%error, "a DHCP socket failed");
-                            ctx.stop();
-                            Poll::Ready(())
+                            let tried = format_args!("receiving at udp {local}");
+                            Poll::Ready(Err(Failure::socket(tried, error)))
                         }
                         Poll::Pending => Poll::Pending,
                     }
                 },
-            ));
+            );
+            Self::run(ctx, receiving);
         }
         ctx.run_interval(TICK, |actor, _| actor.tick());
         Ok(())

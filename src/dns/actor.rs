@@ -11,14 +11,12 @@ use std::{
     task::{Context as Task, Poll, ready},
 };
 
-use actix::{
-    Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Supervised, WrapFuture,
-};
+use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
 
 use crate::{
     config,
     net::{Datagram, ReceiveBatch, UdpSocket, drive},
-    role::{Crash, Keep, PrepareError, Resources, Role},
+    role::{Failure, Keep, PrepareError, Resources, Role, role_actor},
     telemetry::{Metrics, packets},
 };
 
@@ -143,6 +141,19 @@ impl Role for DnsActor {
             answer: Vec::new(),
         }
     }
+
+    fn keep(&self) -> &Keep<Kept> {
+        &self.keep
+    }
+
+    fn start(&mut self, ctx: &mut Context<Self>) -> Result<(), Failure> {
+        self.listen(ctx)
+            .map_err(|error| Failure::socket("taking over the DNS sockets", error))
+    }
+
+    fn retire(metrics: &Metrics) {
+        metrics.dns_zone_records.reset();
+    }
 }
 
 fn load(
@@ -182,30 +193,7 @@ fn bind(address: SocketAddr, resources: &Resources) -> io::Result<Listener> {
     }
 }
 
-impl Actor for DnsActor {
-    type Context = Context<Self>;
-
-    fn started(&mut self, ctx: &mut Self::Context) {
-        if let Err(error) = self.listen(ctx) {
-            tracing::error!(%error, "DNS cannot use its sockets");
-            ctx.stop();
-        }
-    }
-}
-
-impl Supervised for DnsActor {
-    fn restarting(&mut self, _: &mut Self::Context) {
-        *self = Self::new(self.keep.clone());
-    }
-}
-
-impl Handler<Crash> for DnsActor {
-    type Result = ();
-
-    fn handle(&mut self, _: Crash, _: &mut Self::Context) {
-        panic!("fault injection");
-    }
-}
+role_actor!(DnsActor);
 
 impl DnsActor {
     fn listen(&mut self, ctx: &mut Context<Self>) -> io::Result<()> {
@@ -229,9 +217,10 @@ impl DnsActor {
             let socket = UdpSocket::adopt(&listener.udp)?;
             let bound = listener.bound;
             let mut batch = ReceiveBatch::new();
-            ctx.spawn(drive(move |actor: &mut Self, ctx, task| {
-                actor.poll_datagrams(&socket, bound, &mut batch, ctx, task)
-            }));
+            let receiving = drive(move |actor: &mut Self, _, task| {
+                actor.poll_datagrams(&socket, bound, &mut batch, task)
+            });
+            Self::run(ctx, receiving);
             let listener = tokio::net::TcpListener::from_std(listener.tcp.try_clone()?)?;
             let serve = tcp::serve(listener, Arc::clone(&service));
             ctx.spawn(serve.into_actor(self).map(|(), _, _| ()));
@@ -244,13 +233,11 @@ impl DnsActor {
         socket: &UdpSocket,
         bound: SocketAddr,
         batch: &mut ReceiveBatch,
-        ctx: &mut Context<Self>,
         task: &mut Task<'_>,
-    ) -> Poll<()> {
+    ) -> Poll<Result<(), Failure>> {
         if let Err(error) = ready!(socket.poll_receive(task, batch)) {
-            tracing::error!(%error, %bound, "DNS cannot receive");
-            ctx.stop();
-            return Poll::Ready(());
+            let failure = Failure::socket(format_args!("receiving at udp {bound}"), error);
+            return Poll::Ready(Err(failure));
         }
         for datagram in batch.iter() {
             self.answer_datagram(socket, bound, datagram);

@@ -14,27 +14,27 @@ pub struct Driver<F>(F);
 ///
 /// The function bounds its own work: after one batch it wakes itself and returns `Pending`, so that
 /// the actor's mailbox is served between batches.
-pub fn drive<A, F>(poll: F) -> Driver<F>
+pub fn drive<A, F, T>(poll: F) -> Driver<F>
 where
     A: Actor,
-    F: FnMut(&mut A, &mut A::Context, &mut Context<'_>) -> Poll<()> + Unpin,
+    F: FnMut(&mut A, &mut A::Context, &mut Context<'_>) -> Poll<T> + Unpin,
 {
     Driver(poll)
 }
 
-impl<A, F> ActorFuture<A> for Driver<F>
+impl<A, F, T> ActorFuture<A> for Driver<F>
 where
     A: Actor,
-    F: FnMut(&mut A, &mut A::Context, &mut Context<'_>) -> Poll<()> + Unpin,
+    F: FnMut(&mut A, &mut A::Context, &mut Context<'_>) -> Poll<T> + Unpin,
 {
-    type Output = ();
+    type Output = T;
 
     fn poll(
         self: Pin<&mut Self>,
         actor: &mut A,
         ctx: &mut A::Context,
         task: &mut Context<'_>,
-    ) -> Poll<()> {
+    ) -> Poll<T> {
         (self.get_mut().0)(actor, ctx, task)
     }
 }

@@ -4,15 +4,13 @@ mod page_server;
 
 use std::sync::Arc;
 
-use actix::{
-    Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Supervised, WrapFuture,
-};
+use actix::{ActorFutureExt, Context, WrapFuture};
 
 use super::store::Store;
 use crate::{
     config::{self, OriginFiles},
     net::{HttpLimits, TcpListeners, serve_http},
-    role::{Crash, Keep, PrepareError, Resources, Role},
+    role::{Failure, Keep, PrepareError, Resources, Role, role_actor},
     telemetry::Metrics,
 };
 
@@ -74,12 +72,12 @@ impl Role for OriginActor {
         let kept = keep.get();
         Self { keep, kept }
     }
-}
 
-impl Actor for OriginActor {
-    type Context = Context<Self>;
+    fn keep(&self) -> &Keep<Kept> {
+        &self.keep
+    }
 
-    fn started(&mut self, ctx: &mut Self::Context) {
+    fn start(&mut self, ctx: &mut Context<Self>) -> Result<(), Failure> {
         let Kept {
             listeners,
             store,
@@ -89,26 +87,14 @@ impl Actor for OriginActor {
         let router = page_server::router(store, metrics);
         for listener in listeners.iter().cloned() {
             let serving = serve_http(listener, router.clone(), HttpLimits::default());
-            ctx.spawn(serving.into_actor(self).map(|served, _, ctx| {
-                if let Err(error) = served {
-                    tracing::error!(%error, "the origin's listener failed");
-                }
-                ctx.stop();
-            }));
+            let serving = serving.into_actor(self);
+            Self::run(
+                ctx,
+                serving.map(|served, _, _| Err(Failure::of_listener(served))),
+            );
         }
+        Ok(())
     }
 }
 
-impl Supervised for OriginActor {
-    fn restarting(&mut self, _ctx: &mut Self::Context) {
-        *self = Self::new(self.keep.clone());
-    }
-}
-
-impl Handler<Crash> for OriginActor {
-    type Result = ();
-
-    fn handle(&mut self, _: Crash, _ctx: &mut Self::Context) {
-        panic!("fault injection");
-    }
-}
+role_actor!(OriginActor);

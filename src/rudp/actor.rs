@@ -35,10 +35,7 @@ use std::{
     time::Duration,
 };
 
-use actix::{
-    Actor, ActorContext, AsyncContext, Context, Handler, Message, MessageResult, Recipient,
-    ResponseFuture, Supervised,
-};
+use actix::{AsyncContext, Context, Handler, Message, MessageResult, Recipient, ResponseFuture};
 use futures_util::future::join_all;
 
 pub use self::{connection::RudpConnection, link::link_options, session::RudpSession};
@@ -54,7 +51,7 @@ use super::{connections::Crowd, listener, packet::Protection, session::Limits};
 use crate::{
     config,
     net::{Side, SocketLink, UdpSocket, drive, link::LinkOptions},
-    role::{Crash, Keep, PrepareError, Resources, Role},
+    role::{Crash, Failure, Keep, PrepareError, Resources, Role, role_actor},
     telemetry::api::{self, CrashSession, DescribeLink, ListSessions},
 };
 
@@ -173,6 +170,30 @@ impl Role for RudpEndpoint {
             running: None,
         }
     }
+
+    fn keep(&self) -> &Keep<Kept> {
+        &self.keep
+    }
+
+    fn start(&mut self, ctx: &mut Context<Self>) -> Result<(), Failure> {
+        link::configure(&self.kept.link, self.kept.config.link.as_ref());
+        for shard in &self.kept.shards {
+            shard.table.lock().scraper = self.kept.config.scraper;
+        }
+        let mut receiver = self
+            .kept
+            .receiver(0)
+            .map_err(|error| Failure::socket("taking over the proxy's socket", error))?;
+        self.running = Some(self.kept.workers.start(&self.kept, &ctx.address()));
+        let local = self.kept.local;
+        let receiving = drive(move |_: &mut Self, _, task| {
+            let error = std::task::ready!(receiver.poll(task));
+            let tried = format_args!("receiving at udp {local}");
+            Poll::Ready(Err(Failure::socket(tried, error)))
+        });
+        Self::run(ctx, receiving);
+        Ok(())
+    }
 }
 
 impl Kept {
@@ -208,56 +229,18 @@ impl Kept {
     }
 }
 
-impl Actor for RudpEndpoint {
-    type Context = Context<Self>;
+role_actor!(RudpEndpoint);
 
-    fn started(&mut self, ctx: &mut Self::Context) {
-        link::configure(&self.kept.link, self.kept.config.link.as_ref());
-        for shard in &self.kept.shards {
-            shard.table.lock().scraper = self.kept.config.scraper;
-        }
-        let mut receiver = match self.kept.receiver(0) {
-            Ok(receiver) => receiver,
-            Err(error) => {
-                tracing::error!(%error, "the socket can't be used");
-                ctx.stop();
-                return;
-            }
-        };
-        self.running = Some(self.kept.workers.start(&self.kept, &ctx.address()));
-        ctx.spawn(drive(move |_: &mut Self, ctx, task| {
-            let error = std::task::ready!(receiver.poll(task));
-            tracing::error!(%error, "the socket fails");
-            ctx.stop();
-            Poll::Ready(())
-        }));
-    }
-}
-
-impl Supervised for RudpEndpoint {
-    fn restarting(&mut self, _: &mut Self::Context) {
-        *self = Self::new(self.keep.clone());
-    }
-}
-
-impl Handler<Crash> for RudpEndpoint {
-    type Result = ();
-
-    fn handle(&mut self, _: Crash, _: &mut Self::Context) {
-        panic!("fault injection");
-    }
-}
-
-/// A receiver in another thread has ended; all of them start anew.
+/// A receiver in another thread has failed; all of them start anew.
 #[derive(Message)]
 #[rtype(result = "()")]
-struct WorkerFailed;
+struct WorkerFailed(Failure);
 
 impl Handler<WorkerFailed> for RudpEndpoint {
     type Result = ();
 
-    fn handle(&mut self, _: WorkerFailed, ctx: &mut Self::Context) {
-        ctx.stop();
+    fn handle(&mut self, WorkerFailed(failure): WorkerFailed, ctx: &mut Self::Context) {
+        self.fail(ctx, failure);
     }
 }
 

@@ -7,9 +7,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use actix::{
-    Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Supervised, WrapFuture,
-};
+use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
 use tokio::sync::{Notify, watch};
 use url::Url;
 
@@ -22,7 +20,7 @@ use super::{
 use crate::{
     config,
     net::TcpListeners,
-    role::{Crash, Keep, PrepareError, Resources, Role},
+    role::{Failure, Keep, PrepareError, Resources, Role, role_actor},
     telemetry::Metrics,
 };
 
@@ -135,12 +133,12 @@ impl Role for ScrapActor {
         let kept = keep.get();
         Self { keep, kept }
     }
-}
 
-impl Actor for ScrapActor {
-    type Context = Context<Self>;
+    fn keep(&self) -> &Keep<Kept> {
+        &self.keep
+    }
 
-    fn started(&mut self, ctx: &mut Self::Context) {
+    fn start(&mut self, ctx: &mut Context<Self>) -> Result<(), Failure> {
         let Kept {
             config,
             listeners,
@@ -151,29 +149,17 @@ impl Actor for ScrapActor {
         for listener in listeners.iter().cloned() {
             let (index, metrics) = (Arc::clone(&index), Arc::clone(&metrics));
             let serving = tcp::serve(listener, config.max_peers, index, metrics);
-            ctx.spawn(serving.into_actor(self).map(|served, _, ctx| {
-                if let Err(error) = served {
-                    tracing::error!(%error, "the scraper's listener failed");
-                }
-                ctx.stop();
-            }));
+            let serving = serving.into_actor(self);
+            Self::run(
+                ctx,
+                serving.map(|served, _, _| Err(Failure::of_listener(served))),
+            );
         }
+        Ok(())
     }
 }
 
-impl Supervised for ScrapActor {
-    fn restarting(&mut self, _ctx: &mut Self::Context) {
-        *self = Self::new(self.keep.clone());
-    }
-}
-
-impl Handler<Crash> for ScrapActor {
-    type Result = ();
-
-    fn handle(&mut self, _: Crash, _ctx: &mut Self::Context) {
-        panic!("fault injection");
-    }
-}
+role_actor!(ScrapActor);
 
 /// Fetches the page whenever it is due, or when a peer wants it and may.
 async fn keep_fresh(index: Arc<Index>, metrics: Arc<Metrics>) {

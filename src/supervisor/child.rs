@@ -1,58 +1,66 @@
-//! One actor under supervision: a panic in it becomes a restart, with its address and its queued
+//! One actor under supervision: a failure of it becomes a restart, with its address and its queued
 //! messages kept. actix itself restarts nothing after a panic.
 
 use std::{
-    any::Any,
+    cell::Cell,
     future::poll_fn,
     panic::{AssertUnwindSafe, catch_unwind},
-    pin::{Pin, pin},
+    pin::pin,
+    rc::Rc,
     sync::mpsc,
     task::Poll,
+    thread,
     time::{Duration, Instant},
 };
 
-use actix::{Addr, Arbiter, AsyncContext, Context, dev::ContextFut, prelude::ActorContext};
+use actix::{Addr, AsyncContext, Context, fut, fut::ActorFutureExt, prelude::ActorContext};
 use tokio::{
     sync::{mpsc as async_mpsc, oneshot},
     time::{sleep, timeout},
 };
 
-use super::policy::{Exit, Limits, Policy, Restart, Verdict};
-use crate::role::{Keep, Role};
+use super::policy::{Limits, Policy, Verdict};
+use crate::role::{Failure, FailureKind, Guarded, Keep, Lack, Role, children_here};
 
 /// How long a child may take to stop before it is dropped (OTP's worker default).
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long its thread may take to give it an address.
+const START_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often a thread that shall end looks whether the sessions in it have ended.
+const LOOK: Duration = Duration::from_millis(100);
+/// Of what [`Role::missing`] tells.
+const LISTENING: &str = "listen";
 
 /// What a child's supervisor hears of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Report {
     /// It runs, for the first time or again.
     Up,
-    /// It ended and will be restarted after the pause.
-    Down {
-        exit: Exit,
-        cause: String,
-        pause: Duration,
-    },
-    /// It ended and stays so.
+    /// It lacks something, or has it again.
+    Lack(Lack),
+    /// It failed and will be restarted after the pause.
+    Down { failure: Failure, pause: Duration },
+    /// It was stopped.
     Ended,
     /// It fails too often; its supervisor has to fail with it.
-    GaveUp { cause: String },
+    GaveUp { failure: Failure },
 }
 
+/// What came of a change: `true` if the child went on, `false` if it was made anew.
+type Changed = Result<bool, Failure>;
+
 enum Control {
-    /// Make the actor anew from what is kept now.
-    Renew,
+    /// Go on with what is kept now.
+    Change(oneshot::Sender<Changed>),
     SetLimits(Limits),
     Stop(oneshot::Sender<()>),
 }
 
-/// A running child. Dropping the handle does not stop it: [`Child::stop`] does.
+/// A running child. Dropping the handle ends it, sooner or later: [`Child::stop`] waits for it.
 pub(super) struct Child<R: Role> {
     pub(super) address: Addr<R>,
     pub(super) keep: Keep<R::Kept>,
     control: async_mpsc::UnboundedSender<Control>,
-    arbiter: Arbiter,
 }
 
 /// Receives the reports of all children, each with its name.
@@ -62,176 +70,304 @@ impl<R: Role> Child<R> {
     /// Starts the role in a thread of its own, so that one that blocks stalls nobody else.
     ///
     /// # Errors
-    /// If the thread ended before the actor had an address: its `new` panicked.
-    pub(super) fn start(
-        kept: R::Kept,
-        restart: Restart,
-        limits: Limits,
-        reports: Reports,
-    ) -> Result<Self, String> {
-        let arbiter = Arbiter::new();
-        let keep = Keep::new(kept);
+    /// If there is no thread to be had, or the actor's `new` panicked.
+    pub(super) fn start(kept: R::Kept, limits: Limits, reports: Reports) -> Result<Self, Failure> {
         let (control, controlled) = async_mpsc::unbounded_channel();
         let (give_address, take_address) = mpsc::channel();
-        let kept = keep.clone();
-        arbiter.spawn_fn(move || {
-            let made = catch_unwind(AssertUnwindSafe(|| R::new(kept)));
-            let actor = match made {
-                Ok(actor) => actor,
-                Err(panic) => {
-                    let _ = give_address.send(Err(words(panic.as_ref())));
+        let tell = reports.clone();
+        let keep = Keep::told(kept, move |lack| {
+            let _ = tell.send((R::NAME, Report::Lack(lack)));
+        });
+        let keep_inside = keep.clone();
+        let inside = move || {
+            let runtime = match actix_rt::Runtime::new() {
+                Ok(runtime) => runtime,
+                Err(error) => {
+                    let tried = format_args!("starting a thread's executor: {error}");
+                    let _ = give_address.send(Err(Failure::new(FailureKind::Ended, tried)));
                     return;
                 }
             };
-            let context = Context::<R>::new();
-            let _ = give_address.send(Ok(context.address()));
-            actix_rt::spawn(run(
-                context.into_future(actor),
-                Policy::new(restart, limits, Instant::now(), rand::random()),
-                controlled,
-                reports,
-            ));
-        });
-        match take_address.recv() {
+            runtime.block_on(async move {
+                actix_rt::spawn(keep_inside.beats().beat(R::NAME));
+                let made = catch_unwind(AssertUnwindSafe(|| R::new(keep_inside.clone())));
+                let actor = match made {
+                    Ok(actor) => actor,
+                    Err(panic) => {
+                        let _ = give_address.send(Err(Failure::panic(panic.as_ref())));
+                        return;
+                    }
+                };
+                let context = Context::<R>::new();
+                let _ = give_address.send(Ok(context.address()));
+                let runner = Runner {
+                    actor: Guarded::new(context, actor),
+                    keep: keep_inside,
+                    policy: Policy::new(limits, Instant::now(), rand::random()),
+                    controlled,
+                    reports,
+                    waiting: Vec::new(),
+                    starting: true,
+                    changed: Rc::default(),
+                };
+                runner.run().await;
+            });
+        };
+        let thread = thread::Builder::new().name(R::NAME.to_owned());
+        if let Err(error) = thread.spawn(inside) {
+            let tried = format_args!("starting a thread: {error}");
+            return Err(Failure::new(FailureKind::Ended, tried));
+        }
+        match take_address.recv_timeout(START_TIMEOUT) {
             Ok(Ok(address)) => Ok(Self {
                 address,
                 keep,
                 control,
-                arbiter,
             }),
-            Ok(Err(cause)) => Err(cause),
-            Err(_) => Err("its thread ended before it started".to_owned()),
+            Ok(Err(failure)) => Err(failure),
+            Err(_) => {
+                keep.supersede();
+                let cause = format_args!("its thread was not ready within {START_TIMEOUT:?}");
+                Err(Failure::new(FailureKind::Stuck, cause))
+            }
         }
     }
 
-    /// Makes the actor anew from what is kept: a reload.
-    pub(super) fn renew(&self, kept: R::Kept) {
+    /// Goes on with `kept`: a reload. The answer comes when it does.
+    pub(super) fn change(&self, kept: R::Kept) -> oneshot::Receiver<Changed> {
         self.keep.set(kept);
-        let _ = self.control.send(Control::Renew);
+        let (done, changed) = oneshot::channel();
+        // To one that has ended, the answer is the channel's end.
+        let _ = self.control.send(Control::Change(done));
+        changed
     }
 
     pub(super) fn set_limits(&self, limits: Limits) {
         let _ = self.control.send(Control::SetLimits(limits));
     }
 
-    /// Stops the actor and its thread. Ends after [`STOP_TIMEOUT`] at the latest.
+    /// Stops the actor and its thread. Ends after [`STOP_TIMEOUT`] at the latest; a blocked thread
+    /// must not hold up the rest.
     pub(super) async fn stop(self) {
         let (done, stopped) = oneshot::channel();
         if self.control.send(Control::Stop(done)).is_ok() {
             let _ = timeout(STOP_TIMEOUT + Duration::from_secs(1), stopped).await;
         }
-        self.arbiter.stop();
-        // The thread leaves when its loop sees the stop; a blocked one must not hold up the rest.
     }
 }
 
 enum Woken {
-    Exit(Exit, String),
+    /// It has started and runs.
+    Up,
+    /// It has taken a change while it runs, or can't.
+    Changed(bool),
+    Failed(Failure),
     Control(Option<Control>),
 }
 
-async fn run<R: Role>(
-    mut actor: ContextFut<R, Context<R>>,
-    mut policy: Policy,
-    mut controlled: async_mpsc::UnboundedReceiver<Control>,
+/// What runs in a child's thread.
+struct Runner<R: Role> {
+    actor: Guarded<R>,
+    keep: Keep<R::Kept>,
+    policy: Policy,
+    controlled: async_mpsc::UnboundedReceiver<Control>,
     reports: Reports,
-) {
-    let report = |report| {
-        let _ = reports.send((R::NAME, report));
-    };
-    report(Report::Up);
-    loop {
-        let mut woken = poll_fn(|task| {
-            if let Poll::Ready(control) = controlled.poll_recv(task) {
+    /// Who wants to know what came of a change.
+    waiting: Vec<oneshot::Sender<Changed>>,
+    /// It has not yet been polled since it was made.
+    starting: bool,
+    /// The actor's word on a change.
+    changed: Rc<Cell<Option<bool>>>,
+}
+
+impl<R: Role> Runner<R> {
+    async fn run(mut self) {
+        let stopped = loop {
+            let mut woken = self.wake().await;
+            if self.keep.is_superseded() {
+                break None;
+            }
+            if let Woken::Failed(failure) = woken {
+                let pause = match self.policy.on_failure(Instant::now()) {
+                    Verdict::RestartAfter(pause) => pause,
+                    Verdict::Escalate => {
+                        self.give_up(failure);
+                        break None;
+                    }
+                };
+                self.answer(&Err(failure.clone()));
+                self.report(Report::Down { failure, pause });
+                let Some(next) = self.rest(pause).await else {
+                    continue;
+                };
+                woken = Woken::Control(next);
+            }
+            match woken {
+                Woken::Up => {
+                    self.starting = false;
+                    self.policy.on_started(Instant::now());
+                    self.tell_missing();
+                    self.report(Report::Up);
+                    self.answer(&Ok(false));
+                }
+                Woken::Changed(true) => {
+                    self.tell_missing();
+                    self.answer(&Ok(true));
+                }
+                Woken::Changed(false) => {
+                    if let Err(failure) = self.renew() {
+                        self.give_up(failure);
+                        break None;
+                    }
+                }
+                Woken::Control(Some(Control::Change(done))) => {
+                    self.waiting.push(done);
+                    let changed = Rc::clone(&self.changed);
+                    let change =
+                        fut::ready(()).map(move |(), role: &mut R, ctx| match role.change(ctx) {
+                            Ok(live) => changed.set(Some(live)),
+                            Err(failure) => role.fail(ctx, failure),
+                        });
+                    self.actor.context().spawn(change);
+                }
+                Woken::Control(Some(Control::SetLimits(limits))) => self.policy.set_limits(limits),
+                Woken::Control(Some(Control::Stop(done))) => break Some(done),
+                Woken::Control(None) => break None,
+                // Its pause is over, or something came meanwhile.
+                Woken::Failed(_) => {}
+            }
+        };
+        if stopped.is_some() {
+            self.actor.context().stop();
+            let stopping = poll_fn(|task| self.actor.poll(task).map(drop));
+            let _ = timeout(STOP_TIMEOUT, stopping).await;
+            self.report(Report::Ended);
+        }
+        let Self {
+            actor,
+            keep,
+            controlled,
+            waiting,
+            ..
+        } = self;
+        let _ = actor.discard();
+        drop(waiting);
+        leave(&keep, controlled, stopped).await;
+    }
+
+    async fn wake(&mut self) -> Woken {
+        poll_fn(|task| {
+            if let Poll::Ready(control) = self.controlled.poll_recv(task) {
                 return Poll::Ready(Woken::Control(control));
             }
-            let polled = catch_unwind(AssertUnwindSafe(|| Pin::new(&mut actor).poll(task)));
-            match polled {
-                Ok(Poll::Pending) => Poll::Pending,
-                Ok(Poll::Ready(())) => {
-                    Poll::Ready(Woken::Exit(Exit::Normal, "it stopped".to_owned()))
+            match self.actor.poll(task) {
+                Poll::Pending => match self.changed.take() {
+                    Some(live) => Poll::Ready(Woken::Changed(live)),
+                    None if self.starting => Poll::Ready(Woken::Up),
+                    None => Poll::Pending,
+                },
+                Poll::Ready(Ok(())) => {
+                    let failure = self.keep.take_failure();
+                    Poll::Ready(Woken::Failed(failure.unwrap_or_else(|| {
+                        Failure::new(FailureKind::Ended, "it stopped without a reason")
+                    })))
                 }
-                Err(panic) => Poll::Ready(Woken::Exit(Exit::Panic, words(panic.as_ref()))),
+                Poll::Ready(Err(failure)) => Poll::Ready(Woken::Failed(failure)),
             }
         })
-        .await;
-        if let Woken::Exit(exit, cause) = woken {
-            let pause = match policy.on_exit(exit, Instant::now()) {
-                Verdict::RestartAfter(pause) => pause,
-                Verdict::Leave => {
-                    report(Report::Ended);
-                    break;
-                }
-                Verdict::Escalate => {
-                    report(Report::GaveUp { cause });
-                    break;
-                }
-            };
-            report(Report::Down { exit, cause, pause });
-            // Messages queue up meanwhile, up to the mailbox's bound.
-            let mut rested = pin!(sleep(pause));
-            woken = loop {
-                tokio::select! {
-                    () = rested.as_mut() => break Woken::Control(Some(Control::Renew)),
-                    control = controlled.recv() => match control {
-                        Some(Control::SetLimits(limits)) => policy.set_limits(limits),
-                        control => break Woken::Control(control),
-                    },
-                }
-            };
-        }
-        match woken {
-            Woken::Control(Some(Control::Renew)) => {
-                policy.on_started(Instant::now());
-                match catch_unwind(AssertUnwindSafe(|| actor.restart())) {
-                    Ok(_) => report(Report::Up),
-                    // Not made anew, so never to be polled again: as bad as failing too often.
-                    Err(panic) => {
-                        report(Report::GaveUp {
-                            cause: words(panic.as_ref()),
-                        });
+        .await
+    }
+
+    /// Waits before the restart, and makes it anew then; messages queue up meanwhile, up to the
+    /// mailbox's bound. Something else to do comes first, if there is.
+    async fn rest(&mut self, pause: Duration) -> Option<Option<Control>> {
+        let mut rested = pin!(sleep(pause));
+        loop {
+            tokio::select! {
+                () = rested.as_mut() => break,
+                control = self.controlled.recv() => match control {
+                    Some(Control::SetLimits(limits)) => self.policy.set_limits(limits),
+                    // What is kept has changed: no need to wait.
+                    Some(Control::Change(done)) => {
+                        self.waiting.push(done);
                         break;
                     }
-                }
+                    control => return Some(control),
+                },
             }
-            Woken::Control(Some(Control::SetLimits(limits))) => policy.set_limits(limits),
-            Woken::Control(Some(Control::Stop(done))) => {
-                actor.ctx().stop();
-                let stopping = poll_fn(|task| {
-                    let polled = catch_unwind(AssertUnwindSafe(|| Pin::new(&mut actor).poll(task)));
-                    match polled {
-                        Ok(Poll::Pending) => Poll::Pending,
-                        Ok(Poll::Ready(())) | Err(_) => Poll::Ready(()),
-                    }
-                });
-                let _ = timeout(STOP_TIMEOUT, stopping).await;
-                report(Report::Ended);
-                let _ = catch_unwind(AssertUnwindSafe(move || drop(actor)));
-                let _ = done.send(());
-                return;
+        }
+        match self.renew() {
+            Ok(()) => None,
+            Err(failure) => {
+                self.give_up(failure);
+                Some(None)
             }
-            Woken::Control(None) => break,
-            Woken::Exit(..) => {}
         }
     }
-    // Dropping a context polls its actor once more: that may panic, too.
-    let _ = catch_unwind(AssertUnwindSafe(move || drop(actor)));
-    // A stop may still be asked for, and must be answered.
-    while let Some(control) = controlled.recv().await {
-        if let Control::Stop(done) = control {
-            let _ = done.send(());
-            return;
+
+    fn renew(&mut self) -> Result<(), Failure> {
+        self.keep.forget_lacks();
+        self.keep.take_failure();
+        self.changed.take();
+        self.starting = true;
+        self.actor.restart()
+    }
+
+    fn tell_missing(&self) {
+        let missing = R::missing(&self.keep.get());
+        if missing.is_empty() {
+            self.keep.recovered(LISTENING);
+        } else {
+            self.keep.degraded(LISTENING, missing.join("; "));
+        }
+    }
+
+    fn report(&self, report: Report) {
+        if !self.keep.is_superseded() {
+            let _ = self.reports.send((R::NAME, report));
+        }
+    }
+
+    fn give_up(&mut self, failure: Failure) {
+        self.answer(&Err(failure.clone()));
+        self.report(Report::GaveUp { failure });
+    }
+
+    fn answer(&mut self, changed: &Changed) {
+        for waiting in self.waiting.drain(..) {
+            let _ = waiting.send(changed.clone());
         }
     }
 }
 
-/// A panic's message.
-fn words(panic: &(dyn Any + Send)) -> String {
-    panic
-        .downcast_ref::<&str>()
-        .map(|text| (*text).to_owned())
-        .or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "a panic without words".to_owned())
+/// Lets the thread end: for one that was stopped within [`STOP_TIMEOUT`]; one that was superseded
+/// remains as long as sessions live in it; one that gave up waits to be stopped.
+async fn leave<K: Clone>(
+    keep: &Keep<K>,
+    mut controlled: async_mpsc::UnboundedReceiver<Control>,
+    stopped: Option<oneshot::Sender<()>>,
+) {
+    let mut done = stopped;
+    while done.is_none() && !keep.is_superseded() {
+        match controlled.recv().await {
+            Some(Control::Stop(stop)) => done = Some(stop),
+            Some(_) => {}
+            None => break,
+        }
+    }
+    let vacant = async {
+        while children_here() > 0 {
+            sleep(LOOK).await;
+        }
+    };
+    if keep.is_superseded() {
+        vacant.await;
+    } else {
+        let _ = timeout(STOP_TIMEOUT, vacant).await;
+    }
+    if let Some(done) = done {
+        let _ = done.send(());
+    }
 }
 
 #[cfg(test)]
@@ -241,10 +377,10 @@ mod tests {
         atomic::{AtomicU32, Ordering::SeqCst},
     };
 
-    use actix::{Actor, Handler, Message, Supervised};
+    use actix::{Handler, Message};
 
     use super::*;
-    use crate::role::{Crash, PrepareError, Resources};
+    use crate::role::{Crash, PrepareError, Resources, role_actor};
 
     /// Counts in memory (lost with the actor) and in what is kept.
     struct Counter {
@@ -259,7 +395,8 @@ mod tests {
         total: Arc<AtomicU32>,
         timers: Arc<AtomicU32>,
         step: u32,
-        panic_in_stopping: bool,
+        cannot_start: bool,
+        live: bool,
     }
 
     #[derive(Message)]
@@ -292,34 +429,31 @@ mod tests {
                 timer_ran: false,
             }
         }
-    }
 
-    impl Actor for Counter {
-        type Context = Context<Self>;
+        fn keep(&self) -> &Keep<Kept> {
+            &self.keep
+        }
 
-        fn started(&mut self, ctx: &mut Self::Context) {
+        fn start(&mut self, ctx: &mut Context<Self>) -> Result<(), Failure> {
             self.kept.timers.fetch_add(1, SeqCst);
+            if self.kept.cannot_start {
+                return Err(Failure::socket("binding", "no such address"));
+            }
             ctx.run_later(Duration::ZERO, |counter, _| counter.timer_ran = true);
+            Ok(())
         }
 
-        fn stopped(&mut self, _: &mut Self::Context) {
-            assert!(!self.kept.panic_in_stopping, "in stopped()");
-        }
-    }
-
-    impl Supervised for Counter {
-        fn restarting(&mut self, _: &mut Self::Context) {
-            *self = Self::new(self.keep.clone());
-        }
-    }
-
-    impl Handler<Crash> for Counter {
-        type Result = ();
-
-        fn handle(&mut self, _: Crash, _: &mut Self::Context) {
-            panic!("on purpose");
+        fn change(&mut self, _: &mut Context<Self>) -> Result<bool, Failure> {
+            let kept = self.keep.get();
+            if kept.live {
+                self.kept = kept;
+                return Ok(true);
+            }
+            Ok(false)
         }
     }
+
+    role_actor!(Counter);
 
     impl Handler<CrashInTimer> for Counter {
         type Result = ();
@@ -344,7 +478,7 @@ mod tests {
 
     fn start(kept: Kept, limits: Limits) -> (Child<Counter>, Heard) {
         let (reports, heard) = async_mpsc::unbounded_channel();
-        let child = Child::start(kept, Restart::Permanent, limits, reports).expect("start");
+        let child = Child::start(kept, limits, reports).expect("start");
         (child, heard)
     }
 
@@ -354,6 +488,10 @@ mod tests {
             backoff_max: Duration::from_millis(1),
             ..Limits::new(max_restarts, Duration::from_secs(3600))
         }
+    }
+
+    fn on_purpose() -> Failure {
+        Failure::new(FailureKind::Panic, "fault injection")
     }
 
     async fn heard(reports: &mut Heard) -> Report {
@@ -370,7 +508,7 @@ mod tests {
         assert_eq!(child.address.send(Count).await, Ok((1, 2)));
         assert!(matches!(
             heard(&mut reports).await,
-            Report::Down { exit: Exit::Panic, cause, .. } if cause == "on purpose"
+            Report::Down { failure, .. } if failure == on_purpose()
         ));
         assert_eq!(heard(&mut reports).await, Report::Up);
         assert_eq!(
@@ -405,35 +543,89 @@ mod tests {
         assert_eq!(
             heard(&mut reports).await,
             Report::GaveUp {
-                cause: "on purpose".to_owned()
+                failure: on_purpose()
             }
         );
         child.stop().await;
     }
 
     #[actix::test]
-    async fn a_reload_makes_it_anew_without_counting_a_restart() {
+    async fn a_change_makes_it_anew_without_counting_a_restart() {
         let (child, mut reports) = start(Kept::default(), limits(0));
         assert_eq!(heard(&mut reports).await, Report::Up);
         assert_eq!(child.address.send(Count).await, Ok((1, 1)));
-        child.renew(Kept {
+        let changed = child.change(Kept {
             step: 10,
             ..child.keep.get()
         });
+        assert_eq!(changed.await, Ok(Ok(false)));
         assert_eq!(heard(&mut reports).await, Report::Up);
         assert_eq!(child.address.send(Count).await, Ok((1, 11)));
         child.stop().await;
     }
 
     #[actix::test]
-    async fn a_panic_while_stopping_ends_only_itself() {
-        let kept = Kept {
-            panic_in_stopping: true,
-            ..Kept::default()
-        };
-        let (child, mut reports) = start(kept, limits(5));
+    async fn a_live_change_leaves_the_actor_s_own_state() {
+        let (child, mut reports) = start(Kept::default(), limits(0));
         assert_eq!(heard(&mut reports).await, Report::Up);
+        assert_eq!(child.address.send(Count).await, Ok((1, 1)));
+        let changed = child.change(Kept {
+            step: 10,
+            live: true,
+            ..child.keep.get()
+        });
+        assert_eq!(changed.await, Ok(Ok(true)));
+        assert_eq!(child.address.send(Count).await, Ok((2, 11)));
         child.stop().await;
         assert_eq!(heard(&mut reports).await, Report::Ended);
+    }
+
+    #[actix::test]
+    async fn a_failure_at_the_start_is_told_with_its_cause() {
+        let kept = Kept {
+            cannot_start: true,
+            ..Kept::default()
+        };
+        let (child, mut reports) = start(kept, limits(1));
+        let failure = Failure::socket("binding", "no such address");
+        assert!(matches!(
+            heard(&mut reports).await,
+            Report::Down { failure: told, .. } if told == failure
+        ));
+        assert_eq!(heard(&mut reports).await, Report::GaveUp { failure });
+        child.stop().await;
+    }
+
+    #[actix::test]
+    async fn a_change_that_fails_is_answered_with_the_cause() {
+        let (child, mut reports) = start(Kept::default(), limits(5));
+        assert_eq!(heard(&mut reports).await, Report::Up);
+        let changed = child.change(Kept {
+            cannot_start: true,
+            ..child.keep.get()
+        });
+        let failure = Failure::socket("binding", "no such address");
+        assert_eq!(changed.await, Ok(Err(failure)));
+        child.stop().await;
+    }
+
+    #[actix::test]
+    async fn one_that_is_superseded_ends_and_says_nothing() {
+        let (child, mut reports) = start(Kept::default(), limits(5));
+        assert_eq!(heard(&mut reports).await, Report::Up);
+        child.keep.supersede();
+        child.address.do_send(Crash);
+        let Child { address, keep, .. } = child;
+        while address.connected() {
+            sleep(Duration::from_millis(5)).await;
+        }
+        while keep
+            .beats()
+            .silent(Duration::ZERO, Instant::now())
+            .is_some()
+        {
+            sleep(Duration::from_millis(5)).await;
+        }
+        assert!(reports.try_recv().is_err());
     }
 }

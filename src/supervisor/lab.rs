@@ -4,7 +4,7 @@ use std::{
     fmt, io,
     path::PathBuf,
     sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use actix::{
@@ -15,21 +15,18 @@ use tokio::sync::{mpsc, watch};
 
 use super::{
     child::{Report, Reports},
-    policy::{Exit, Limits},
-    slot::{Pending, RoleSlot, Slot},
+    policy::Limits,
+    slot::{Pulse, Surroundings},
+    tree::Tree,
+    watchdog::Watchdog,
 };
 use crate::{
     config::{self, Config},
-    dhcp::DhcpActor,
-    dns::DnsActor,
     net::Sockets,
-    origin::OriginActor,
-    role::{PrepareError, Resources},
-    rudp::RudpEndpoint,
-    scrap::ScrapActor,
+    role::{Failure, Lack, PrepareError, Resources},
     telemetry::{
-        HttpActor, Metrics, Roster, State,
-        api::{Change, Reload, ReloadRefused, Reloaded},
+        Metrics, Roster, State,
+        api::{Reload, ReloadRefused, Reloaded},
     },
 };
 
@@ -51,7 +48,7 @@ pub enum Ended {
         /// Which.
         component: &'static str,
         /// Its last failure.
-        cause: String,
+        cause: Failure,
     },
 }
 
@@ -101,11 +98,11 @@ impl Lab {
             return Err(StartError::Prepare(prepared.errors));
         }
         let (reports, reported) = mpsc::unbounded_channel();
-        let limits = limits(&config);
-        let (_, failures) = tree.commit(limits, &reports, &resources.roster);
+        let around = surroundings(&config, &reports, &resources);
+        let failures = tree.commit(&around).await;
         if !failures.is_empty() {
-            for stopping in tree.stop(&resources.roster) {
-                stopping.await;
+            for stopping in tree.stop(&around) {
+                let _ = stopping.await;
             }
             return Err(StartError::Role(failures.join("\n")));
         }
@@ -118,6 +115,7 @@ impl Lab {
             config,
             reports,
             reported: Some(reported),
+            watchdog: Watchdog::new(),
             end,
         }
         .start();
@@ -173,90 +171,12 @@ impl Lab {
 #[rtype(result = "()")]
 struct Shutdown;
 
-fn limits(config: &Config) -> Limits {
-    Limits::new(config.supervisor.max_restarts, config.supervisor.within)
-}
-
-/// All roles' slots in the order of their start: whoever is asked starts before whoever asks.
-struct Tree(Vec<Box<dyn Slot>>);
-
-struct Prepared {
-    changes: Vec<Change>,
-    errors: Vec<PrepareError>,
-}
-
-impl Tree {
-    fn new() -> Self {
-        Self(vec![
-            RoleSlot::<OriginActor>::boxed(|config| config.origin.clone(), |_, _| {}),
-            RoleSlot::<ScrapActor>::boxed(|config| config.scrap.clone(), |_, _| {}),
-            RoleSlot::<DnsActor>::boxed(|config| config.dns.clone(), |_, _| {}),
-            RoleSlot::<DhcpActor>::boxed(
-                |config| config.dhcp.clone(),
-                |roster, address| {
-                    roster.write().leases = address.map(|address| address.clone().recipient());
-                },
-            ),
-            RoleSlot::<RudpEndpoint>::boxed(
-                |config| config.rudp.clone(),
-                |roster, address| {
-                    let mut entries = roster.write();
-                    entries.sessions = address.map(|address| address.clone().recipient());
-                    entries.crash_session = address.map(|address| address.clone().recipient());
-                    entries.link = address.map(|address| address.clone().recipient());
-                },
-            ),
-            RoleSlot::<HttpActor>::boxed(|config| config.http.clone(), |_, _| {}),
-        ])
-    }
-
-    fn prepare(&mut self, config: &Config, resources: &Resources) -> Prepared {
-        let mut prepared = Prepared {
-            changes: Vec::new(),
-            errors: Vec::new(),
-        };
-        for slot in &mut self.0 {
-            match slot.prepare(config, resources) {
-                Ok(action) => prepared.changes.extend(action.map(|action| Change {
-                    component: slot.name().to_owned(),
-                    action: action.to_owned(),
-                })),
-                Err(error) => prepared.errors.push(error),
-            }
-        }
-        if !prepared.errors.is_empty() {
-            for slot in &mut self.0 {
-                slot.discard();
-            }
-        }
-        prepared
-    }
-
-    /// Carries out what was prepared, for every role even if one fails. Gives what is to be awaited,
-    /// and what failed.
-    fn commit(
-        &mut self,
-        limits: Limits,
-        reports: &Reports,
-        roster: &Roster,
-    ) -> (Vec<Pending>, Vec<String>) {
-        let (mut stopping, mut failures) = (Vec::new(), Vec::new());
-        for slot in &mut self.0 {
-            match slot.commit(limits, reports, roster) {
-                Ok(stopped) => stopping.push(stopped),
-                Err(cause) => failures.push(cause),
-            }
-        }
-        (stopping, failures)
-    }
-
-    /// In reverse order: to be awaited one after the other.
-    fn stop(&mut self, roster: &Roster) -> Vec<Pending> {
-        self.0
-            .iter_mut()
-            .rev()
-            .map(|slot| slot.stop(roster))
-            .collect()
+fn surroundings(config: &Config, reports: &Reports, resources: &Resources) -> Surroundings {
+    Surroundings {
+        limits: Limits::new(config.supervisor.max_restarts, config.supervisor.within),
+        reports: reports.clone(),
+        roster: resources.roster.clone(),
+        metrics: Arc::clone(&resources.metrics),
     }
 }
 
@@ -266,6 +186,7 @@ struct Supervisor {
     config: Config,
     reports: Reports,
     reported: Option<mpsc::UnboundedReceiver<(&'static str, Report)>>,
+    watchdog: Watchdog,
     end: watch::Sender<Option<Ended>>,
 }
 
@@ -285,10 +206,86 @@ impl Actor for Supervisor {
                 .into_actor(self),
             );
         }
+        ctx.run_interval(Watchdog::INTERVAL, |supervisor, _| supervisor.look());
     }
 }
 
 impl Supervisor {
+    fn around(&self) -> Surroundings {
+        surroundings(&self.config, &self.reports, &self.resources)
+    }
+
+    /// Looks for roles whose threads do nothing, and feeds the system's watchdog unless it shall
+    /// restart the program.
+    fn look(&mut self) {
+        let now = Instant::now();
+        if !self
+            .watchdog
+            .is_in_time(now, self.config.supervisor.stuck_after)
+        {
+            return;
+        }
+        let around = self.around();
+        let limit = self.config.supervisor.stuck_after;
+        let pulses: Vec<_> = self
+            .tree
+            .slots()
+            .map(|slot| (slot.name(), slot.watch(limit, now, &around)))
+            .collect();
+        for (component, pulse) in pulses {
+            if let Some(ended) = self.feel(component, pulse) {
+                self.end(ended);
+            }
+        }
+        if self.resources.roster.heals() {
+            self.watchdog.feed(now);
+        }
+    }
+
+    fn feel(&mut self, component: &'static str, pulse: Pulse) -> Option<Ended> {
+        match pulse {
+            Pulse::Beats | Pulse::Held { .. } => None,
+            Pulse::Stopped { thread, silence } => {
+                let cause = format!("its thread {thread} has done nothing for {silence:.1?}");
+                tracing::error!(component, thread, "stuck: {cause}");
+                if let Some(member) = self.resources.roster.write().member_mut(component) {
+                    member.last_failure = Some(cause);
+                    member.enter(State::Stuck);
+                }
+                self.show(component);
+                None
+            }
+            Pulse::Woke => {
+                tracing::warn!(component, "its thread works again, before it was replaced");
+                self.show(component);
+                None
+            }
+            Pulse::Replaced(failure) => {
+                let pause = Duration::ZERO;
+                self.hear(component, Report::Down { failure, pause })
+            }
+            Pulse::GaveUp(failure) => self.hear(component, Report::GaveUp { failure }),
+        }
+    }
+
+    fn show(&self, component: &str) {
+        let state = {
+            let mut entries = self.resources.roster.write();
+            entries.member_mut(component).map(|member| member.state())
+        };
+        if let Some(state) = state {
+            self.resources.metrics.show_component(component, state);
+        }
+    }
+
+    fn end(&self, ended: Ended) {
+        self.end.send_if_modified(|end| {
+            let first = end.is_none();
+            end.get_or_insert(ended);
+            first
+        });
+    }
+
     /// Notes that `config` runs now.
     fn adopted(&mut self, config: Config) {
         let mut entries = self.resources.roster.write();
@@ -347,34 +344,29 @@ impl Supervisor {
     }
 
     fn hear(&mut self, component: &'static str, report: Report) -> Option<Ended> {
-        let metrics = &self.resources.metrics;
-        let up = metrics.component_up.with_label_values(&[component]);
         let mut entries = self.resources.roster.write();
-        let member = entries.member_mut(component);
-        match report {
+        // One that was removed has nothing more to say.
+        let member = entries.member_mut(component)?;
+        let ended = match report {
             Report::Up => {
-                up.set(1);
-                // Zeros from the start, for rates over the first failure.
-                for reason in ["panic", "failure"] {
-                    metrics
-                        .component_restarts
-                        .with_label_values(&[component, reason]);
+                if member.restarts > 0 {
+                    tracing::info!(component, restarts = member.restarts, "up again");
                 }
-                if let Some(member) = member {
-                    if member.restarts > 0 {
-                        tracing::info!(component, restarts = member.restarts, "up again");
-                    }
-                    member.enter(State::Up);
-                }
+                member.enter(State::Up);
                 None
             }
-            Report::Down { exit, cause, pause } => {
-                up.set(0);
-                let reason = match exit {
-                    Exit::Panic => "panic",
-                    Exit::Normal => "failure",
-                };
-                metrics
+            Report::Lack(Lack { subject, reason }) => {
+                match &reason {
+                    Some(reason) => tracing::warn!(component, subject, "degraded: {reason}"),
+                    None => tracing::info!(component, subject, "no longer missing"),
+                }
+                member.lacks(subject, reason);
+                None
+            }
+            Report::Down { failure, pause } => {
+                let reason = failure.kind.as_str();
+                self.resources
+                    .metrics
                     .component_restarts
                     .with_label_values(&[component, reason])
                     .inc();
@@ -382,32 +374,28 @@ impl Supervisor {
                     component,
                     reason,
                     ?pause,
-                    "down, will be restarted: {cause}"
+                    "down, will be restarted: {failure}"
                 );
-                if let Some(member) = member {
-                    member.restarts += 1;
-                    member.last_failure = Some(cause);
-                    member.enter(State::Restarting);
-                }
+                member.restarts += 1;
+                member.last_failure = Some(failure.cause);
+                member.enter(State::Restarting);
                 None
             }
             Report::Ended => {
-                up.set(0);
-                if let Some(member) = member {
-                    member.enter(State::Stopped);
-                }
+                member.enter(State::Stopped);
                 None
             }
-            Report::GaveUp { cause } => {
-                up.set(0);
-                tracing::error!(component, "failed too often, giving up: {cause}");
-                if let Some(member) = member {
-                    member.last_failure = Some(cause.clone());
-                    member.enter(State::Failed);
-                }
+            Report::GaveUp { failure } => {
+                tracing::error!(component, "failed too often, giving up: {failure}");
+                member.last_failure = Some(failure.cause.clone());
+                member.enter(State::Failed);
+                let cause = failure;
                 Some(Ended::Failed { component, cause })
             }
-        }
+        };
+        drop(entries);
+        self.show(component);
+        ended
     }
 }
 
@@ -423,11 +411,7 @@ impl Handler<Heard> for Supervisor {
 
     fn handle(&mut self, Heard { component, report }: Heard, _ctx: &mut Self::Context) {
         if let Some(ended) = self.hear(component, report) {
-            self.end.send_if_modified(|end| {
-                let first = end.is_none();
-                end.get_or_insert(ended);
-                first
-            });
+            self.end(ended);
         }
     }
 }
@@ -451,39 +435,35 @@ impl Handler<Reload> for Supervisor {
                 return AtomicResponse::new(Box::pin(async { Err(refused) }.into_actor(self)));
             }
         };
-        let (stopping, failures) =
-            self.tree
-                .commit(limits(&config), &self.reports, &self.resources.roster);
+        let around = surroundings(&config, &self.reports, &self.resources);
+        let committed = self.tree.commit(&around);
         self.adopted(config);
         let generation = self.resources.roster.read().generation;
-        let outcome = if failures.is_empty() {
-            tracing::info!(generation, "reloaded");
-            Ok(Reloaded {
-                generation,
-                changes,
-            })
-        } else {
-            // A role that panicked as it was made: all others run by the new configuration.
-            let metrics = &self.resources.metrics;
-            metrics.config_reload_failures.inc();
-            metrics.config_last_reload_successful.set(0);
-            for failure in &failures {
-                tracing::error!(generation, "reloaded, but a role did not start: {failure}");
-            }
-            Err(ReloadRefused {
-                generation,
-                problems: failures,
-            })
-        };
-        AtomicResponse::new(Box::pin(
-            async move {
-                for stopped in stopping {
-                    stopped.await;
+        AtomicResponse::new(Box::pin(committed.into_actor(self).map(
+            move |failures, supervisor, _| {
+                if failures.is_empty() {
+                    tracing::info!(generation, "reloaded");
+                    return Ok(Reloaded {
+                        generation,
+                        changes,
+                    });
                 }
-                outcome
-            }
-            .into_actor(self),
-        ))
+                // A role that failed as it took it: all others run by the new configuration.
+                let metrics = &supervisor.resources.metrics;
+                metrics.config_reload_failures.inc();
+                metrics.config_last_reload_successful.set(0);
+                for failure in &failures {
+                    tracing::error!(
+                        generation,
+                        "reloaded, but a role did not take it: {failure}"
+                    );
+                }
+                Err(ReloadRefused {
+                    generation,
+                    problems: failures,
+                })
+            },
+        )))
     }
 }
 
@@ -491,11 +471,11 @@ impl Handler<Shutdown> for Supervisor {
     type Result = AtomicResponse<Self, ()>;
 
     fn handle(&mut self, _: Shutdown, _ctx: &mut Self::Context) -> Self::Result {
-        let stopping = self.tree.stop(&self.resources.roster);
+        let stopping = self.tree.stop(&self.around());
         AtomicResponse::new(Box::pin(
             async move {
                 for stopped in stopping {
-                    stopped.await;
+                    let _ = stopped.await;
                 }
             }
             .into_actor(self)

@@ -8,33 +8,11 @@ use std::{
 use rand::RngExt;
 use rand_pcg::Pcg32;
 
-/// When a child that ended is started again (OTP's restart types).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Restart {
-    /// Always.
-    Permanent,
-    /// Only after a failure: a panic.
-    Transient,
-    /// Never.
-    Temporary,
-}
-
-/// How a child ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Exit {
-    /// It stopped by itself.
-    Normal,
-    /// It panicked.
-    Panic,
-}
-
-/// What to do about it.
+/// What to do about a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     /// Start it again after so long.
     RestartAfter(Duration),
-    /// Leave it; that is how it is meant to be.
-    Leave,
     /// It fails too often to be worth another try: its supervisor fails with it.
     Escalate,
 }
@@ -54,14 +32,21 @@ pub struct Limits {
     pub stable_after: Duration,
 }
 
+/// A longest pause beyond this would be felt more than the failure.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// The pause before the first restart, if the longest is not shorter.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+
 impl Limits {
-    /// Limits of `max_restarts` restarts in `within`, with pauses of 100 ms to 10 s.
+    /// Limits of `max_restarts` restarts in `within`. All pauses together take at most half of that
+    /// time, so that a child that fails at once is given up within it.
     pub fn new(max_restarts: u32, within: Duration) -> Self {
+        let backoff_max = (within / 2 / max_restarts.max(1)).min(LONGEST_PAUSE);
         Self {
             max_restarts,
             within,
-            backoff_first: Duration::from_millis(100),
-            backoff_max: Duration::from_secs(10),
+            backoff_first: FIRST_PAUSE.min(backoff_max),
+            backoff_max,
             stable_after: Duration::from_secs(10),
         }
     }
@@ -70,7 +55,6 @@ impl Limits {
 /// The restart history of one child.
 #[derive(Debug)]
 pub struct Policy {
-    restart: Restart,
     limits: Limits,
     /// Restarts within the window, oldest first; never more than `max_restarts`.
     recent: VecDeque<Instant>,
@@ -82,9 +66,8 @@ pub struct Policy {
 
 impl Policy {
     /// The policy of a child that starts at `now`. `seed` decides the jitter.
-    pub fn new(restart: Restart, limits: Limits, now: Instant, seed: u64) -> Self {
+    pub fn new(limits: Limits, now: Instant, seed: u64) -> Self {
         Self {
-            restart,
             limits,
             recent: VecDeque::new(),
             streak: 0,
@@ -103,16 +86,8 @@ impl Policy {
         self.limits = limits;
     }
 
-    /// The child ended at `now`: what shall be done?
-    pub fn on_exit(&mut self, exit: Exit, now: Instant) -> Verdict {
-        let again = match self.restart {
-            Restart::Permanent => true,
-            Restart::Transient => exit == Exit::Panic,
-            Restart::Temporary => false,
-        };
-        if !again {
-            return Verdict::Leave;
-        }
+    /// The child failed at `now`: what shall be done?
+    pub fn on_failure(&mut self, now: Instant) -> Verdict {
         if now.duration_since(self.started) >= self.limits.stable_after {
             self.streak = 0;
         }
@@ -142,100 +117,115 @@ impl Policy {
 mod tests {
     use super::*;
 
-    fn limits() -> Limits {
-        Limits::new(3, Duration::from_secs(30))
-    }
+    const SECOND: Duration = Duration::from_secs(1);
 
-    fn policy(restart: Restart, now: Instant) -> Policy {
-        Policy::new(restart, limits(), now, 7)
+    fn policy(max_restarts: u32, now: Instant) -> Policy {
+        Policy::new(Limits::new(max_restarts, 30 * SECOND), now, 7)
     }
 
     fn pause(verdict: Verdict) -> Duration {
         match verdict {
             Verdict::RestartAfter(pause) => pause,
-            other => panic!("no restart: {other:?}"),
-        }
-    }
-
-    #[test]
-    fn restart_types_are_otps() {
-        let now = Instant::now();
-        for (restart, normal, panic) in [
-            (Restart::Permanent, true, true),
-            (Restart::Transient, false, true),
-            (Restart::Temporary, false, false),
-        ] {
-            for (exit, again) in [(Exit::Normal, normal), (Exit::Panic, panic)] {
-                let verdict = policy(restart, now).on_exit(exit, now);
-                assert_eq!(
-                    verdict != Verdict::Leave,
-                    again,
-                    "{restart:?} after {exit:?}"
-                );
-            }
+            Verdict::Escalate => panic!("no restart"),
         }
     }
 
     #[test]
     fn more_restarts_than_allowed_in_the_window_escalate() {
         let start = Instant::now();
-        let mut policy = policy(Restart::Permanent, start);
+        let mut policy = policy(3, start);
         for second in 0..3 {
-            pause(policy.on_exit(Exit::Panic, start + Duration::from_secs(second)));
+            pause(policy.on_failure(start + second * SECOND));
         }
-        assert_eq!(
-            policy.on_exit(Exit::Panic, start + Duration::from_secs(29)),
-            Verdict::Escalate
-        );
+        assert_eq!(policy.on_failure(start + 29 * SECOND), Verdict::Escalate);
     }
 
     #[test]
     fn the_window_slides() {
         let start = Instant::now();
-        let mut policy = policy(Restart::Permanent, start);
+        let mut policy = policy(3, start);
         for n in 0..100 {
             // Three in any 30 seconds, for ever.
-            pause(policy.on_exit(Exit::Panic, start + Duration::from_secs(n * 10)));
+            pause(policy.on_failure(start + n * 10 * SECOND));
+        }
+    }
+
+    /// How long a child lives that fails `run` after each start, if that has an end within a day.
+    fn given_up_after(limits: Limits, run: Duration) -> Option<Duration> {
+        let start = Instant::now();
+        let mut policy = Policy::new(limits, start, 7);
+        let mut now = start;
+        while now < start + 86_400 * SECOND {
+            policy.on_started(now);
+            now += run;
+            match policy.on_failure(now) {
+                Verdict::RestartAfter(pause) => now += pause,
+                Verdict::Escalate => return Some(now - start),
+            }
+        }
+        None
+    }
+
+    #[test]
+    fn escalation_as_configured_is_reachable() {
+        let defaults = crate::config::Supervisor::default();
+        let limits = Limits::new(defaults.max_restarts, defaults.within);
+        // At its start; and soon after, as fast as somebody can look and crash it again.
+        for run in [Duration::ZERO, SECOND, 3 * SECOND] {
+            let after = given_up_after(limits, run).expect("given up");
+            assert!(after <= 60 * SECOND, "{after:?} with {run:?} each");
+        }
+        for run in [30 * SECOND, 3600 * SECOND] {
+            assert_eq!(given_up_after(limits, run), None, "once in {run:?}");
+        }
+        for max_restarts in [0, 1, 3, 100, 10_000] {
+            for within in [SECOND, 30 * SECOND, 3600 * SECOND] {
+                let after = given_up_after(Limits::new(max_restarts, within), Duration::ZERO);
+                assert!(
+                    after.is_some_and(|after| after <= within),
+                    "{max_restarts} in {within:?}: {after:?}"
+                );
+            }
         }
     }
 
     #[test]
     fn pauses_double_with_jitter_and_stop_growing() {
         let start = Instant::now();
-        let mut policy = Policy::new(
-            Restart::Permanent,
-            Limits::new(u32::MAX, Duration::from_secs(30)),
-            start,
-            7,
-        );
-        let mut nominal = Duration::from_millis(100);
+        let limits = Limits {
+            max_restarts: u32::MAX,
+            ..Limits::new(10, 60 * SECOND)
+        };
+        let mut policy = Policy::new(limits, start, 7);
+        let mut nominal = FIRST_PAUSE;
         for _ in 0..40 {
-            let pause = pause(policy.on_exit(Exit::Panic, start));
+            let pause = pause(policy.on_failure(start));
             assert!(
                 pause <= nominal && pause >= nominal / 2,
                 "{pause:?} of {nominal:?}"
             );
-            nominal = (nominal * 2).min(Duration::from_secs(10));
+            nominal = (nominal * 2).min(LONGEST_PAUSE);
         }
     }
 
     #[test]
     fn a_stable_time_resets_the_pause() {
         let start = Instant::now();
-        let mut policy = policy(Restart::Permanent, start);
-        pause(policy.on_exit(Exit::Panic, start));
-        pause(policy.on_exit(Exit::Panic, start));
-        let later = start + Duration::from_secs(60);
+        let mut policy = policy(3, start);
+        pause(policy.on_failure(start));
+        pause(policy.on_failure(start));
+        let later = start + 60 * SECOND;
         policy.on_started(later);
-        let pause = pause(policy.on_exit(Exit::Panic, later + Duration::from_secs(10)));
-        assert!(pause <= Duration::from_millis(100));
+        let pause = pause(policy.on_failure(later + 10 * SECOND));
+        assert!(pause <= FIRST_PAUSE);
     }
 
     #[test]
     fn the_seed_decides_the_jitter() {
         let now = Instant::now();
         let first = |seed| {
-            pause(Policy::new(Restart::Permanent, limits(), now, seed).on_exit(Exit::Panic, now))
+            let mut policy = Policy::new(Limits::new(3, 30 * SECOND), now, seed);
+            pause(policy.on_failure(now))
         };
         assert_eq!(first(1), first(1));
         assert_ne!(first(1), first(2));

@@ -1,21 +1,35 @@
 //! A role's place in the tree: it holds the running child, if there is one, and carries out what a
 //! configuration means for it in two steps, of which only the first can fail.
 
-use std::{future::Future, pin::Pin, time::Instant};
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use actix::Addr;
+use tokio::time::timeout;
 
 use super::{
     child::{Child, Reports},
-    policy::{Limits, Restart},
+    policy::{Limits, Policy, Verdict},
 };
 use crate::{
     config::Config,
-    role::{PrepareError, Resources, Role},
-    telemetry::{Member, Roster, State},
+    role::{Failure, FailureKind, PrepareError, Resources, Role},
+    telemetry::{Member, Metrics, Roster, State},
 };
 
-pub(super) type Pending = Pin<Box<dyn Future<Output = ()>>>;
+/// How long a role may take to go on with a change before it is no longer waited for.
+const CHANGE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Ends when a role has done what was committed, or with why it has not.
+pub(super) type Pending = Pin<Box<dyn Future<Output = Result<(), Failure>>>>;
+
+fn at_once(outcome: Result<(), Failure>) -> Pending {
+    Box::pin(async { outcome })
+}
 
 /// What a configuration means for a role, with all that it needs at hand.
 enum Prepared<R: Role> {
@@ -40,6 +54,36 @@ impl<R: Role> Prepared<R> {
     }
 }
 
+/// What a slot draws on when it acts.
+#[derive(Clone)]
+pub(super) struct Surroundings {
+    pub(super) limits: Limits,
+    pub(super) reports: Reports,
+    pub(super) roster: Roster,
+    pub(super) metrics: Arc<Metrics>,
+}
+
+/// What a look at a role's heartbeats found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Pulse {
+    /// All is well, or there is nobody.
+    Beats,
+    /// It has been silent for too long since the look before.
+    Stopped {
+        /// The thread's name.
+        thread: String,
+        silence: Duration,
+    },
+    /// It is silent still, and holds what its successor needs.
+    Held { silence: Duration },
+    /// It beats again before it could be replaced.
+    Woke,
+    /// Another thread has taken its place.
+    Replaced(Failure),
+    /// That has happened too often.
+    GaveUp(Failure),
+}
+
 /// A slot without its role's type.
 pub(super) trait Slot {
     fn name(&self) -> &'static str;
@@ -52,15 +96,15 @@ pub(super) trait Slot {
     ) -> Result<Option<&'static str>, PrepareError>;
     /// Forgets what was prepared.
     fn discard(&mut self);
-    /// Carries out what was prepared. The future ends when a stopped role is gone.
-    fn commit(
-        &mut self,
-        limits: Limits,
-        reports: &Reports,
-        roster: &Roster,
-    ) -> Result<Pending, String>;
-    /// Stops the role.
-    fn stop(&mut self, roster: &Roster) -> Pending;
+    /// Carries out what was prepared.
+    fn commit(&mut self, around: &Surroundings) -> Pending;
+    /// Stops the role. The future ends when it is gone.
+    fn stop(&mut self, around: &Surroundings) -> Pending;
+    /// Whether what the role read besides the configuration is still as it was.
+    fn up_to_date(&self) -> bool;
+    /// Looks whether the role's threads beat, at `now`, and has another thread take over from one that
+    /// was silent for `limit`.
+    fn watch(&mut self, limit: Duration, now: Instant, around: &Surroundings) -> Pulse;
 }
 
 /// The slot of one role.
@@ -71,6 +115,9 @@ pub(super) struct RoleSlot<R: Role> {
     introduce: fn(&Roster, Option<&Addr<R>>),
     running: Option<(R::Config, Child<R>)>,
     prepared: Option<Prepared<R>>,
+    /// Of the replacements of stuck threads.
+    replaced: Option<Policy>,
+    stuck: bool,
 }
 
 impl<R: Role> RoleSlot<R> {
@@ -83,7 +130,52 @@ impl<R: Role> RoleSlot<R> {
             introduce,
             running: None,
             prepared: None,
+            replaced: None,
+            stuck: false,
         })
+    }
+
+    fn start(
+        &mut self,
+        table: R::Config,
+        kept: R::Kept,
+        around: &Surroundings,
+    ) -> Result<(), Failure> {
+        let listens = R::listens(&kept);
+        let child = Child::<R>::start(kept, around.limits, around.reports.clone())?;
+        let mut entries = around.roster.write();
+        let crash = child.address.clone().recipient();
+        match entries.member_mut(R::NAME) {
+            // A successor: the failures before are the component's, too.
+            Some(member) => {
+                member.listens = listens;
+                member.crash = crash;
+            }
+            None => entries.members.push(Member::new(R::NAME, listens, crash)),
+        }
+        drop(entries);
+        (self.introduce)(&around.roster, Some(&child.address));
+        self.running = Some((table, child));
+        Ok(())
+    }
+
+    /// What the threads of the role's child have been silent for, beyond `limit`.
+    fn silence(&self, limit: Duration, now: Instant) -> Option<(String, Duration)> {
+        let (_, child) = self.running.as_ref()?;
+        child.keep.beats().silent(limit, now)
+    }
+
+    /// Puts another thread in the place of one that is stuck; `None`: that one holds what is needed.
+    fn replace(&mut self, around: &Surroundings) -> Option<Result<(), Failure>> {
+        let (table, child) = self.running.as_ref()?;
+        let kept = child.keep.try_get()?;
+        if !R::can_take_over(&kept) {
+            return None;
+        }
+        child.keep.supersede();
+        let (table, kept) = (table.clone(), R::take_over(&kept));
+        // Its handle is dropped for the new one's: should it wake, it ends.
+        Some(self.start(table, kept, around))
     }
 }
 
@@ -100,9 +192,7 @@ impl<R: Role> Slot for RoleSlot<R> {
         let prepared = match ((self.table)(config), &self.running) {
             (None, None) => Prepared::Absent,
             (None, Some(_)) => Prepared::Stop,
-            (Some(table), Some((current, child)))
-                if table == *current && R::up_to_date(&child.keep.get()) =>
-            {
+            (Some(table), Some((current, _))) if table == *current && self.up_to_date() => {
                 Prepared::Keep
             }
             (Some(table), Some((_, child))) => {
@@ -123,56 +213,100 @@ impl<R: Role> Slot for RoleSlot<R> {
         self.prepared = None;
     }
 
-    fn commit(
-        &mut self,
-        limits: Limits,
-        reports: &Reports,
-        roster: &Roster,
-    ) -> Result<Pending, String> {
+    fn commit(&mut self, around: &Surroundings) -> Pending {
         if let Some((_, child)) = &self.running {
-            child.set_limits(limits);
+            child.set_limits(around.limits);
         }
         match self.prepared.take() {
-            Some(Prepared::Start(table, kept)) => {
-                let listens = R::listens(&kept);
-                let child = Child::<R>::start(kept, Restart::Permanent, limits, reports.clone())
-                    .map_err(|cause| format!("{}: {cause}", R::NAME))?;
-                roster.write().members.push(Member {
-                    name: R::NAME,
-                    state: State::Up,
-                    since: Instant::now(),
-                    restarts: 0,
-                    last_failure: None,
-                    listens,
-                    crash: child.address.clone().recipient(),
-                });
-                (self.introduce)(roster, Some(&child.address));
-                self.running = Some((table, child));
-            }
+            Some(Prepared::Start(table, kept)) => at_once(self.start(table, kept, around)),
             Some(Prepared::Change(table, kept)) => {
-                if let Some((current, child)) = &mut self.running {
-                    if let Some(member) = roster.write().member_mut(R::NAME) {
-                        member.listens = R::listens(&kept);
-                    }
-                    child.renew(kept);
-                    *current = table;
+                let Some((current, child)) = &mut self.running else {
+                    return at_once(Ok(()));
+                };
+                if let Some(member) = around.roster.write().member_mut(R::NAME) {
+                    member.listens = R::listens(&kept);
                 }
+                let changed = child.change(kept);
+                *current = table;
+                Box::pin(async move {
+                    match timeout(CHANGE_TIMEOUT, changed).await {
+                        Ok(Ok(changed)) => changed.map(drop),
+                        Ok(Err(_)) => Err(Failure::new(FailureKind::Ended, "it does not run")),
+                        Err(_) => {
+                            let cause =
+                                format!("it has not taken the change in {CHANGE_TIMEOUT:?}");
+                            Err(Failure::new(FailureKind::Stuck, cause))
+                        }
+                    }
+                })
             }
-            Some(Prepared::Stop) => return Ok(self.stop(roster)),
-            Some(Prepared::Keep | Prepared::Absent) | None => {}
+            Some(Prepared::Stop) => self.stop(around),
+            Some(Prepared::Keep | Prepared::Absent) | None => at_once(Ok(())),
         }
-        Ok(Box::pin(async {}))
     }
 
-    fn stop(&mut self, roster: &Roster) -> Pending {
+    fn stop(&mut self, around: &Surroundings) -> Pending {
         let Some((_, child)) = self.running.take() else {
-            return Box::pin(async {});
+            return at_once(Ok(()));
         };
-        (self.introduce)(roster, None);
-        roster
+        (self.introduce)(&around.roster, None);
+        around
+            .roster
             .write()
             .members
             .retain(|member| member.name != R::NAME);
-        Box::pin(child.stop())
+        self.stuck = false;
+        let around = around.clone();
+        Box::pin(async move {
+            child.stop().await;
+            // Its last report may still be on its way: the supervisor has nobody by that name then.
+            around.metrics.forget_component(R::NAME);
+            R::retire(&around.metrics);
+            Ok(())
+        })
+    }
+
+    fn up_to_date(&self) -> bool {
+        let running = self.running.as_ref();
+        running
+            .is_none_or(|(_, child)| child.keep.try_get().is_none_or(|kept| R::up_to_date(&kept)))
+    }
+
+    fn watch(&mut self, limit: Duration, now: Instant, around: &Surroundings) -> Pulse {
+        let Some((thread, silence)) = self.silence(limit, now) else {
+            if !std::mem::take(&mut self.stuck) {
+                return Pulse::Beats;
+            }
+            if let Some(member) = around.roster.write().member_mut(R::NAME) {
+                member.enter(State::Up);
+            }
+            return Pulse::Woke;
+        };
+        if !std::mem::replace(&mut self.stuck, true) {
+            return Pulse::Stopped { thread, silence };
+        }
+        match self.replace(around) {
+            None => Pulse::Held { silence },
+            // No thread to be had: the next look tries again.
+            Some(Err(failure)) => {
+                tracing::error!(component = R::NAME, "no successor: {failure}");
+                Pulse::Held { silence }
+            }
+            Some(Ok(())) => {
+                self.stuck = false;
+                let limits = around.limits;
+                let policy = self
+                    .replaced
+                    .get_or_insert_with(|| Policy::new(limits, now, 0));
+                policy.set_limits(limits);
+                let stuck = format!("its thread {thread} did nothing for {silence:.1?}");
+                let failure = Failure::new(FailureKind::Stuck, stuck);
+                match policy.on_failure(now) {
+                    Verdict::Escalate => Pulse::GaveUp(failure),
+                    // It has paused for long enough.
+                    Verdict::RestartAfter(_) => Pulse::Replaced(failure),
+                }
+            }
+        }
     }
 }

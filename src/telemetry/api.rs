@@ -224,8 +224,10 @@ pub struct Status {
 pub struct Component {
     /// `dhcp`, `dns`, `rudp`, `scrap`, `origin` or `http`.
     pub name: String,
-    /// `up`, `restarting`, `failed` or `stopped`.
+    /// `up`, `degraded`, `restarting`, `stuck`, `failed` or `stopped`.
     pub state: String,
+    /// What it needs and is missing, a sentence each.
+    pub reasons: Vec<String>,
     /// Restarts after failures since the process started.
     pub restarts: u64,
     /// Why it failed last.

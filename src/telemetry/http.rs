@@ -2,10 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use actix::{
-    Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message, Recipient,
-    Supervised, WrapFuture,
-};
+use actix::{ActorFutureExt, Context, Message, Recipient, WrapFuture};
 use axum::{
     Extension, Json, Router,
     extract::{Path, Request, State},
@@ -23,7 +20,7 @@ use super::{
 use crate::{
     config,
     net::{Ends, HttpLimits, TcpListeners, serve_http},
-    role::{Crash, Keep, PrepareError, Resources, Role},
+    role::{Crash, Failure, Keep, PrepareError, Resources, Role, role_actor},
 };
 
 /// How long a role may take to answer what the API asks it.
@@ -74,38 +71,26 @@ impl Role for HttpActor {
         let kept = keep.get();
         Self { keep, kept }
     }
-}
 
-impl Actor for HttpActor {
-    type Context = Context<Self>;
+    fn keep(&self) -> &Keep<Kept> {
+        &self.keep
+    }
 
-    fn started(&mut self, ctx: &mut Self::Context) {
+    fn start(&mut self, ctx: &mut Context<Self>) -> Result<(), Failure> {
         let router = router(self.kept.clone());
         for listener in self.kept.listeners.iter().cloned() {
             let serving = serve_http(listener, router.clone(), HttpLimits::default());
-            ctx.spawn(serving.into_actor(self).map(|served, _, ctx| {
-                if let Err(error) = served {
-                    tracing::error!(%error, "the HTTP listener failed");
-                }
-                ctx.stop();
-            }));
+            let serving = serving.into_actor(self);
+            Self::run(
+                ctx,
+                serving.map(|served, _, _| Err(Failure::of_listener(served))),
+            );
         }
+        Ok(())
     }
 }
 
-impl Supervised for HttpActor {
-    fn restarting(&mut self, _ctx: &mut Self::Context) {
-        *self = Self::new(self.keep.clone());
-    }
-}
-
-impl Handler<Crash> for HttpActor {
-    type Result = ();
-
-    fn handle(&mut self, _: Crash, _ctx: &mut Self::Context) {
-        panic!("fault injection");
-    }
-}
+role_actor!(HttpActor);
 
 fn router(kept: Kept) -> Router {
     let changes = Router::new()
@@ -116,7 +101,7 @@ fn router(kept: Kept) -> Router {
     Router::new()
         .route("/", get(index))
         .route("/metrics", get(metrics))
-        .route("/-/healthy", get(|| async { "healthy\n" }))
+        .route("/-/healthy", get(healthy))
         .route("/-/ready", get(ready))
         .route("/api/v1/status", get(status))
         .route("/api/v1/leases", get(leases))
@@ -193,6 +178,14 @@ async fn metrics(State(kept): State<Kept>) -> impl IntoResponse {
         )],
         kept.metrics.render(),
     )
+}
+
+async fn healthy(State(kept): State<Kept>) -> Response {
+    if kept.roster.heals() {
+        return "healthy\n".into_response();
+    }
+    let text = format!("unhealthy: {}\n", kept.roster.not_ready().join(", "));
+    (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
 }
 
 async fn ready(State(kept): State<Kept>) -> Response {

@@ -3,7 +3,8 @@ use prometheus::{
     Opts, Registry, TextEncoder,
 };
 
-use super::link_packets::LinkPackets;
+use super::{State, link_packets::LinkPackets};
+use crate::role::FailureKind;
 
 /// Every metric of the program, by name, once.
 ///
@@ -11,9 +12,11 @@ use super::link_packets::LinkPackets;
 /// counter out of its vector once (`with_label_values`) and keep it.
 pub struct Metrics {
     registry: Registry,
-    /// `labnet_component_up{component}`: 1 while the component runs.
+    /// `labnet_component_up{component}`: 1 while the component runs, `degraded` or not.
     pub component_up: IntGaugeVec,
-    /// `labnet_component_restarts_total{component,reason}`: reasons `panic`, `failure`.
+    /// `labnet_component_state{component,state}`: 1 for the state that it is in, 0 for the others.
+    pub component_state: IntGaugeVec,
+    /// `labnet_component_restarts_total{component,reason}`: reasons as [`crate::role::FailureKind`] has them.
     pub component_restarts: IntCounterVec,
     /// `labnet_config_last_reload_successful`
     pub config_last_reload_successful: IntGauge,
@@ -120,6 +123,37 @@ const SIGNALS_SENT: [&str; 7] = [
 ];
 
 impl Metrics {
+    /// Shows the state of a component, and its restarts as zeros from the start.
+    pub fn show_component(&self, component: &str, state: State) {
+        let runs = matches!(state, State::Up | State::Degraded);
+        self.component_up
+            .with_label_values(&[component])
+            .set(runs.into());
+        for other in State::ALL {
+            self.component_state
+                .with_label_values(&[component, other.as_str()])
+                .set((other == state).into());
+        }
+        for kind in FailureKind::ALL {
+            self.component_restarts
+                .with_label_values(&[component, kind.as_str()]);
+        }
+    }
+
+    /// Takes away the series of a component that is no more.
+    pub fn forget_component(&self, component: &str) {
+        // An error means that there is no such series.
+        let _ = self.component_up.remove_label_values(&[component]);
+        for state in State::ALL {
+            let labels = [component, state.as_str()];
+            let _ = self.component_state.remove_label_values(&labels);
+        }
+        for kind in FailureKind::ALL {
+            let labels = [component, kind.as_str()];
+            let _ = self.component_restarts.remove_label_values(&labels);
+        }
+    }
+
     /// Registers everything in a registry of its own: two labs in one process share nothing.
     pub fn new() -> Self {
         let metrics = Register(Registry::new());
@@ -149,6 +183,11 @@ impl Metrics {
                 "labnet_component_up",
                 "1 while the component runs",
                 &["component"],
+            ),
+            component_state: metrics.gauges(
+                "labnet_component_state",
+                "1 for the state that the component is in",
+                &["component", "state"],
             ),
             component_restarts: metrics.counters(
                 "labnet_component_restarts_total",

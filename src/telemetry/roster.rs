@@ -1,12 +1,16 @@
 use std::{
+    collections::BTreeMap,
     sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use actix::Recipient;
 
 use super::api::{Component, CrashSession, DescribeLink, ListLeases, ListSessions, Reload, Status};
 use crate::role::Crash;
+
+/// A component that is stuck for longer will not be replaced by itself.
+const HEALS_WITHIN: Duration = Duration::from_secs(30);
 
 /// Who runs, how, and whom to ask about it: written by the supervisor, read by the HTTP endpoints.
 #[derive(Clone)]
@@ -37,10 +41,12 @@ pub struct Entries {
 pub struct Member {
     /// Its role's name.
     pub name: &'static str,
-    /// What it does now.
-    pub state: State,
-    /// Since when.
-    pub since: Instant,
+    /// What it does, apart from what it lacks.
+    state: State,
+    /// What it needs and is missing: the reason by subject.
+    lacks: BTreeMap<String, String>,
+    /// Since when it is as [`Member::state`] says.
+    since: Instant,
     /// Restarts after failures.
     pub restarts: u64,
     /// Why it failed last.
@@ -56,8 +62,12 @@ pub struct Member {
 pub enum State {
     /// It runs.
     Up,
+    /// It runs, but something that it needs is missing.
+    Degraded,
     /// It failed and waits for its restart.
     Restarting,
+    /// Its thread does nothing.
+    Stuck,
     /// It failed too often.
     Failed,
     /// It ended and was meant to.
@@ -65,10 +75,23 @@ pub enum State {
 }
 
 impl State {
-    fn as_str(self) -> &'static str {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::Up,
+        Self::Degraded,
+        Self::Restarting,
+        Self::Stuck,
+        Self::Failed,
+        Self::Stopped,
+    ];
+
+    /// The word for it, everywhere the same.
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Up => "up",
+            Self::Degraded => "degraded",
             Self::Restarting => "restarting",
+            Self::Stuck => "stuck",
             Self::Failed => "failed",
             Self::Stopped => "stopped",
         }
@@ -107,15 +130,24 @@ impl Roster {
             .unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// The names of the components that should run and don't.
-    pub fn not_ready(&self) -> Vec<&'static str> {
+    /// The components that are not as they should be, each with its state and the reason.
+    pub fn not_ready(&self) -> Vec<String> {
         let entries = self.read();
-        entries
+        let not_up = entries
             .members
             .iter()
-            .filter(|member| member.state != State::Up)
-            .map(|member| member.name)
-            .collect()
+            .filter(|member| member.state() != State::Up);
+        not_up.map(Member::complaint).collect()
+    }
+
+    /// Whether all components run or come back by themselves.
+    pub fn heals(&self) -> bool {
+        let entries = self.read();
+        entries.members.iter().all(|member| match member.state {
+            State::Failed | State::Stopped => false,
+            State::Stuck => member.since.elapsed() < HEALS_WITHIN,
+            State::Up | State::Degraded | State::Restarting => true,
+        })
     }
 
     /// The answer to `GET /api/v1/status`.
@@ -139,16 +171,75 @@ impl Entries {
 }
 
 impl Member {
-    /// Notes a new state.
-    pub fn enter(&mut self, state: State) {
-        self.state = state;
-        self.since = Instant::now();
+    /// One that is about to run.
+    pub fn new(name: &'static str, listens: Vec<String>, crash: Recipient<Crash>) -> Self {
+        Self {
+            name,
+            state: State::Up,
+            lacks: BTreeMap::new(),
+            since: Instant::now(),
+            restarts: 0,
+            last_failure: None,
+            listens,
+            crash,
+        }
+    }
+
+    /// What it does now.
+    pub fn state(&self) -> State {
+        match self.state {
+            State::Up if !self.lacks.is_empty() => State::Degraded,
+            state => state,
+        }
+    }
+
+    /// Notes a new state; says whether it is one.
+    pub fn enter(&mut self, state: State) -> bool {
+        self.turn(|member| member.state = state)
+    }
+
+    /// Notes what it lacks, or (`None`) has again; says whether its state is a new one.
+    pub fn lacks(&mut self, subject: String, reason: Option<String>) -> bool {
+        self.turn(|member| {
+            match reason {
+                Some(reason) => member.lacks.insert(subject, reason),
+                None => member.lacks.remove(&subject),
+            };
+        })
+    }
+
+    fn turn(&mut self, change: impl FnOnce(&mut Self)) -> bool {
+        let before = self.state();
+        change(self);
+        let new = self.state() != before;
+        if new {
+            self.since = Instant::now();
+        }
+        new
+    }
+
+    /// `dns (degraded: no interface has 10.0.0.1)`
+    fn complaint(&self) -> String {
+        let state = self.state();
+        let reason = match state {
+            State::Degraded => Some(self.reasons().join("; ")),
+            _ => self.last_failure.clone(),
+        };
+        match reason {
+            Some(reason) => format!("{} ({}: {reason})", self.name, state.as_str()),
+            None => format!("{} ({})", self.name, state.as_str()),
+        }
+    }
+
+    fn reasons(&self) -> Vec<String> {
+        self.lacks.values().cloned().collect()
     }
 
     fn describe(&self) -> Component {
         Component {
             name: self.name.to_owned(),
-            state: self.state.as_str().to_owned(),
+            state: self.state().as_str().to_owned(),
+            reasons: self.reasons(),
             restarts: self.restarts,
             last_failure: self.last_failure.clone(),
             state_seconds: self.since.elapsed().as_secs_f64(),

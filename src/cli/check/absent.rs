@@ -48,9 +48,9 @@ pub(super) fn warnings(config: &Config) -> Vec<Problem> {
 fn addresses(config: &Config) -> impl Iterator<Item = (&'static str, SocketAddr)> {
     let dns = config.dns.iter().flat_map(|dns| &dns.listen);
     let rudp = config.rudp.iter().map(|rudp| &rudp.listen);
-    let scrap = config.scrap.iter().map(|scrap| &scrap.listen);
-    let origin = config.origin.iter().map(|origin| &origin.listen);
-    let http = config.http.iter().map(|http| &http.listen);
+    let scrap = config.scrap.iter().flat_map(|scrap| &scrap.listen);
+    let origin = config.origin.iter().flat_map(|origin| &origin.listen);
+    let http = config.http.iter().flat_map(|http| &http.listen);
     let of = |key: &'static str| move |address: &SocketAddr| (key, *address);
     (dns.map(of("dns.listen")))
         .chain(rudp.map(of("rudp.listen")))

@@ -11,6 +11,7 @@ use actix::{Addr, Arbiter};
 use tokio::sync::watch;
 
 use super::{Kept, RudpEndpoint, WorkerFailed};
+use crate::role::Failure;
 
 /// The threads. They outlive the endpoint's actor, as the sessions in them do.
 pub(super) struct Workers(Vec<Arbiter>);
@@ -61,24 +62,24 @@ async fn receive(
     let mut receiver = match receiver {
         Ok(receiver) => receiver,
         Err(error) => {
-            tracing::error!(%error, number, "the socket can't be used");
-            endpoint.do_send(WorkerFailed);
+            let tried = format_args!("taking over the proxy's socket {number}");
+            endpoint.do_send(WorkerFailed(Failure::socket(tried, error)));
             return;
         }
     };
-    let failed = poll_fn(|task| {
-        match catch_unwind(AssertUnwindSafe(|| receiver.poll(task))) {
-            Ok(Poll::Pending) => Poll::Pending,
-            Ok(Poll::Ready(error)) => {
-                tracing::error!(%error, number, "the socket fails");
-                Poll::Ready(())
-            }
-            // The panic has been told.
-            Err(_) => Poll::Ready(()),
-        }
-    });
+    let failed = poll_fn(
+        |task| match catch_unwind(AssertUnwindSafe(|| receiver.poll(task))) {
+            Ok(polled) => polled.map(|error| {
+                Failure::socket(
+                    format_args!("receiving at the proxy's socket {number}"),
+                    error,
+                )
+            }),
+            Err(panic) => Poll::Ready(Failure::panic(panic.as_ref())),
+        },
+    );
     tokio::select! {
-        () = failed => endpoint.do_send(WorkerFailed),
+        failure = failed => endpoint.do_send(WorkerFailed(failure)),
         // An error is the sender's end.
         _ = ended.changed() => {}
     }

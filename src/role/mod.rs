@@ -1,0 +1,208 @@
+//! The contract between a role's actor and the supervisor.
+//!
+//! An actor's state dies with it; what must outlive it (bound sockets, the lease store, caches, the
+//! table of sessions) is its [`Role::Kept`], which the supervisor holds in a [`Keep`]. A restart
+//! after a panic and a reload are the same act: the actor is made anew from what is kept.
+
+mod beat;
+mod failure;
+mod keep;
+
+use std::{fmt, path::PathBuf, sync::Arc};
+
+use actix::{
+    Actor, ActorContext, ActorFuture, ActorFutureExt, AsyncContext, Context, Handler, Message,
+    Supervised,
+};
+
+pub use self::{
+    beat::Beats,
+    failure::{Failure, FailureKind, Guarded, children_here},
+    keep::{Keep, Lack},
+};
+
+use crate::{
+    net::Sockets,
+    telemetry::{Metrics, Roster},
+};
+
+/// A role of the lab, as its supervisor sees it.
+///
+/// `role_actor!` makes the actor of it. Neither [`new`](Role::new) nor
+/// `stopping`/`stopped`, which actix also runs while a panic unwinds, may panic.
+pub trait Role: Actor<Context = Context<Self>> + Supervised + Handler<Crash> {
+    /// The component's name in the configuration, in metrics and in the HTTP API.
+    const NAME: &'static str;
+    /// The role's compiled table of the configuration.
+    type Config: Clone + PartialEq + Send + 'static;
+    /// What outlives the actor. Cloning it is cheap: handles and `Arc`s.
+    type Kept: Clone + Send + 'static;
+
+    /// Does everything that can fail before the actor runs: binds, opens, loads.
+    ///
+    /// Called with what is kept of the running actor when a reload changed the role's table: what
+    /// did not change (a socket on the same address, an open store) is taken over from it. Must not
+    /// disturb the running actor: the reload may still be refused.
+    fn prepare(
+        config: &Self::Config,
+        previous: Option<&Self::Kept>,
+        resources: &Resources,
+    ) -> Result<Self::Kept, PrepareError>;
+
+    /// Where it listens, e.g. `udp 127.0.0.1:5300`.
+    fn listens(kept: &Self::Kept) -> Vec<String>;
+
+    /// What `prepare` could not get and the role does without until it comes, a sentence each: an
+    /// address that no interface has. The role is `degraded` meanwhile.
+    fn missing(_kept: &Self::Kept) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Whether what `prepare` read besides the configuration (zone files, the addresses of the
+    /// interfaces) is still as it was: if not, the role is prepared again, at a reload and when
+    /// interfaces or addresses change.
+    fn up_to_date(_kept: &Self::Kept) -> bool {
+        true
+    }
+
+    /// Whether another thread can take over what is kept from one that is stuck: false while that one
+    /// holds what its successor needs.
+    fn can_take_over(_kept: &Self::Kept) -> bool {
+        true
+    }
+
+    /// What a thread takes over from one that is stuck: the earlier owner's writes are refused from
+    /// now on.
+    fn take_over(kept: &Self::Kept) -> Self::Kept {
+        kept.clone()
+    }
+
+    /// Makes the actor from what is kept. Called in the thread that it will run in.
+    fn new(keep: Keep<Self::Kept>) -> Self;
+
+    /// What it was made from.
+    fn keep(&self) -> &Keep<Self::Kept>;
+
+    /// Begins to work: spawns what drives it.
+    ///
+    /// # Errors
+    /// Why it can't.
+    fn start(&mut self, ctx: &mut Context<Self>) -> Result<(), Failure>;
+
+    /// Goes on with what is kept now, which a reload has changed; false: it can't while it runs, and
+    /// has to be made anew.
+    ///
+    /// # Errors
+    /// Why it can't go on.
+    fn change(&mut self, _ctx: &mut Context<Self>) -> Result<bool, Failure> {
+        Ok(false)
+    }
+
+    /// Takes away the series that tell of what the role has: it runs no more.
+    fn retire(_metrics: &Metrics) {}
+
+    /// Ends the role's actor with a failure.
+    fn fail(&self, ctx: &mut Context<Self>, failure: Failure) {
+        self.keep().fail(failure);
+        ctx.stop();
+    }
+
+    /// Spawns what the role can't do without: its failure is the role's.
+    fn run<F>(ctx: &mut Context<Self>, work: F) -> actix::SpawnHandle
+    where
+        F: ActorFuture<Self, Output = Result<(), Failure>> + 'static,
+    {
+        ctx.spawn(work.map(|ended, role: &mut Self, ctx| {
+            if let Err(failure) = ended {
+                role.fail(ctx, failure);
+            }
+        }))
+    }
+}
+
+/// Makes actix's actor of a [`Role`]: it starts, is made anew, and fails on purpose like any other.
+macro_rules! role_actor {
+    ($role:ty) => {
+        impl ::actix::Actor for $role {
+            type Context = ::actix::Context<Self>;
+
+            fn started(&mut self, ctx: &mut Self::Context) {
+                if let Err(failure) = $crate::role::Role::start(self, ctx) {
+                    $crate::role::Role::fail(self, ctx, failure);
+                }
+            }
+        }
+
+        impl ::actix::Supervised for $role {
+            fn restarting(&mut self, _: &mut Self::Context) {
+                *self = $crate::role::Role::new($crate::role::Role::keep(self).clone());
+            }
+        }
+
+        impl ::actix::Handler<$crate::role::Crash> for $role {
+            type Result = ();
+
+            fn handle(&mut self, _: $crate::role::Crash, _: &mut Self::Context) {
+                panic!("fault injection");
+            }
+        }
+    };
+}
+
+pub(crate) use role_actor;
+
+/// What [`Role::prepare`] may draw on.
+#[derive(Clone)]
+pub struct Resources {
+    /// Sockets bound beforehand; everything else is bound when it is asked for.
+    pub sockets: Sockets,
+    /// The process's metrics.
+    pub metrics: Arc<Metrics>,
+    /// The folder for state that survives the process. Made when first needed.
+    pub state_dir: PathBuf,
+    /// Who runs, and how: what the HTTP endpoints tell.
+    pub roster: Roster,
+}
+
+impl Resources {
+    /// Nothing reserved, fresh metrics, state under `state_dir`.
+    pub fn new(state_dir: PathBuf) -> Self {
+        Self {
+            sockets: Sockets::default(),
+            metrics: Arc::new(Metrics::new()),
+            state_dir,
+            roster: Roster::default(),
+        }
+    }
+}
+
+/// Fault injection: the handler panics. Teachers send it through
+/// `POST /api/v1/components/NAME/crash`.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "()")]
+pub struct Crash;
+
+/// Why a role could not be prepared.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub struct PrepareError {
+    /// The configuration key to look at, e.g. `dhcp.listen`.
+    pub key: String,
+    /// What is wrong, in words.
+    pub problem: String,
+}
+
+impl PrepareError {
+    /// An error about `key`.
+    pub fn new(key: impl Into<String>, problem: impl fmt::Display) -> Self {
+        Self {
+            key: key.into(),
+            problem: problem.to_string(),
+        }
+    }
+}
+
+impl fmt::Display for PrepareError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.key, self.problem)
+    }
+}

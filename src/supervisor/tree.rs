@@ -1,0 +1,105 @@
+//! All roles in the order of their start.
+
+use super::slot::{Pending, RoleSlot, Slot, Surroundings};
+use crate::{
+    config::Config,
+    dhcp::DhcpActor,
+    dns::DnsActor,
+    origin::OriginActor,
+    role::{Failure, PrepareError, Resources},
+    rudp::RudpEndpoint,
+    scrap::ScrapActor,
+    telemetry::{HttpActor, api::Change},
+};
+
+/// All roles' slots in the order of their start: whoever is asked starts before whoever asks.
+pub(super) struct Tree(Vec<Box<dyn Slot>>);
+
+pub(super) struct Prepared {
+    pub(super) changes: Vec<Change>,
+    pub(super) errors: Vec<PrepareError>,
+}
+
+impl Tree {
+    pub(super) fn new() -> Self {
+        Self(vec![
+            RoleSlot::<OriginActor>::boxed(|config| config.origin.clone(), |_, _| {}),
+            RoleSlot::<ScrapActor>::boxed(|config| config.scrap.clone(), |_, _| {}),
+            RoleSlot::<DnsActor>::boxed(|config| config.dns.clone(), |_, _| {}),
+            RoleSlot::<DhcpActor>::boxed(
+                |config| config.dhcp.clone(),
+                |roster, address| {
+                    roster.write().leases = address.map(|address| address.clone().recipient());
+                },
+            ),
+            RoleSlot::<RudpEndpoint>::boxed(
+                |config| config.rudp.clone(),
+                |roster, address| {
+                    let mut entries = roster.write();
+                    entries.sessions = address.map(|address| address.clone().recipient());
+                    entries.crash_session = address.map(|address| address.clone().recipient());
+                    entries.link = address.map(|address| address.clone().recipient());
+                },
+            ),
+            RoleSlot::<HttpActor>::boxed(|config| config.http.clone(), |_, _| {}),
+        ])
+    }
+
+    pub(super) fn prepare(&mut self, config: &Config, resources: &Resources) -> Prepared {
+        let mut prepared = Prepared {
+            changes: Vec::new(),
+            errors: Vec::new(),
+        };
+        for slot in &mut self.0 {
+            match slot.prepare(config, resources) {
+                Ok(action) => prepared.changes.extend(action.map(|action| Change {
+                    component: slot.name().to_owned(),
+                    action: action.to_owned(),
+                })),
+                Err(error) => prepared.errors.push(error),
+            }
+        }
+        if !prepared.errors.is_empty() {
+            for slot in &mut self.0 {
+                slot.discard();
+            }
+        }
+        prepared
+    }
+
+    /// Carries out what was prepared, for every role even if one fails. The future gives what failed.
+    pub(super) fn commit(
+        &mut self,
+        around: &Surroundings,
+    ) -> impl Future<Output = Vec<String>> + 'static {
+        let committed: Vec<_> = self
+            .0
+            .iter_mut()
+            .map(|slot| (slot.name(), slot.commit(around)))
+            .collect();
+        async move {
+            let mut failures = Vec::new();
+            for (name, done) in committed {
+                if let Err(failure) = done.await {
+                    failures.push(told(name, &failure));
+                }
+            }
+            failures
+        }
+    }
+
+    /// Stops all in reverse order: to be awaited one after the other.
+    pub(super) fn stop(&mut self, around: &Surroundings) -> Vec<Pending> {
+        let slots = self.0.iter_mut().rev();
+        slots.map(|slot| slot.stop(around)).collect()
+    }
+
+    /// The slots.
+    pub(super) fn slots(&mut self) -> impl Iterator<Item = &mut Box<dyn Slot>> {
+        self.0.iter_mut()
+    }
+}
+
+fn told(name: &str, failure: &Failure) -> String {
+    format!("{name}: {failure}")
+}
