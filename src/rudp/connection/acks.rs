@@ -11,8 +11,8 @@ use super::ranges::RangeSet;
 const REMEMBERED: usize = 4096;
 /// Ranges told in acknowledgements. Beyond, the oldest are no longer told.
 const TOLD: usize = 256;
-/// After so many packets that only acknowledge, one that must be acknowledged itself: it lets the
-/// ranges be forgotten.
+/// Of so many packets that only acknowledge, one must be acknowledged itself: it lets the ranges be
+/// forgotten.
 const UNANSWERED: u32 = 16;
 /// The first ack-eliciting packets are acknowledged one by one: a young sender learns its path from
 /// them.
@@ -146,17 +146,20 @@ impl Acks {
         self.told.is_empty()
     }
 
-    /// Notes that an acknowledgement is sent; says whether the packet should ask for one itself.
-    pub(super) fn sent(&mut self, ack_eliciting: bool) -> bool {
+    /// Whether the next packet that carries an acknowledgement should ask for one itself.
+    pub(super) fn wants_answer(&self) -> bool {
+        self.unanswered + 1 >= UNANSWERED && self.told.len() > 1
+    }
+
+    /// Notes that an acknowledgement is sent, in a packet that asks for one itself or not.
+    pub(super) fn sent(&mut self, ack_eliciting: bool) {
         self.waiting = 0;
         self.now = false;
         self.due = None;
-        if ack_eliciting {
-            self.unanswered = 0;
-            return false;
-        }
-        self.unanswered += 1;
-        self.unanswered >= UNANSWERED && self.told.len() > 1
+        self.unanswered = match ack_eliciting {
+            true => 0,
+            false => self.unanswered.saturating_add(1),
+        };
     }
 
     /// Notes that the sender has got an acknowledgement that told of packets up to `largest`.
@@ -182,6 +185,20 @@ mod tests {
         assert!(!acks.receive(1));
         assert!(acks.receive(39_999));
         assert!(acks.seen.len() <= REMEMBERED && acks.told.len() <= TOLD);
+    }
+
+    #[test]
+    fn one_acknowledgement_in_sixteen_asks_for_one_itself() {
+        let mut acks = Acks::new(Duration::from_millis(25));
+        let mut asked = 0;
+        // Each leaves a gap, so that there is always something to be forgotten.
+        for number in (0..1600).step_by(2) {
+            assert!(acks.receive(number));
+            let asks = acks.wants_answer();
+            acks.sent(asks);
+            asked += u32::from(asks);
+        }
+        assert_eq!(asked, 800 / UNANSWERED);
     }
 
     #[test]

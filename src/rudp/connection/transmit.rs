@@ -296,10 +296,12 @@ impl Connection {
             self.recovery.probes = self.recovery.probes.saturating_sub(1);
         }
         if let Some(largest) = acked {
-            if self.acks.sent(eliciting) && leave == Leave::Any && buffer.len() < end {
+            let asks = !eliciting && leave == Leave::Any && self.acks.wants_answer();
+            if asks && buffer.len() < end {
                 buffer.push(PING);
                 eliciting = true;
             }
+            self.acks.sent(eliciting);
             self.sent.add_frame(SentFrame::Ack { largest });
         }
         if buffer.len() == start + DATA_HEADER {

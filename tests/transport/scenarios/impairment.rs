@@ -1,8 +1,14 @@
 //! What the network does to single packets: losing, damaging, delaying, doubling and marking them.
 
-use labnet::rudp::{
-    congestion::Algorithm::{self, Bbr, Vegas},
-    connection::Config,
+use std::{cell::Cell, rc::Rc};
+
+use labnet::{
+    net::link::Way,
+    rudp::{
+        congestion::Algorithm::{self, Bbr, Vegas},
+        connection::Config,
+        packet::{DATA_HEADER, Frame, Frames, PacketType},
+    },
 };
 
 use super::{
@@ -54,6 +60,35 @@ fn reordering() {
         assert!(stats.packets_lost < 600, "{stats:?}");
     };
     each("reordering", file(&link, 10 * MB), bound, undone);
+}
+
+/// What lets the receiver forget its ranges costs a packet that elicits an acknowledgement itself.
+#[test]
+fn of_the_acknowledgements_under_reordering_one_in_sixteen_asks_for_one_itself() {
+    let link = format!("{RUNNER},reorder=25,reorder_by=5ms");
+    let mut sim = Sim::new(&link, &link, Config::default(), 1);
+    sim.client(Algorithm::Cubic, &[10 * MB]);
+    let counts = Rc::new(Cell::new((0_u32, 0_u32)));
+    let counted = Rc::clone(&counts);
+    sim.tap = Some(Box::new(move |way, datagram: &mut Datagram, _| {
+        let is_data = PacketType::of(&datagram.bytes) == Ok(PacketType::Data);
+        if way == Way::Up && is_data {
+            // A checksum of four bytes ends it.
+            let end = datagram.bytes.len() - 4;
+            let payload = &datagram.bytes[DATA_HEADER..end];
+            let is =
+                |what: fn(&Frame<'_>) -> bool| Frames::new(payload).flatten().any(|f| what(&f));
+            let (acks, pings) = counted.get();
+            let acknowledges = is(|frame| matches!(frame, Frame::Ack(_)));
+            let asks = acknowledges && is(|frame| matches!(frame, Frame::Ping));
+            counted.set((acks + u32::from(acknowledges), pings + u32::from(asks)));
+        }
+        true
+    }));
+    assert!(sim.download(LIMIT).is_some());
+    let (acks, pings) = counts.get();
+    assert!(acks > 1000, "{acks}");
+    assert!(pings > 0 && pings <= acks / 16 + 1, "{pings} of {acks}");
 }
 
 #[test]
