@@ -3,7 +3,7 @@
 //!
 //! The shell calls `handle_datagram` and `handle_timeout` with what happens and [`Carrier::ask`]
 //! with what is wanted, then drains [`Carrier::poll_event`], reads the answers that are readable,
-//! and drains [`Carrier::poll_transmit`] before it waits for [`Carrier::poll_timeout`]. A body that
+//! and drains its [`connection`](Carrier::connection) before it waits for [`Carrier::poll_timeout`]. A body that
 //! nobody reads is held up by flow control.
 
 use std::{
@@ -19,7 +19,7 @@ use super::file_name::printable;
 use crate::rudp::{
     connection::{
         Arrival, CloseReason, Config, Connection, Event as Happened, Introduction, Read, Stats,
-        StreamEvent, StreamId, Transmit,
+        StreamEvent, StreamId,
     },
     exchange::{
         self, Answer, Head, LineReader, MAX_LINE, MAX_LIST, MAX_STATISTICS, Malformed, Question,
@@ -236,11 +236,6 @@ impl Carrier {
         self.connection.handle_datagram(arrival, datagram, now);
     }
 
-    /// The kernel refused a datagram of this size.
-    pub fn handle_too_large(&mut self, size: usize) {
-        self.connection.on_too_big(size);
-    }
-
     /// The time has come that [`poll_timeout`](Self::poll_timeout) told, or later.
     pub fn handle_timeout(&mut self, now: Instant) {
         if self.handshake_timeout().is_some_and(|at| at <= now) {
@@ -319,14 +314,9 @@ impl Carrier {
         self.events.push_back(Event::Closed(reason));
     }
 
-    /// Appends the next datagrams to `buffer`: see [`Connection::poll_transmit`].
-    pub fn poll_transmit(
-        &mut self,
-        now: Instant,
-        buffer: &mut Vec<u8>,
-        max_segments: usize,
-    ) -> Option<Transmit> {
-        self.connection.poll_transmit(now, buffer, max_segments)
+    /// The connection, for whoever sends what it has to send.
+    pub fn connection(&mut self) -> &mut Connection {
+        &mut self.connection
     }
 
     /// When to call [`handle_timeout`](Self::handle_timeout).

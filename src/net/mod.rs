@@ -5,6 +5,7 @@ mod batch;
 mod control;
 mod descriptors;
 mod driver;
+pub mod first_link;
 mod http;
 mod impairment;
 pub mod interface;

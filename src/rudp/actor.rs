@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `receiver`, `door` | sorts what one socket receives; who gets a new connection |
 //! | `session`, `connection` | one client each: of the signals, of the binary transport |
+//! | `pump` | from a connection to the kernel; the client's end has the same |
 //! | `source`, `origin`, `answer` | a file on its way from the HTTP origin |
 //! | `shared` | what those of one socket have in common, and who there is |
 //! | `workers` | the threads of the sockets beyond the first |
@@ -19,6 +20,7 @@ pub mod ecn;
 mod key;
 mod link;
 mod origin;
+pub mod pump;
 mod receiver;
 mod session;
 mod settings;

@@ -47,7 +47,7 @@ pub mod serve;
 pub mod session;
 pub mod signal;
 
-pub use actor::{Kept, RudpConnection, RudpEndpoint, RudpSession, ecn, link_options};
+pub use actor::{Kept, RudpConnection, RudpEndpoint, RudpSession, ecn, link_options, pump};
 pub use requester::Requester;
 
 /// A session remembers the answers of at least so many ids; a client has no more under way.

@@ -67,7 +67,11 @@ impl World {
             let mut quiet = true;
             self.told
                 .extend(std::iter::from_fn(|| self.carrier.poll_event()));
-            while let Some(sent) = self.carrier.poll_transmit(self.now, &mut buffer, 1) {
+            while let Some(sent) = self
+                .carrier
+                .connection()
+                .poll_transmit(self.now, &mut buffer, 1)
+            {
                 quiet = false;
                 assert_eq!(sent.remote, address(SERVER));
                 if !self.silent {
@@ -377,6 +381,7 @@ fn silence_is_given_up_after_ten_seconds() {
         let mut buffer = Vec::new();
         while world
             .carrier
+            .connection()
             .poll_transmit(world.now, &mut buffer, 1)
             .is_some()
         {}

@@ -19,13 +19,14 @@ use crate::{
         session::BadLink,
         udp::is_the_network,
     },
-    net::{ReceiveBatch, Side, SocketLink, Timer, UdpSocket, is_too_large, link::LinkOptions},
+    net::{ReceiveBatch, Side, SocketLink, Timer, UdpSocket, link::LinkOptions},
     rudp::{
         connection::{Arrival, CloseReason, Introduction, Transmit},
         ecn,
         exchange::Head,
         meaning,
         packet::{Cid, Protection, Text},
+        pump::{Observer, Pump},
     },
     telemetry::packets::{self, Fate},
 };
@@ -58,9 +59,9 @@ pub(super) struct Driver {
     connected: Option<oneshot::Sender<Result<Duration, Ended>>>,
     began: Instant,
     readers: BTreeMap<Ticket, Reader>,
-    /// Datagrams, and how they go; some that the kernel had no room for.
+    pump: Pump,
+    /// Where datagrams are made.
     buffer: Vec<u8>,
-    unsent: Option<Transmit>,
     /// Who waits for the goodbye, and until when.
     closing: Option<(Instant, Option<oneshot::Sender<()>>)>,
 }
@@ -111,8 +112,8 @@ impl Driver {
             connected: Some(tell),
             began,
             readers: BTreeMap::new(),
+            pump: Pump::default(),
             buffer: Vec::new(),
-            unsent: None,
             closing: None,
         };
         Ok((driver, connected, sender))
@@ -158,7 +159,7 @@ impl Driver {
                     self.obey(command);
                 }
                 () = self.room.notified() => {}
-                ready = poll_fn(|task| self.socket.poll_send_ready(task)), if self.unsent.is_some() => ready?,
+                ready = poll_fn(|task| self.socket.poll_send_ready(task)), if self.pump.is_blocked() => ready?,
             }
         }
     }
@@ -291,52 +292,48 @@ impl Driver {
 
     /// Sends what is to be sent, until the kernel has no room.
     fn transmit(&mut self) -> io::Result<()> {
-        loop {
-            let transmit = match self.unsent.take() {
-                Some(transmit) => transmit,
-                None => {
-                    self.buffer.clear();
-                    let most = self.socket.max_segments();
-                    let next = self
-                        .carrier
-                        .poll_transmit(Instant::now(), &mut self.buffer, most);
-                    let Some(transmit) = next else {
-                        return Ok(());
-                    };
-                    self.tell_of(&transmit);
-                    transmit
-                }
-            };
-            let sent = self.socket.try_send_segments(
-                &self.buffer,
-                transmit.segment,
-                transmit.remote,
-                transmit.local,
-                transmit.ecn.map(ecn::to_net),
-            );
-            match sent {
-                Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.unsent = Some(transmit);
-                    return Ok(());
-                }
-                Err(error) if is_too_large(&error) => {
-                    self.carrier.handle_too_large(transmit.segment);
-                }
-                // As good as lost.
-                Err(error) if is_the_network(&error) => {}
-                Err(error) => return Err(error),
-            }
+        let mut all = usize::MAX;
+        let mut outlet = Outlet {
+            ends: (self.local, self.server),
+            readable: self.readable,
+            failed: None,
+        };
+        self.pump.run(
+            self.carrier.connection(),
+            &self.socket,
+            &mut self.buffer,
+            &mut all,
+            &mut outlet,
+        );
+        outlet.failed.map_or(Ok(()), Err)
+    }
+}
+
+/// Tells whoever watches of what is sent, and keeps an error that is more than a loss.
+struct Outlet {
+    ends: (SocketAddr, SocketAddr),
+    /// Whether packets can be told in words.
+    readable: bool,
+    failed: Option<io::Error>,
+}
+
+impl Observer for Outlet {
+    fn made(&mut self, burst: &[u8], transmit: &Transmit) {
+        if !packets::watched() {
+            return;
+        }
+        for datagram in burst.chunks(transmit.segment.max(1)) {
+            let meaning = meaning::of_packet(datagram, self.readable);
+            let ((from, to), bytes) = (self.ends, datagram.len());
+            packets::sent("client", "RUDP", from, to, bytes, Fate::Sent, meaning);
         }
     }
 
-    fn tell_of(&self, transmit: &Transmit) {
-        if packets::watched() {
-            for datagram in self.buffer.chunks(transmit.segment.max(1)) {
-                let meaning = meaning::of_packet(datagram, self.readable);
-                let (from, to, bytes) = (self.local, self.server, datagram.len());
-                packets::sent("client", "RUDP", from, to, bytes, Fate::Sent, meaning);
-            }
+    fn sent(&mut self, _: usize) {}
+
+    fn lost(&mut self, _: usize, error: &io::Error) {
+        if !is_the_network(error) {
+            self.failed = Some(error.kind().into());
         }
     }
 }

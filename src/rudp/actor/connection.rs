@@ -3,8 +3,8 @@
 
 use std::{
     cell::Cell,
-    collections::VecDeque,
     future::Future,
+    io,
     net::IpAddr,
     pin::Pin,
     rc::Rc,
@@ -18,7 +18,7 @@ use bytes::BytesMut;
 use super::{
     clock::Alarm,
     counters::Window,
-    ecn,
+    pump::{Observer, Pump, Pumped},
     session::{Describe, Stop},
     shared::{BusyOne, Shared, caught},
     source::{Progress, Source},
@@ -35,8 +35,6 @@ use crate::{net::drive, role::Crash, telemetry::api};
 
 /// Messages that wait for a connection at most; each holds what one receive brought for it.
 const MAILBOX: usize = 32;
-/// Bursts that leave one right after the other, at most: as many as the largest portion has.
-const BURSTS: usize = 16;
 /// How often what it has counted goes into the metrics.
 const REPORT: Duration = Duration::from_millis(100);
 
@@ -49,8 +47,7 @@ pub struct RudpConnection {
     shared: Rc<Shared>,
     fetches: Vec<Fetch>,
     alarm: Alarm,
-    /// What the kernel had no room for.
-    unsent: VecDeque<(Vec<u8>, Transmit)>,
+    pump: Pump,
     /// Our address that the client writes to.
     local: Option<IpAddr>,
     heard: Instant,
@@ -102,17 +99,25 @@ pub(super) struct Run {
     pub(super) arrival: Arrival,
 }
 
-/// Whether everything that was to be sent is on its way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Sent {
-    /// Nothing, there was nothing to send.
-    Nothing,
-    /// All of it.
-    All,
-    /// The kernel has no room: it is waited for.
-    Blocked,
-    /// Its turn is over.
-    Turn,
+/// Counts what becomes of a connection's datagrams.
+struct Outlet<'a> {
+    shared: &'a Shared,
+    cid: Cid,
+}
+
+impl Observer for Outlet<'_> {
+    fn made(&mut self, burst: &[u8], transmit: &Transmit) {
+        self.shared.tell(burst, transmit);
+    }
+
+    fn sent(&mut self, datagrams: usize) {
+        self.shared.counters.packets_sent(datagrams);
+    }
+
+    fn lost(&mut self, datagrams: usize, error: &io::Error) {
+        tracing::debug!(connection = %self.cid, %error, datagrams, "packets could not be sent");
+        self.shared.counters.lost_send.inc_by(datagrams as u64);
+    }
 }
 
 impl RudpConnection {
@@ -130,7 +135,7 @@ impl RudpConnection {
             shared,
             fetches: Vec::new(),
             alarm,
-            unsent: VecDeque::new(),
+            pump: Pump::default(),
             local: None,
             heard: now,
             reported: Stats::default(),
@@ -164,9 +169,9 @@ impl RudpConnection {
         let mut budget = self.shared.portion();
         let sent = loop {
             let served = self.serve(now, task);
-            match self.send(&mut budget, task) {
-                Sent::All => {}
-                Sent::Nothing if served => {}
+            match self.send(&mut budget) {
+                Pumped::All => {}
+                Pumped::Nothing if served => {}
                 sent => break sent,
             }
         };
@@ -182,10 +187,9 @@ impl RudpConnection {
             return Poll::Ready(());
         }
         match sent {
-            Sent::Turn => task.waker().wake_by_ref(),
-            // The socket wakes it.
-            Sent::Blocked => {}
-            Sent::Nothing | Sent::All => self.set_alarm(task),
+            Pumped::Turn => task.waker().wake_by_ref(),
+            Pumped::Blocked => self.shared.wake_when_sendable(task.waker()),
+            Pumped::Nothing | Pumped::All => self.set_alarm(task),
         }
         Poll::Pending
     }
@@ -338,82 +342,20 @@ impl RudpConnection {
         }
     }
 
-    /// Sends what may be sent now, up to `budget` bytes and the rest of a burst. What goes in several
-    /// bursts is made before the first one leaves: whoever receives them is woken once, not for each.
-    fn send(&mut self, budget: &mut usize, task: &task::Context<'_>) -> Sent {
-        let mut sent = Sent::Nothing;
-        while let Some((burst, transmit)) = self.unsent.pop_front() {
-            if !self.transmit(&burst, &transmit, task) {
-                self.unsent.push_front((burst, transmit));
-                return Sent::Blocked;
-            }
-            sent = Sent::All;
-        }
-        let shared = Rc::clone(&self.shared);
-        let mut bytes = shared.burst.borrow_mut();
-        let segments = shared.socket.max_segments();
-        loop {
-            if *budget == 0 {
-                return Sent::Turn;
-            }
-            bytes.clear();
-            let mut bursts = [None; BURSTS];
-            for burst in &mut bursts {
-                let start = bytes.len();
-                *burst = (self.connection).poll_transmit(Instant::now(), &mut bytes, segments);
-                let Some(transmit) = burst else {
-                    break;
-                };
-                shared.tell(&bytes[start..], transmit);
-                *budget = budget.saturating_sub(transmit.length);
-                if *budget == 0 {
-                    break;
-                }
-            }
-            if bytes.is_empty() {
-                return sent;
-            }
-            let mut rest = &bytes[..];
-            for transmit in bursts.into_iter().flatten() {
-                let (burst, after) = rest.split_at(transmit.length);
-                rest = after;
-                if !self.unsent.is_empty() || !self.transmit(burst, &transmit, task) {
-                    self.unsent.push_back((burst.to_vec(), transmit));
-                }
-            }
-            if !self.unsent.is_empty() {
-                return Sent::Blocked;
-            }
-            sent = Sent::All;
-        }
-    }
-
-    /// Hands datagrams to the kernel; false if it has no room for them now.
-    fn transmit(&self, burst: &[u8], transmit: &Transmit, task: &task::Context<'_>) -> bool {
-        let shared = &self.shared;
-        let sent = shared.socket.try_send_segments(
-            burst,
-            transmit.segment,
-            transmit.remote,
-            transmit.local,
-            transmit.ecn.map(ecn::to_net),
-        );
-        match sent {
-            Ok(()) => {
-                let datagrams = burst.len().div_ceil(transmit.segment);
-                shared.counters.packets_sent(datagrams);
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
-                shared.wake_when_sendable(task.waker());
-                return false;
-            }
-            // As on any link that loses them: the connection finds out.
-            Err(error) => {
-                tracing::debug!(connection = %self.cid, %error, "packets could not be sent");
-                shared.counters.lost_send.inc();
-            }
-        }
-        true
+    fn send(&mut self, budget: &mut usize) -> Pumped {
+        let shared = &*self.shared;
+        let mut outlet = Outlet {
+            shared,
+            cid: self.cid,
+        };
+        let bytes = &mut shared.burst.borrow_mut();
+        (self.pump).run(
+            &mut self.connection,
+            &shared.socket,
+            bytes,
+            budget,
+            &mut outlet,
+        )
     }
 
     fn has_news(&self) -> bool {

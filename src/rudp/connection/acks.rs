@@ -162,6 +162,11 @@ impl Acks {
         };
     }
 
+    /// What was told has not left.
+    pub(super) fn repeat(&mut self) {
+        self.now = true;
+    }
+
     /// Notes that the sender has got an acknowledgement that told of packets up to `largest`.
     pub(super) fn confirmed(&mut self, largest: u64) {
         // The largest itself stays: an acknowledgement must name one.

@@ -237,7 +237,7 @@ impl Connection {
         let length = buffer.len() - start;
         self.stats.packets_sent += 1;
         self.stats.bytes_sent += length as u64;
-        Some(self.transmit(length, length, None))
+        Some(self.transmit(self.sent.next(), length, length, None))
     }
 
     pub(super) fn poll_accept(&mut self, buffer: &mut Vec<u8>) -> Option<Transmit> {
@@ -253,7 +253,7 @@ impl Connection {
         let length = buffer.len() - start;
         self.stats.packets_sent += 1;
         self.stats.bytes_sent += length as u64;
-        Some(self.transmit(length, length, None))
+        Some(self.transmit(self.sent.next(), length, length, None))
     }
 
     /// The client has not seen our ACCEPT.

@@ -117,7 +117,7 @@ impl Connection {
         self.keys.seal(buffer, start, number);
         let length = buffer.len() - start;
         let marked = self.on_built(now, length, true, first_frame, Data::default());
-        Some(self.transmit(length, length, marked.then_some(Ecn::Ect0)))
+        Some(self.transmit(number, length, length, marked.then_some(Ecn::Ect0)))
     }
 
     /// PATH_RESPONSE

@@ -165,19 +165,30 @@ impl MtuDiscovery {
         }
     }
 
-    /// The kernel refused to send a packet of this size: the interface, or the path as the kernel
-    /// knows it, has a smaller MTU. If packets of this size were in use, the base size is, until
-    /// a probe tells more. A probe that had a packet number stays under way until it is lost.
-    pub(super) fn on_too_big(&mut self, size: u16) {
-        if size <= self.base {
-            self.current = self.base;
-            return;
-        }
+    /// The kernel refused to send a packet of this size: the first link carries less, no more than
+    /// `fits` if that is known. If packets of this size were in use, all other links of the path
+    /// carry what fits, and it is used at once; where it is not known, the base size is, until a
+    /// probe tells more. Acknowledgements of what was sent before, up to the number `next`, tell
+    /// nothing of the path as it is now.
+    pub(super) fn on_too_big(&mut self, size: u16, fits: Option<u16>, next: u64) {
+        let fits = fits.filter(|fits| *fits < size);
+        let (base, ceiling) = (self.base, self.ceiling);
+        let within = |fits: u16| fits.clamp(base, ceiling);
         if size <= self.current {
-            self.current = self.base;
+            self.current = fits.map_or(self.base, within);
+            self.evidence.since = next;
+            self.evidence.suspects = None;
             self.restart();
         }
-        self.found_too_large(size);
+        if size > self.base {
+            self.found_too_large(fits.map_or(size, |fits| within(fits) + 1));
+        }
+    }
+
+    /// Forgets the probe under way if it is this packet, which was not sent; says whether it is.
+    pub(super) fn take_probe(&mut self, packet: u64) -> bool {
+        let probe = self.in_flight.take_if(|(probe, _)| *probe == packet);
+        probe.is_some()
     }
 
     fn found_too_large(&mut self, size: u16) {

@@ -136,6 +136,13 @@ impl Pacer {
         self.full = None;
     }
 
+    /// Gives back what has not left after all.
+    pub(super) fn on_taken_back(&mut self, bytes: u64) {
+        let burst = i128::from(self.burst) * SECOND;
+        self.credit = (self.credit + i128::from(bytes) * SECOND).min(burst);
+        self.full = None;
+    }
+
     /// When so many bytes, or a whole burst if that is less, may go; `None`: now.
     pub(super) fn next(&self, now: Instant, bytes_wanted: u64) -> Option<Instant> {
         let wanted = i128::from(bytes_wanted.min(self.burst)) * SECOND;

@@ -11,6 +11,9 @@ use crate::rudp::{
     packet::MAX_AMPLIFICATION,
 };
 
+/// The largest datagram that every path is taken to carry, UDP payload bytes (RFC 9000 section 14).
+pub(super) const BASE: u16 = 1200;
+
 /// How often a challenge is repeated before the path is given up.
 const CHALLENGES: u32 = 3;
 
@@ -61,7 +64,7 @@ impl Path {
         learned: &Learned<'_>,
         now: Instant,
     ) -> Self {
-        let mtu = MtuDiscovery::new(1200, learned.max_datagram);
+        let mtu = MtuDiscovery::new(BASE, learned.max_datagram);
         let mut rtt = Rtt::new();
         if let Some(sample) = learned.rtt {
             rtt.update(sample, Duration::ZERO, false, Duration::ZERO, now);

@@ -4,7 +4,8 @@ use std::time::Instant;
 
 use super::{
     Connection, Ecn, Transmit,
-    path::Proof,
+    path::{BASE, Proof},
+    sent::{Fate, SentFrame},
     transmit::{Data, Leave, PING},
 };
 use crate::rudp::packet::encode_data_header;
@@ -35,13 +36,62 @@ impl Connection {
         let length = buffer.len() - start;
         self.path.mtu.on_probe_sent(number);
         let marked = self.on_built(now, length, true, first_frame, Data::default());
-        Some(self.transmit(length, length, marked.then_some(Ecn::Ect0)))
+        Some(self.transmit(number, length, length, marked.then_some(Ecn::Ect0)))
     }
 
-    /// The kernel refused a datagram of this size: the first link is narrower.
-    pub fn on_too_big(&mut self, size: usize) {
-        let size = u16::try_from(size).unwrap_or(u16::MAX);
-        self.path.mtu.on_too_big(size);
-        self.path.set_mtu(self.path.mtu.current());
+    /// The kernel refused these datagrams: the first link is narrower, and carries no more than
+    /// `fits` bytes of UDP payload if that is known. They never left: what was in them goes into
+    /// smaller ones at once. Nothing of that is congestion.
+    ///
+    /// Says whether it does so. What is refused although every path should carry it is lost.
+    pub fn on_too_big(&mut self, transmit: &Transmit, fits: Option<u16>) -> bool {
+        let size = u16::try_from(transmit.segment).unwrap_or(u16::MAX);
+        if size <= BASE {
+            return false;
+        }
+        if transmit.remote == self.path.remote {
+            let before = self.path.mtu.current();
+            self.path.mtu.on_too_big(size, fits, self.sent.next());
+            if self.path.mtu.current() != before {
+                self.path.set_mtu(self.path.mtu.current());
+            }
+        }
+        let [first, end] = transmit.numbers;
+        (first..end).for_each(|number| self.take_back(number));
+        true
+    }
+
+    /// A packet has not left.
+    fn take_back(&mut self, number: u64) {
+        let Some(packet) = self.sent.get_mut(number) else {
+            return;
+        };
+        // Declared lost meanwhile, if it waited: then it goes again anyhow.
+        if packet.fate != Fate::UnderWay {
+            return;
+        }
+        packet.fate = Fate::Skipped;
+        let packet = *packet;
+        let size = u64::from(packet.size);
+        let mut probe = false;
+        if packet.in_flight {
+            self.recovery.eliciting_in_flight -= 1;
+            if let Some(path) = self.path_of(packet.path) {
+                path.in_flight -= size;
+                path.pacer.on_taken_back(size);
+                probe = path.mtu.take_probe(number);
+            }
+        }
+        self.stats.packets_sent -= 1;
+        self.stats.bytes_sent -= size;
+        let mut empty = true;
+        for frame in self.sent.frames(&packet) {
+            empty = false;
+            if let SentFrame::Ack { .. } = frame {
+                self.acks.repeat();
+            }
+        }
+        self.send_again(&packet);
+        self.ping_due |= empty && packet.ack_eliciting && !probe;
     }
 }

@@ -460,7 +460,7 @@ impl Connection {
     }
 
     /// What the packet carried goes into later ones once more, as far as it is still of use.
-    fn send_again(&mut self, packet: &SentPacket) {
+    pub(super) fn send_again(&mut self, packet: &SentPacket) {
         for frame in self.sent.frames(packet) {
             match frame {
                 SentFrame::Stream {

@@ -29,7 +29,7 @@ pub(super) enum SentFrame {
 /// What is known about a packet's way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fate {
-    /// Its number was left out on purpose: whoever acknowledges it, lies.
+    /// Its number was left out on purpose, or the kernel refused it: whoever acknowledges it, lies.
     Skipped,
     /// Nothing yet.
     UnderWay,

@@ -51,6 +51,8 @@ pub struct Transmit {
     pub length: usize,
     /// The size of each datagram but the last.
     pub segment: usize,
+    /// The number of its first packet, and the one after its last.
+    pub(super) numbers: [u64; 2],
 }
 
 /// Which packet may go next.
@@ -91,13 +93,21 @@ impl Connection {
         }
     }
 
-    pub(super) fn transmit(&self, length: usize, segment: usize, ecn: Option<Ecn>) -> Transmit {
+    /// What was put into the buffer from the packet `first` on.
+    pub(super) fn transmit(
+        &self,
+        first: u64,
+        length: usize,
+        segment: usize,
+        ecn: Option<Ecn>,
+    ) -> Transmit {
         Transmit {
             remote: self.path.remote,
             local: self.path.local,
             ecn,
             length,
             segment,
+            numbers: [first, self.sent.next()],
         }
     }
 
@@ -130,7 +140,7 @@ impl Connection {
         self.sent.skip(now, snapshot);
         self.stats.packets_sent += 1;
         self.stats.bytes_sent += length as u64;
-        Some(self.transmit(length, length, None))
+        Some(self.transmit(number, length, length, None))
     }
 
     fn poll_data(
@@ -147,7 +157,7 @@ impl Connection {
         if let Some(probe) = self.poll_mtu_probe(now, buffer) {
             return Some(probe);
         }
-        let begin = buffer.len();
+        let (begin, first) = (buffer.len(), self.sent.next());
         let mtu = usize::from(self.path.mtu.current());
         let mut segment = 0;
         let mut ecn = None;
@@ -175,7 +185,7 @@ impl Connection {
             }
         }
         if buffer.len() > begin {
-            return Some(self.transmit(buffer.len() - begin, segment, ecn));
+            return Some(self.transmit(first, buffer.len() - begin, segment, ecn));
         }
         None
     }

@@ -179,6 +179,34 @@ fn the_link_gets_ten_times_as_slow() {
     each("10x slower", step(FAST, SLOW, size), bound, nothing);
 }
 
+/// The interface's MTU falls to 1280 in mid-transfer: the kernel refuses what is larger.
+#[test]
+fn the_first_link_gets_narrower() {
+    for told in [true, false] {
+        let build = |algorithm, seed| {
+            let mut sim = file(RUNNER, 10 * MB)(algorithm, seed);
+            sim.at(Duration::from_secs(4), move |sim| {
+                sim.first_link = Some((1252, told));
+            });
+            sim
+        };
+        // 28 of 1280 bytes are headers instead of 28 of 1500, and a search costs nothing.
+        let bound = |algorithm| runner_time(algorithm) * 1.01 + 0.1;
+        let one_step = |algorithm: Algorithm, outcome: &Outcome| {
+            let stats = &outcome.server;
+            assert_eq!(stats.probe_timeouts, 0, "{algorithm}: {stats:?}");
+            match told {
+                true => assert_eq!(stats.mtu, 1252),
+                false => assert!((1233..=1252).contains(&stats.mtu), "{}", stats.mtu),
+            }
+            let bursts = outcome.sim.packets[Way::Down as usize] - stats.packets_sent;
+            // COOKIE, ACCEPT
+            assert!(bursts <= 2, "{bursts} more datagrams than packets");
+        };
+        each("narrow first link", build, bound, one_step);
+    }
+}
+
 #[test]
 fn policer() {
     // 83 packets are a bandwidth-delay product, the queue holds 10.

@@ -77,6 +77,8 @@ pub(crate) struct Sim {
     pub(crate) mark_above: Option<u64>,
     /// See [`Served::ahead`].
     pub(crate) ahead: u64,
+    /// The largest datagram that the server's kernel takes, and whether it says so.
+    pub(crate) first_link: Option<(u16, bool)>,
     /// Packets put on the link, and their bytes with headers.
     pub(crate) packets: [u64; 2],
     pub(crate) bytes: [u64; 2],
@@ -103,6 +105,7 @@ impl Sim {
             tap: None,
             mark_above: None,
             ahead: 1 << 20,
+            first_link: None,
             packets: [0; 2],
             bytes: [0; 2],
             unix: 1_800_000_000,
@@ -179,18 +182,32 @@ impl Sim {
         for client in self.clients.iter_mut().filter(|client| client.dirty) {
             client.run(now);
             let from = client.seen_as;
-            drain(&mut client.connection, now, buffer, from, |datagram| {
-                out.push((Way::Up, datagram));
-            });
+            drain(
+                &mut client.connection,
+                now,
+                buffer,
+                from,
+                None,
+                |datagram| {
+                    out.push((Way::Up, datagram));
+                },
+            );
             client.due = client.connection.poll_timeout();
             client.dirty = false;
         }
         for served in self.served.values_mut().filter(|served| served.dirty) {
             served.run();
-            let from = address(SERVER);
-            drain(&mut served.connection, now, buffer, from, |datagram| {
-                out.push((Way::Down, datagram));
-            });
+            let (from, link) = (address(SERVER), self.first_link);
+            drain(
+                &mut served.connection,
+                now,
+                buffer,
+                from,
+                link,
+                |datagram| {
+                    out.push((Way::Down, datagram));
+                },
+            );
             served.due = served.connection.poll_timeout();
             served.dirty = false;
         }
@@ -467,14 +484,24 @@ fn drain(
     now: Instant,
     buffer: &mut Vec<u8>,
     from: SocketAddr,
+    first_link: Option<(u16, bool)>,
     mut send: impl FnMut(Datagram),
 ) {
+    let mut refused = 0;
     loop {
         buffer.clear();
         let Some(transmit) = connection.poll_transmit(now, buffer, 10) else {
             break;
         };
         assert_eq!(transmit.length, buffer.len());
+        if let Some((most, told)) = first_link
+            && transmit.segment > usize::from(most)
+        {
+            connection.on_too_big(&transmit, told.then_some(most));
+            refused += 1;
+            assert!(refused < 100, "nothing smaller comes");
+            continue;
+        }
         for bytes in buffer.chunks(transmit.segment) {
             send(Datagram {
                 from,

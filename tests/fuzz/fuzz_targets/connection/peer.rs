@@ -31,6 +31,8 @@ pub(crate) struct Peer {
     is_client: bool,
     pub(crate) streams: BTreeMap<StreamId, Progress>,
     pub(crate) closed: Option<CloseReason>,
+    /// The largest datagram that its kernel takes.
+    pub(crate) first_link: u16,
     /// An attacker had his say, or a checksum was made to fit.
     pub(crate) lied_to: bool,
 }
@@ -48,6 +50,7 @@ impl Peer {
             is_client,
             streams: BTreeMap::new(),
             closed: None,
+            first_link: u16::MAX,
             lied_to: false,
         }
     }

@@ -191,7 +191,7 @@ impl World {
             Step::Move(n) => self.seen_as = address(n),
             Step::TooBig { client, size } => {
                 if let Some(peer) = self.peer(client) {
-                    peer.connection.on_too_big(size.into());
+                    peer.first_link = size;
                 }
             }
             Step::Call { client, call } => {
@@ -376,7 +376,7 @@ impl World {
         let mut out = Vec::new();
         let seen_as = self.seen_as;
         self.client.events();
-        drain(&mut self.client.connection, self.now, |datagram| {
+        drain(&mut self.client, self.now, |datagram| {
             out.push((
                 true,
                 Datagram {
@@ -388,7 +388,7 @@ impl World {
         if let Some(server) = &mut self.server {
             self.proven.extend(server.events());
             assert!(server.connection.stream_count() as u64 <= self.config.max_streams);
-            drain(&mut server.connection, self.now, |datagram| {
+            drain(server, self.now, |datagram| {
                 let from = server_address();
                 out.push((false, Datagram { from, ..datagram }));
             });
@@ -589,13 +589,24 @@ fn arrival(datagram: &Datagram) -> Arrival {
     }
 }
 
-fn drain(connection: &mut Connection, now: Instant, mut send: impl FnMut(Datagram)) {
+fn drain(peer: &mut Peer, now: Instant, mut send: impl FnMut(Datagram)) {
+    let Peer {
+        connection,
+        first_link,
+        ..
+    } = peer;
     let mut buffer = Vec::new();
     let mut count = 0;
     while let Some(transmit) = connection.poll_transmit(now, &mut buffer, 10) {
         count += 1;
         assert!(count < 10_000, "datagrams without end");
         assert_eq!(transmit.length, buffer.len());
+        if transmit.segment > usize::from(*first_link) {
+            // Sent again in smaller ones, or lost.
+            connection.on_too_big(&transmit, Some(*first_link));
+            buffer.clear();
+            continue;
+        }
         for bytes in buffer.chunks(transmit.segment) {
             send(Datagram {
                 from: transmit.remote,
