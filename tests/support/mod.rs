@@ -4,6 +4,7 @@
 #![allow(dead_code, unreachable_pub, clippy::expect_used, clippy::unwrap_used)]
 
 pub mod dial;
+pub mod lan;
 pub mod probe;
 
 use std::{
