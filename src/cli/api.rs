@@ -1,7 +1,8 @@
 //! Asks a running lab over its HTTP endpoints.
 
-use std::{fmt, io::stdout, process::ExitCode, time::Duration};
+use std::{array, fmt, io::stdout, iter, process::ExitCode, time::Duration};
 
+use console::measure_text_width;
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::{Method, Request, StatusCode, body::Bytes, client::conn::http1};
 use hyper_util::rt::TokioIo;
@@ -144,19 +145,22 @@ pub(super) fn table<const N: usize>(
     headers: [&str; N],
     rows: impl IntoIterator<Item = [String; N]>,
 ) -> String {
-    let mut table = comfy_table::Table::new();
-    table
-        .load_style(comfy_table::presets::NOTHING)
-        .set_header(headers)
-        .add_rows(rows);
-    for column in table.column_iter_mut() {
-        column.set_padding((0, 2));
-    }
-    table
-        .lines()
-        .map(|line| line.trim_end().to_owned())
-        .collect::<Vec<_>>()
-        .join("\n")
+    let rows: Vec<[String; N]> = iter::once(headers.map(str::to_owned)).chain(rows).collect();
+    let widths: [usize; N] = array::from_fn(|column| {
+        let cells = rows.iter().map(|row| measure_text_width(&row[column]));
+        cells.max().unwrap_or(0)
+    });
+    let lines = rows.iter().map(|row| {
+        let cells = row.iter().zip(widths);
+        let line: String = cells
+            .map(|(cell, width)| {
+                let padding = width.saturating_sub(measure_text_width(cell)) + 2;
+                format!("{cell}{:padding$}", "")
+            })
+            .collect();
+        line.trim_end().to_owned()
+    });
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// Seconds as people say them: `42s`, `3m 20s`, `23h 59m`, `4d 2h`.
@@ -193,5 +197,7 @@ mod tests {
     fn a_table_has_aligned_columns_and_no_trailing_blanks() {
         let text = table(["a", "bb"], [["long one".to_owned(), "x".to_owned()]]);
         assert_eq!(text, "a         bb\nlong one  x");
+        let wide = table(["a", "bb"], [["學生".to_owned(), "x".to_owned()]]);
+        assert_eq!(wide, "a     bb\n學生  x");
     }
 }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use sha2::Digest;
+use ring::digest::{Context, SHA256};
 use tokio::sync::mpsc;
 
 use super::transfer::{Origin, Sha256};
@@ -198,7 +198,7 @@ fn append(
     keep: u64,
     mut chunks: mpsc::Receiver<Bytes>,
 ) -> io::Result<Written> {
-    let mut digest = sha2::Sha256::new();
+    let mut digest = Context::new(&SHA256);
     let mut length = 0;
     if let Some(file) = &mut file {
         file.set_len(keep)?;
@@ -214,21 +214,28 @@ fn append(
     }
     Ok(Written {
         length,
-        sha256: digest.finalize().into(),
+        sha256: finished(digest),
     })
 }
 
 /// The length and the digest of a file. Blocks.
 pub fn digest_of(path: &Path) -> io::Result<Written> {
-    let mut digest = sha2::Sha256::new();
+    let mut digest = Context::new(&SHA256);
     let length = hash(&mut File::open(path)?, &mut digest)?;
     Ok(Written {
         length,
-        sha256: digest.finalize().into(),
+        sha256: finished(digest),
     })
 }
 
-fn hash(file: &mut File, digest: &mut sha2::Sha256) -> io::Result<u64> {
+fn finished(digest: Context) -> Sha256 {
+    let mut sha256 = [0; 32];
+    // Both are 32 bytes: SHA-256 has no other length.
+    sha256.copy_from_slice(digest.finish().as_ref());
+    sha256
+}
+
+fn hash(file: &mut File, digest: &mut Context) -> io::Result<u64> {
     let mut buffer = vec![0; 128 * 1024];
     let mut length = 0;
     loop {

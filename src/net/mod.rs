@@ -11,6 +11,7 @@ mod impairment;
 pub mod interface;
 pub mod link;
 mod listeners;
+pub mod process;
 mod relay;
 pub mod representation;
 mod socket_link;

@@ -1,9 +1,9 @@
 use prometheus::{
     Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
-    Opts, Registry, TextEncoder,
+    Opts, Registry, TextEncoder, core::Collector,
 };
 
-use super::{State, link_packets::LinkPackets};
+use super::{State, link_packets::LinkPackets, process::Process};
 use crate::role::FailureKind;
 
 /// Every metric of the program, by name, once.
@@ -394,17 +394,11 @@ impl Metrics {
                 &["200", "400", "403", "404"],
             ),
             build_info: metrics.floats("labnet_build_info", "The running version", &["version"]),
-            registry: metrics.0,
+            registry: metrics.with(Process::new()),
         };
         this.build_info
             .with_label_values(&[env!("CARGO_PKG_VERSION")])
             .set(1.0);
-        #[cfg(target_os = "linux")]
-        this.registry
-            .register(Box::new(
-                prometheus::process_collector::ProcessCollector::for_self(),
-            ))
-            .unwrap_or_else(|error| tracing::warn!(%error, "no process metrics"));
         this
     }
 
@@ -435,15 +429,21 @@ struct Register(Registry);
 
 #[allow(clippy::expect_used)]
 impl Register {
-    fn add<M: prometheus::core::Collector + Clone + 'static>(
-        &self,
-        metric: prometheus::Result<M>,
-    ) -> M {
+    fn add<M: Collector + Clone + 'static>(&self, metric: prometheus::Result<M>) -> M {
         let metric = metric.expect("literal name and labels, see Register");
         self.0
             .register(Box::new(metric.clone()))
             .expect("registered once, see Register");
         metric
+    }
+
+    /// The registry, with what nobody but it has to know.
+    fn with(self, metrics: prometheus::Result<impl Collector + 'static>) -> Registry {
+        let metrics = metrics.expect("literal names, see Register");
+        self.0
+            .register(Box::new(metrics))
+            .expect("registered once, see Register");
+        self.0
     }
 
     fn counter(&self, name: &str, help: &str) -> IntCounter {
@@ -497,6 +497,19 @@ mod tests {
         );
         assert!(text.contains("labnet_rudp_lost_total{reason=\"gap\"} 0"));
         assert!(text.contains("labnet_rudp_sessions 0"));
+        for name in [
+            "process_cpu_seconds_total",
+            "process_max_fds",
+            "process_open_fds",
+            "process_resident_memory_bytes",
+            "process_start_time_seconds",
+            "process_threads",
+            "process_virtual_memory_bytes",
+        ] {
+            let line = text.lines().find(|line| line.starts_with(name));
+            let value = line.and_then(|line| line.split(' ').nth(1)?.parse::<f64>().ok());
+            assert!(value.is_some_and(|value| value > 0.0), "{name}: {line:?}");
+        }
         assert!(text.contains("labnet_link_packets_total{direction=\"up\",fate=\"sent\"} 0"));
     }
 }

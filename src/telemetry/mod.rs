@@ -6,6 +6,7 @@ mod link_packets;
 pub mod logging;
 mod metrics;
 pub mod packets;
+mod process;
 mod roster;
 
 pub use http::HttpActor;

@@ -12,7 +12,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use sha2::{Digest, Sha256};
+use ring::digest::{Context, SHA256};
 use zip::Zip;
 
 /// When every sample was "last modified": the moment of a datagram recorded from the first labnet,
@@ -109,13 +109,13 @@ impl Sample {
     /// Its SHA-256. The first call reads all of the sample.
     pub fn sha256(&self) -> [u8; 32] {
         *self.sha256.get_or_init(|| {
-            let mut hash = Sha256::new();
+            let mut hash = Context::new(&SHA256);
             let mut buffer = vec![0; 64 * 1024];
             let mut offset = 0;
             loop {
                 let read = self.read_at(offset, &mut buffer);
                 if read == 0 {
-                    return hash.finalize().into();
+                    return finished(hash);
                 }
                 hash.update(&buffer[..read]);
                 offset += read as u64;
@@ -132,6 +132,14 @@ impl Sample {
     pub fn modified(&self) -> SystemTime {
         SystemTime::UNIX_EPOCH + MODIFIED
     }
+}
+
+/// The SHA-256 of all that `hash` was given.
+pub(super) fn finished(hash: Context) -> [u8; 32] {
+    let mut digest = [0; 32];
+    // Both are 32 bytes: SHA-256 has no other length.
+    digest.copy_from_slice(hash.finish().as_ref());
+    digest
 }
 
 /// Copies what `bytes` has from `offset` on into `buffer`.

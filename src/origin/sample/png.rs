@@ -1,5 +1,7 @@
 //! A picture: the data's way through the lab, under the file's name.
 
+use crc_fast::crc32_iso_hdlc;
+
 use super::font;
 
 const WIDTH: usize = 960;
@@ -125,7 +127,7 @@ fn chunk(png: &mut Vec<u8>, kind: &[u8; 4], data: &[u8]) {
     let start = png.len();
     png.extend(kind);
     png.extend(data);
-    let crc = crc32fast::hash(&png[start..]);
+    let crc = crc32_iso_hdlc(&png[start..]);
     png.extend(crc.to_be_bytes());
 }
 
@@ -187,7 +189,7 @@ mod tests {
             let length = u32::from_be_bytes(rest[..4].try_into().unwrap()) as usize;
             let (body, after) = rest[4..].split_at(4 + length);
             let crc = u32::from_be_bytes(after[..4].try_into().unwrap());
-            assert_eq!(crc32fast::hash(body), crc);
+            assert_eq!(crc32_iso_hdlc(body), crc);
             kinds.push(&body[..4]);
             rest = &after[4..];
         }

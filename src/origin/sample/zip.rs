@@ -2,6 +2,8 @@
 
 use std::sync::OnceLock;
 
+use crc_fast::{CrcAlgorithm, Digest, crc32_iso_hdlc};
+
 use super::{MODIFIED, copy};
 use crate::origin::number::grouped;
 
@@ -46,7 +48,7 @@ impl Zip {
         let text = readme(name, size);
         let head = Entry {
             name: README,
-            crc: crc32fast::hash(text.as_bytes()),
+            crc: crc32_iso_hdlc(text.as_bytes()),
             length: text.len() as u64,
         };
         let readme = [&head.local_header(), text.as_bytes()].concat();
@@ -125,7 +127,7 @@ impl Zip {
         let length = self.part_length(part);
         let crc = self.crcs[part].get_or_init(|| {
             let lines = Lines::new(&self.name, part + 1);
-            let mut crc = crc32fast::Hasher::new();
+            let mut crc = Digest::new(CrcAlgorithm::Crc32IsoHdlc);
             let mut buffer = [0; 16 * 1024];
             let mut at = 0;
             while at < length {
@@ -135,7 +137,8 @@ impl Zip {
                 crc.update(&buffer[..piece]);
                 at += piece as u64;
             }
-            crc.finalize()
+            // A CRC of 32 bits.
+            crc.finalize() as u32
         });
         Entry {
             name,
@@ -149,7 +152,7 @@ impl Zip {
             let text = &self.readme[LOCAL_HEADER + README.len()..];
             let readme = Entry {
                 name: README,
-                crc: crc32fast::hash(text),
+                crc: crc32_iso_hdlc(text),
                 length: text.len() as u64,
             };
             let mut directory = readme.directory_entry(0);
@@ -380,7 +383,7 @@ mod tests {
             assert_eq!(archive[local + 30..local + 30 + name.len()], *name);
             let start = local + 30 + name.len();
             let contents = &archive[start..start + length];
-            assert_eq!(crc32fast::hash(contents) as usize, crc);
+            assert_eq!(crc32_iso_hdlc(contents) as usize, crc);
             expected_offset = start + length;
             at += 46 + name.len();
             unpacked.push((String::from_utf8(name.to_vec()).unwrap(), contents));
