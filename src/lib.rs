@@ -21,6 +21,9 @@
 //! Arrows of the code: `main -> cli -> supervisor -> actors -> {config, net, telemetry}`, and every
 //! actor -> its own core. A core never names an actor, a socket, a clock or another role.
 
+// They panic where nobody takes what is said: `telemetry::{print, complain}` don't.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 // The program's verbs: one file each.
 pub mod cli;
 // The client's walk through all roles: one file a step.

@@ -1,6 +1,6 @@
 //! Asks a running lab over its HTTP endpoints.
 
-use std::{array, fmt, io::stdout, iter, process::ExitCode, time::Duration};
+use std::{array, fmt, iter, pin::pin, process::ExitCode, time::Duration};
 
 use console::measure_text_width;
 use http_body_util::{BodyExt, Empty, Limited};
@@ -10,6 +10,7 @@ use tokio::{net::TcpStream, time::timeout};
 use url::Url;
 
 use super::output;
+use crate::telemetry::complain;
 
 /// How to reach a running lab.
 #[derive(Debug, clap::Args)]
@@ -89,13 +90,16 @@ impl Target {
                 .to_bytes();
             Ok((status, body))
         };
-        tokio::select! {
-            answer = exchange => answer,
-            ended = connection => Err(match ended {
-                Ok(()) => "the connection was closed".into(),
-                Err(error) => error.into(),
-            }),
-        }
+        // The connection may end together with the answer, or before that is read: an answer that
+        // has come counts. Without one, how the connection ended tells why.
+        let mut exchange = pin!(exchange);
+        let ended = tokio::select! {
+            answer = exchange.as_mut() => return answer,
+            ended = connection => ended,
+        };
+        exchange
+            .await
+            .map_err(|error| ended.err().map_or(error, Into::into))
     }
 
     /// Gets `path` and hands the parsed answer to `show`, or prints it as it came with `--json`.
@@ -108,24 +112,24 @@ impl Target {
         let (status, body) = match answer {
             Ok(answer) => answer,
             Err(error) => {
-                eprintln!("{error}");
+                complain(error);
                 return ExitCode::FAILURE;
             }
         };
         if !status.is_success() {
-            eprintln!("{}", complaint(status, &body));
+            complain(complaint(status, &body));
             return ExitCode::FAILURE;
         }
         if self.json {
-            return output(&mut stdout(), &[&body[..], b"\n"].concat());
+            return output(&[&body[..], b"\n"].concat());
         }
         match serde_json::from_slice(&body) {
-            Ok(value) => output(&mut stdout(), format!("{}\n", show(value)).as_bytes()),
+            Ok(value) => output(format!("{}\n", show(value)).as_bytes()),
             Err(error) => {
-                eprintln!(
+                complain(format_args!(
                     "{} answers something else than labnet would: {error}",
                     self.url
-                );
+                ));
                 ExitCode::FAILURE
             }
         }

@@ -4,7 +4,6 @@ mod absent;
 
 use std::{
     fmt::Display,
-    io,
     net::SocketAddr,
     path::{Path, PathBuf},
     process::ExitCode,
@@ -17,6 +16,7 @@ use crate::{
     config::{self, Config, DhcpListen, OriginFiles, Problem, Problems},
     dns,
     rudp::link_options,
+    telemetry::complain,
 };
 
 /// Arguments of `labnet check`.
@@ -86,14 +86,14 @@ pub(super) fn run(args: Args) -> ExitCode {
         match serde_json::to_string_pretty(&report) {
             Ok(text) => text,
             Err(error) => {
-                eprintln!("no JSON: {error}");
+                complain(format_args!("no JSON: {error}"));
                 return ExitCode::FAILURE;
             }
         }
     } else {
         heading + &report.describe()
     };
-    let printed = output(&mut io::stdout().lock(), (text + "\n").as_bytes());
+    let printed = output((text + "\n").as_bytes());
     if printed == ExitCode::SUCCESS {
         code
     } else {

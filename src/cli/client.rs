@@ -10,6 +10,7 @@ use std::{
 };
 
 use tokio::time::timeout;
+use tracing::level_filters::LevelFilter;
 use url::Url;
 
 use super::{
@@ -30,7 +31,7 @@ use crate::{
     },
     config::MacAddress,
     rudp::signal::Name,
-    telemetry::logging::{self, Format},
+    telemetry::logging,
 };
 
 /// Arguments of `labnet client`.
@@ -131,7 +132,7 @@ enum Verb {
 
 /// Walks; 1 if a step or a file failed.
 pub(super) fn run(args: Args) -> ExitCode {
-    logging::init(Format::Text, "warn");
+    logging::init(None, LevelFilter::WARN);
     let output = match (args.json, &args.verb) {
         (true, _) => Output::Json,
         (false, Some(_)) => Output::Plain,

@@ -1,6 +1,6 @@
 //! `labnet completions`: what a shell needs to complete labnet's command line.
 
-use std::{io, process::ExitCode};
+use std::process::ExitCode;
 
 use clap_complete::Shell;
 
@@ -18,5 +18,5 @@ pub(super) fn run(args: Args, mut command: clap::Command) -> ExitCode {
     let name = command.get_name().to_owned();
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut command, name, &mut script);
-    output(&mut io::stdout().lock(), &script)
+    output(&script)
 }

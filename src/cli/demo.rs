@@ -26,6 +26,7 @@ use tokio::{
     task::spawn_blocking,
     time::timeout,
 };
+use tracing::level_filters::LevelFilter;
 
 use super::{
     WRONG_USE,
@@ -46,7 +47,7 @@ use crate::{
     origin,
     rudp::{congestion::Algorithm, packet::Protection, signal::Name},
     supervisor::Lab,
-    telemetry::logging,
+    telemetry::{complain, logging},
 };
 
 /// Arguments of `labnet demo`.
@@ -91,7 +92,7 @@ pub(super) fn run(args: Args) -> ExitCode {
         }
     };
     let (happenings, heard) = mpsc::channel();
-    logging::init_with_packets("warn", Tap(happenings.clone()));
+    logging::init_with_packets(LevelFilter::WARN, Tap(happenings.clone()));
     let stage = match Stage::set() {
         Ok(stage) => stage,
         Err(problem) => return fail(&problem),
@@ -137,7 +138,7 @@ pub(super) fn run(args: Args) -> ExitCode {
 }
 
 fn fail(problem: &str) -> ExitCode {
-    eprintln!("labnet demo: {problem}");
+    complain(format_args!("labnet demo: {problem}"));
     ExitCode::FAILURE
 }
 

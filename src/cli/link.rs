@@ -6,7 +6,7 @@ mod options;
 mod tally;
 
 use std::{
-    io::{self, stdout},
+    io,
     net::{Ipv4Addr, SocketAddr},
     pin::Pin,
     process::ExitCode,
@@ -21,6 +21,7 @@ use tokio::{
     signal::unix::{SignalKind, signal},
     time::{Instant, MissedTickBehavior, interval},
 };
+use tracing::level_filters::LevelFilter;
 
 use super::{WRONG_USE, output};
 use crate::{
@@ -29,7 +30,7 @@ use crate::{
         link::{Way, duration},
         serve_http,
     },
-    telemetry::logging::{self, Format},
+    telemetry::{complain, logging},
 };
 
 /// Arguments of `labnet link`.
@@ -128,7 +129,7 @@ enum Plan {
 
 /// Carries packets until SIGINT or SIGTERM, then prints the totals.
 pub(super) fn run(args: Args) -> ExitCode {
-    logging::init(Format::Text, "info");
+    logging::init(None, LevelFilter::INFO);
     let plan = match plan(&args) {
         Ok(plan) => plan,
         Err(problem) => return wrong_use(&problem),
@@ -138,10 +139,10 @@ pub(super) fn run(args: Args) -> ExitCode {
         .build();
     let ran = runtime.and_then(|runtime| runtime.block_on(carry(&args, plan)));
     match ran {
-        Ok(tally) if args.json => output(&mut stdout(), tally.json().as_bytes()),
-        Ok(tally) => output(&mut stdout(), tally.table().as_bytes()),
+        Ok(tally) if args.json => output(tally.json().as_bytes()),
+        Ok(tally) => output(tally.table().as_bytes()),
         Err(error) => {
-            eprintln!("labnet link: {error}");
+            complain(format_args!("labnet link: {error}"));
             ExitCode::FAILURE
         }
     }
@@ -189,7 +190,7 @@ fn plan(args: &Args) -> Result<Plan, String> {
 }
 
 fn wrong_use(problem: &str) -> ExitCode {
-    eprintln!("labnet link: {problem}");
+    complain(format_args!("labnet link: {problem}"));
     ExitCode::from(WRONG_USE)
 }
 

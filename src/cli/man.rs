@@ -1,8 +1,9 @@
 //! `labnet man`: the manual pages, made from the command line's own help.
 
-use std::{io, path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode};
 
 use super::output;
+use crate::telemetry::complain;
 
 /// Arguments of `labnet man`.
 #[derive(Debug, clap::Args)]
@@ -17,9 +18,9 @@ pub(super) fn run(args: Args, command: clap::Command) -> ExitCode {
     let Some(folder) = args.out else {
         let mut page = Vec::new();
         return match clap_mangen::Man::new(command).render(&mut page) {
-            Ok(()) => output(&mut io::stdout().lock(), &page),
+            Ok(()) => output(&page),
             Err(error) => {
-                eprintln!("no manual page: {error}");
+                complain(format_args!("no manual page: {error}"));
                 ExitCode::FAILURE
             }
         };
@@ -29,7 +30,7 @@ pub(super) fn run(args: Args, command: clap::Command) -> ExitCode {
     match written {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{}: {error}", folder.display());
+            complain(format_args!("{}: {error}", folder.display()));
             ExitCode::FAILURE
         }
     }

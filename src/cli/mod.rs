@@ -15,14 +15,14 @@ mod serve;
 mod sessions;
 mod status;
 
-use std::{
-    io::{self, Write},
-    process::ExitCode,
-};
+use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::net;
+use crate::{
+    net,
+    telemetry::{complain, logging, print},
+};
 
 /// A teaching network in one program: DHCP, DNS, a reliable-UDP proxy, a download page's scraper,
 /// and a client that walks through all of them.
@@ -67,6 +67,7 @@ enum Verb {
 /// Runs the verb that the command line names.
 pub fn run() -> ExitCode {
     net::keep_freed_memory();
+    let _ending = logging::Ending;
     match Cli::parse().verb {
         Verb::Serve(args) => serve::run(args),
         Verb::Demo(args) => demo::run(args),
@@ -85,13 +86,12 @@ pub fn run() -> ExitCode {
 /// Exit code for wrong use: a bad command line or configuration.
 const WRONG_USE: u8 = 2;
 
-/// Writes data. A reader that has seen enough (`labnet man | head`) is no failure.
-fn output(to: &mut impl Write, data: &[u8]) -> ExitCode {
-    match to.write_all(data).and_then(|()| to.flush()) {
+/// Prints data; fails if it can't be printed.
+fn output(data: &[u8]) -> ExitCode {
+    match print(data) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("cannot write: {error}");
+            complain(format_args!("cannot write: {error}"));
             ExitCode::FAILURE
         }
     }

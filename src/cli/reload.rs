@@ -1,6 +1,6 @@
 //! `labnet reload`: a running lab reads its configuration again.
 
-use std::{io::stdout, process::ExitCode};
+use std::process::ExitCode;
 
 use hyper::Method;
 
@@ -8,7 +8,10 @@ use super::{
     api::{Target, complaint},
     output,
 };
-use crate::telemetry::api::{Change, ReloadRefused, Reloaded};
+use crate::telemetry::{
+    api::{Change, ReloadRefused, Reloaded},
+    complain,
+};
 
 /// Arguments of `labnet reload`.
 #[derive(Debug, clap::Args)]
@@ -22,25 +25,28 @@ pub(super) fn run(args: Args) -> ExitCode {
     let (status, body) = match args.target.ask(Method::POST, "/-/reload") {
         Ok(answer) => answer,
         Err(error) => {
-            eprintln!("{error}");
+            complain(error);
             return ExitCode::FAILURE;
         }
     };
     if args.target.json {
-        output(&mut stdout(), &[&body[..], b"\n"].concat());
+        output(&[&body[..], b"\n"].concat());
     } else if let Ok(reloaded) = serde_json::from_slice::<Reloaded>(&body) {
         let mut text = format!("configuration {} runs\n", reloaded.generation);
         for Change { component, action } in reloaded.changes {
             text += &format!("  {component:<7} {action}\n");
         }
-        output(&mut stdout(), text.as_bytes());
+        output(text.as_bytes());
     } else if let Ok(refused) = serde_json::from_slice::<ReloadRefused>(&body) {
-        eprintln!("refused, configuration {} runs on:", refused.generation);
+        complain(format_args!(
+            "refused, configuration {} runs on:",
+            refused.generation
+        ));
         for problem in refused.problems {
-            eprintln!("  {problem}");
+            complain(format_args!("  {problem}"));
         }
     } else {
-        eprintln!("{}", complaint(status, &body));
+        complain(complaint(status, &body));
     }
     if status.is_success() {
         ExitCode::SUCCESS

@@ -4,13 +4,14 @@ use std::{io, path::PathBuf, process::ExitCode};
 
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
+use tracing::level_filters::LevelFilter;
 
 use super::WRONG_USE;
 use crate::{
-    config,
+    config::{self, LogFormat},
     net::{Sockets, raise_descriptor_limit},
     supervisor::{Ended, Lab},
-    telemetry::logging::{self, Format},
+    telemetry::logging,
 };
 
 /// Arguments of `labnet serve`.
@@ -19,21 +20,24 @@ pub(super) struct Args {
     /// The configuration file
     #[arg(short, long, value_name = "FILE", default_value = "conf/labnet.toml")]
     config: PathBuf,
-    /// How log lines look
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    log_format: Format,
+    /// How log lines look, whatever `format` in [log] says
+    #[arg(long, value_enum)]
+    log_format: Option<LogFormat>,
 }
 
 /// Runs until SIGINT, SIGTERM or a component that fails too often.
 pub(super) fn run(args: Args) -> ExitCode {
-    logging::init(args.log_format, "info");
+    logging::init(args.log_format, LevelFilter::INFO);
     let config = match config::load(&args.config) {
         Ok(config) => config,
         Err(problems) => {
-            eprintln!("{problems}");
+            logging::say(&problems.to_string());
             return ExitCode::from(WRONG_USE);
         }
     };
+    for (key, by) in logging::set_level(&config.log) {
+        tracing::debug!("{key} goes without effect: {by} goes over it");
+    }
     if let Err(error) = raise_descriptor_limit() {
         tracing::warn!(%error, "no more files and sockets than the system's default");
     }
@@ -54,11 +58,14 @@ pub(super) fn run(args: Args) -> ExitCode {
 async fn serve(config: config::Config) -> io::Result<ExitCode> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
+    // Also what a terminal sends that goes away: the lab stays.
     let mut hang_up = signal(SignalKind::hangup())?;
+    // A log or a database that may not grow any more (`ulimit -f`) gets its error from the write.
+    let _too_large = signal(SignalKind::from_raw(libc::SIGXFSZ))?;
     let lab = match Lab::start(config, Sockets::default()).await {
         Ok(lab) => lab,
         Err(error) => {
-            eprintln!("labnet can't start:\n{error}");
+            logging::say(&format!("labnet can't start:\n{error}"));
             return Ok(ExitCode::FAILURE);
         }
     };

@@ -1,10 +1,6 @@
 //! What a walk found out, as data: lines for people, or one JSON object a line.
 
-use std::{
-    fmt,
-    io::{self, Write},
-    time::Duration,
-};
+use std::{fmt, time::Duration};
 
 use serde_json::json;
 
@@ -18,7 +14,10 @@ use super::{
     units::{Latency, count},
     walk::Told,
 };
-use crate::rudp::{connection::Stats, exchange};
+use crate::{
+    rudp::{connection::Stats, exchange},
+    telemetry::{complain, print},
+};
 
 /// A piece of data.
 pub enum Report<'a> {
@@ -53,24 +52,26 @@ impl Output {
             Self::Plain => plain(report),
             Self::Json => json_lines(report),
         };
-        if let Err(error) = io::stdout().lock().write_all(text.as_bytes())
-            && error.kind() != io::ErrorKind::BrokenPipe
-        {
-            tracing::error!(%error, "standard output");
-        }
+        put(&text);
     }
 
     /// Prints what only a person at the prompt wants to know.
     pub fn hint(&self, text: &str) {
         if *self == Self::People {
-            println!("{text}");
+            put(&format!("{text}\n"));
         }
     }
 
     /// Prints what went wrong.
     pub fn complain(&self, problem: impl fmt::Display) {
         let label = console::style("labnet:").for_stderr().red();
-        eprintln!("{label} {problem}");
+        complain(format_args!("{label} {problem}"));
+    }
+}
+
+fn put(text: &str) {
+    if let Err(error) = print(text.as_bytes()) {
+        tracing::error!(%error, "standard output");
     }
 }
 

@@ -19,7 +19,10 @@ use super::{
     units::{Latency, Rate, Size},
     walk::{Carriage, Observer},
 };
-use crate::rudp::requester::{Event, Why};
+use crate::{
+    rudp::requester::{Event, Why},
+    telemetry::complain,
+};
 
 /// An [`Observer`] that tells everything.
 #[derive(Default)]
@@ -39,15 +42,13 @@ impl Teller {
 }
 
 fn tell(label: &str, text: impl std::fmt::Display) {
-    eprintln!(
-        "{}  {text}",
-        style(format!("{label:<8}")).for_stderr().cyan()
-    );
+    let label = style(format!("{label:<8}")).for_stderr().cyan();
+    complain(format_args!("{label}  {text}"));
 }
 
 fn warn(label: &str, text: impl std::fmt::Display) {
     let label = style(format!("{label:<8}")).for_stderr().yellow();
-    eprintln!("{label}  {text}");
+    complain(format_args!("{label}  {text}"));
 }
 
 /// A signal as a student knows it.
@@ -144,7 +145,7 @@ impl Observer for Teller {
             Ok(downloaded) => tell("file", format_args!("{file}: {}", describe(downloaded))),
             Err(error) => {
                 let label = style(format!("{:<8}", "failed")).for_stderr().red();
-                eprintln!("{label}  {file}: {error}");
+                complain(format_args!("{label}  {file}: {error}"));
             }
         });
     }

@@ -9,7 +9,8 @@ use std::{
 use url::Url;
 
 use super::{
-    Config, Dhcp, DhcpListen, Dns, Http, Link, Origin, OriginFiles, Rudp, Scrap, Supervisor, Zone,
+    Config, Dhcp, DhcpListen, Dns, Http, Link, Log, Origin, OriginFiles, Rudp, Scrap, Supervisor,
+    Zone,
     compiler::{ADDRESSES, Compiler, NUMBER, TEXT, Transport},
     file::{self, Key, List, OneOrMany},
     subnet, transport, value,
@@ -64,6 +65,8 @@ impl Compiler<'_> {
         });
         let supervisor = self.table("supervisor", file.supervisor);
         let supervisor = self.supervisor(supervisor.unwrap_or_default());
+        let log = self.table("log", file.log);
+        let log = self.log(log.unwrap_or_default());
         let http = self.table("http", file.http);
         let http = http.map(|table| self.http(table));
         let dhcp = self.table("dhcp", file.dhcp);
@@ -109,6 +112,7 @@ impl Compiler<'_> {
             file: Some(path),
             state_dir: state_dir?.unwrap_or_else(|| self.base.join("state")),
             supervisor: supervisor?,
+            log: log?,
             http: whole(http)?,
             dhcp: whole(dhcp)?,
             dns: whole(dns)?,
@@ -135,6 +139,21 @@ impl Compiler<'_> {
             max_restarts: max_restarts?.unwrap_or(defaults.max_restarts),
             within: within?.unwrap_or(defaults.within),
             stuck_after: stuck_after?.unwrap_or(defaults.stuck_after),
+        })
+    }
+
+    fn log(&mut self, table: file::Log) -> Option<Log> {
+        self.unknown::<file::Log>("log", &table.unknown);
+        let level = self.scalar("log.level", table.level, TEXT, |text: String| {
+            value::log_level(&text)
+        });
+        let format = self.scalar("log.format", table.format, TEXT, |text: String| {
+            value::log_format(&text)
+        });
+        let default = Log::default();
+        Some(Log {
+            level: level?.unwrap_or(default.level),
+            format: format?.unwrap_or(default.format),
         })
     }
 

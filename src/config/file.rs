@@ -87,6 +87,7 @@ tables! {
     File {
         state_dir: Key<String>,
         supervisor: Key<Supervisor>,
+        log: Key<Log>,
         http: Key<Http>,
         dhcp: Key<Dhcp>,
         dns: Key<Dns>,
@@ -100,6 +101,11 @@ tables! {
         max_restarts: Key<i64>,
         within: Key<String>,
         stuck_after: Key<String>,
+    }
+    /// `[log]`
+    Log {
+        level: Key<String>,
+        format: Key<String>,
     }
     /// `[http]`
     Http {
@@ -207,9 +213,10 @@ tables! {
 }
 
 /// Every table by the name that its header has, for hints about a key in the wrong place.
-pub(super) const TABLES: [(&str, &[&str]); 14] = [
+pub(super) const TABLES: [(&str, &[&str]); 15] = [
     ("the top of the file", File::KEYS),
     ("[supervisor]", Supervisor::KEYS),
+    ("[log]", Log::KEYS),
     ("[http]", Http::KEYS),
     ("[dhcp]", Dhcp::KEYS),
     ("[[dhcp.subnet]]", Subnet::KEYS),

@@ -22,6 +22,7 @@ use std::{
 };
 
 use serde::Deserialize;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use url::Url;
 
 pub use problem::{Problem, Problems};
@@ -102,6 +103,8 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// `[supervisor]`
     pub supervisor: Supervisor,
+    /// `[log]`
+    pub log: Log,
     /// `[http]`
     pub http: Option<Http>,
     /// `[dhcp]`
@@ -135,6 +138,34 @@ impl Default for Supervisor {
             stuck_after: Duration::from_secs(10),
         }
     }
+}
+
+/// What the log says, and how.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Log {
+    /// The least level that is shown: of all, and of parts of the program by themselves. Default
+    /// `info`.
+    pub level: Targets,
+    /// Default `text`.
+    pub format: LogFormat,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self {
+            level: Targets::new().with_default(LevelFilter::INFO),
+            format: LogFormat::Text,
+        }
+    }
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
 }
 
 /// The HTTP endpoints: metrics, health, admin.

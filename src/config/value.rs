@@ -6,9 +6,10 @@ use std::{
     time::Duration,
 };
 
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use url::Url;
 
-use super::{AddressRange, Ipv4Network, MacAddress};
+use super::{AddressRange, Ipv4Network, LogFormat, MacAddress};
 
 /// A year: longer times are mistakes, and would overflow sums of deadlines.
 pub(super) const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -136,6 +137,43 @@ pub(super) fn duration(text: &str, allowed: RangeInclusive<Duration>) -> Result<
             bound(*allowed.start()),
             bound(*allowed.end()),
         ))
+    }
+}
+
+/// What the log shows: a level of all, and of parts of the program by themselves, as `TARGET=LEVEL`.
+pub(super) fn log_level(text: &str) -> Result<Targets, String> {
+    let mut targets = Targets::new().with_default(LevelFilter::INFO);
+    for part in text.split(',').map(str::trim) {
+        let (target, level) = match part.split_once('=') {
+            Some((target, level)) => (Some(target.trim()), level.trim()),
+            None => (None, part),
+        };
+        // Numbers are levels for the library, and nobody knows which is which.
+        let level = level
+            .parse::<LevelFilter>()
+            .ok()
+            .filter(|_| level.bytes().all(|byte| byte.is_ascii_alphabetic()) && !level.is_empty())
+            .ok_or_else(|| {
+                format!(
+                    "`{level}` is no level; there are `off`, `error`, `warn`, `info`, `debug` and \
+                     `trace`, and for a part of the program `info,labnet::packet=trace`"
+                )
+            })?;
+        targets = match target {
+            Some("") => return Err(format!("`{part}` names no part of the program")),
+            Some(target) => targets.with_target(target, level),
+            None => targets.with_default(level),
+        };
+    }
+    Ok(targets)
+}
+
+/// How log lines look.
+pub(super) fn log_format(text: &str) -> Result<LogFormat, String> {
+    match text {
+        "text" => Ok(LogFormat::Text),
+        "json" => Ok(LogFormat::Json),
+        _ => Err(format!("`{text}` is no format; `text` and `json` are")),
     }
 }
 

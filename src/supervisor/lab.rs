@@ -27,6 +27,7 @@ use crate::{
     telemetry::{
         Metrics, Roster, State,
         api::{Reload, ReloadRefused, Reloaded},
+        logging,
     },
 };
 
@@ -298,6 +299,7 @@ impl Supervisor {
             .config_generation
             .set(i64::try_from(generation).unwrap_or(i64::MAX));
         metrics.config_last_reload_successful.set(1);
+        logging::set_level(&config.log);
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         metrics
             .config_last_reload_success_timestamp

@@ -1,63 +1,247 @@
-//! Logs: on stderr, so that stdout is data's alone.
+//! Logs: on standard error, so that stdout is data's alone.
+//!
+//! Whoever logs never waits: a thread of its own writes the lines, and what that can't write, as
+//! on a full disk or to a pipe that nobody reads, is lost and counted.
 
-use std::{io, panic};
+mod writer;
 
-use tracing_subscriber::{
-    EnvFilter, Layer, Registry, filter::filter_fn, layer::SubscriberExt, util::SubscriberInitExt,
+use std::{
+    env, panic,
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
-use super::packets::TARGET;
+use tracing::{Event, Subscriber, level_filters::LevelFilter};
+use tracing_subscriber::{
+    Layer, Registry,
+    filter::{Targets, filter_fn},
+    fmt::{
+        FmtContext, FormatEvent, FormatFields,
+        format::{Compact, Format, Json, Writer},
+    },
+    layer::SubscriberExt,
+    registry::LookupSpan,
+    reload,
+    util::SubscriberInitExt,
+};
 
-/// How log lines look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Format {
-    /// For people.
-    Text,
-    /// One JSON object a line.
-    Json,
+use self::writer::LogWriter;
+use super::{complain, metrics::LOG_LINES_DROPPED, packets::TARGET};
+use crate::config::{Log, LogFormat};
+
+/// The variable that goes over every other filter.
+const VARIABLE: &str = "RUST_LOG";
+/// What is logged just before the end comes out within this time, or not at all.
+const FLUSH: Duration = Duration::from_secs(1);
+/// The same for a panic: it may be one that the process does not survive.
+const PANIC_FLUSH: Duration = Duration::from_millis(100);
+
+/// The log of this process, once it has begun.
+static LOG: OnceLock<Process> = OnceLock::new();
+/// Whether lines are JSON. Beside [`LOG`], for the lines of its very beginning.
+static JSON: AtomicBool = AtomicBool::new(false);
+
+struct Process {
+    writer: Option<LogWriter>,
+    set: Box<dyn Fn(&Targets) + Send + Sync>,
+    /// `RUST_LOG` decides what is shown.
+    is_level_fixed: bool,
+    /// The command line decides how it looks.
+    is_format_fixed: bool,
 }
 
 /// Starts logging for the process. `RUST_LOG` filters; without it `default_level` and above is
-/// shown. `labnet::packet=trace` in it shows every packet.
-pub fn init(format: Format, default_level: &str) {
-    let filter =
-        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default_level));
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_ansi(console::colors_enabled_stderr())
-        .with_target(false);
-    let started = match format {
-        Format::Text => builder.compact().try_init(),
-        Format::Json => builder.json().with_target(true).try_init(),
-    };
-    if let Err(error) = started {
-        eprintln!("labnet: no logging: {error}");
-    }
-    log_panics();
+/// shown, until [`set_level`] says otherwise. `labnet::packet=trace` in it shows every packet.
+/// `format` holds for good, if there is one.
+pub fn init(format: Option<LogFormat>, default_level: LevelFilter) {
+    start(format, default_level, |log| {
+        tracing_subscriber::registry().with(log).try_init()
+    });
 }
 
 /// Starts logging for people, and hands every packet event to `packets` besides, whatever the log's
 /// filter.
-pub fn init_with_packets<L>(default_level: &str, packets: L)
+pub fn init_with_packets<L>(default_level: LevelFilter, packets: L)
 where
     L: Layer<Registry> + Send + Sync,
 {
-    let filter =
-        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default_level));
     // Each layer has its own filter: one without would switch on every event of every library.
     let packets = packets.with_filter(filter_fn(|metadata| metadata.target() == TARGET));
-    let log = tracing_subscriber::fmt::layer()
-        .compact()
-        .with_writer(io::stderr)
-        .with_ansi(console::colors_enabled_stderr())
-        .with_target(false)
-        .with_filter(filter);
-    let subscriber = tracing_subscriber::registry().with(packets).with(log);
-    if let Err(error) = subscriber.try_init() {
-        eprintln!("labnet: no logging: {error}");
+    start(None, default_level, |log| {
+        let layers = vec![packets.boxed(), log];
+        tracing_subscriber::registry().with(layers).try_init()
+    });
+}
+
+/// Takes `[log]` live: at the start, and with every reload. `RUST_LOG` goes over its level,
+/// `--log-format` over its format; tells of the keys that are so without effect, with what masks
+/// them.
+pub fn set_level(log: &Log) -> Vec<(&'static str, &'static str)> {
+    let mut masked = Vec::new();
+    let Some(process) = LOG.get() else {
+        return masked;
+    };
+    if process.is_format_fixed {
+        masked.push(("log.format", "--log-format"));
+    } else {
+        JSON.store(log.format == LogFormat::Json, Ordering::Relaxed);
     }
-    log_panics();
+    if process.is_level_fixed {
+        masked.push(("log.level", VARIABLE));
+    } else {
+        (process.set)(&log.level);
+    }
+    masked
+}
+
+/// Says something that is no event, as what keeps the lab from starting, where the log goes and
+/// after what was logged before.
+pub fn say(text: &str) {
+    match LOG.get().and_then(|log| log.writer.as_ref()) {
+        Some(writer) => writer.take(format!("{text}\n").as_bytes()),
+        None => complain(text),
+    }
+}
+
+/// Dropped last of all, this lets the last lines come out, if somebody takes them within a second.
+#[derive(Debug)]
+pub struct Ending;
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        flush(FLUSH);
+    }
+}
+
+fn flush(limit: Duration) {
+    if let Some(writer) = LOG.get().and_then(|log| log.writer.as_ref()) {
+        writer.flush(limit);
+    }
+}
+
+type LogLayer = Box<dyn Layer<Registry> + Send + Sync>;
+
+fn start<E: std::fmt::Display>(
+    format: Option<LogFormat>,
+    default_level: LevelFilter,
+    begin: impl FnOnce(LogLayer) -> Result<(), E>,
+) {
+    let writer = LogWriter::to_stderr(LOG_LINES_DROPPED.clone());
+    let (writer, problem) = match writer {
+        Ok(writer) => (Some(writer), None),
+        Err(error) => (None, Some(error)),
+    };
+    let (variable, misread) = match variable() {
+        Ok(variable) => (variable, None),
+        Err(problem) => (None, Some(problem)),
+    };
+    let is_level_fixed = variable.is_some();
+    let targets = variable.unwrap_or_else(|| Targets::new().with_default(default_level));
+    JSON.store(format == Some(LogFormat::Json), Ordering::Relaxed);
+    let (filter, handle) = reload::Layer::new(targets);
+    let lines = writer.clone();
+    let layer = tracing_subscriber::fmt::layer()
+        .event_format(Line::default())
+        .with_writer(move || Lines(lines.clone()))
+        .with_ansi(console::colors_enabled_stderr())
+        .with_filter(filter);
+    let begun = begin(layer.boxed());
+    let process = Process {
+        writer,
+        set: Box::new(move |targets| {
+            // An error would mean that the subscriber is gone: it lives as long as the process.
+            let _ = handle.reload(targets.clone());
+        }),
+        is_level_fixed,
+        is_format_fixed: format.is_some(),
+    };
+    if let Err(error) = begun {
+        complain(format_args!("labnet: no logging: {error}"));
+    } else if LOG.set(process).is_ok() {
+        log_panics();
+    }
+    if let Some(error) = problem {
+        complain(format_args!(
+            "labnet: no log, every line of it is lost: {error}"
+        ));
+    }
+    if let Some(problem) = misread {
+        tracing::warn!("{problem}");
+    }
+}
+
+/// What `RUST_LOG` says; an empty one says nothing.
+fn variable() -> Result<Option<Targets>, String> {
+    let Some(text) = env::var_os(VARIABLE).filter(|text| !text.is_empty()) else {
+        return Ok(None);
+    };
+    let text = text.to_string_lossy();
+    text.parse().map(Some).map_err(|error| {
+        format!(
+            "{VARIABLE} goes without effect: `{text}` is no filter: {error}; write it as `info` or \
+             `info,labnet::packet=trace`"
+        )
+    })
+}
+
+/// What the formatting layer writes its lines to; without a writer they are lost.
+struct Lines(Option<LogWriter>);
+
+impl std::io::Write for Lines {
+    fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
+        match &self.0 {
+            Some(writer) => writer.take(line),
+            None => LOG_LINES_DROPPED.inc(),
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A line of the format that is wanted now.
+struct Line {
+    text: Format<Compact>,
+    json: Format<Json>,
+}
+
+impl Default for Line {
+    fn default() -> Self {
+        Self {
+            text: tracing_subscriber::fmt::format()
+                .compact()
+                .with_target(false),
+            // Nothing of labnet opens a span.
+            json: tracing_subscriber::fmt::format()
+                .json()
+                .with_current_span(false)
+                .with_span_list(false),
+        }
+    }
+}
+
+impl<S, N> FormatEvent<S, N> for Line
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> std::fmt::Result {
+        if JSON.load(Ordering::Relaxed) {
+            self.json.format_event(context, writer, event)
+        } else {
+            self.text.format_event(context, writer, event)
+        }
+    }
 }
 
 /// A panic is one error line in the log: the supervisor deals with it.
@@ -69,5 +253,6 @@ fn log_panics() {
             .to_owned();
         let location = info.location().map(ToString::to_string).unwrap_or_default();
         tracing::error!(%location, "panic: {message}");
+        flush(PANIC_FLUSH);
     }));
 }

@@ -1,3 +1,5 @@
+use std::sync::LazyLock;
+
 use prometheus::{
     Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
     Opts, Registry, TextEncoder, core::Collector,
@@ -98,9 +100,22 @@ pub struct Metrics {
     pub origin_sent_bytes: IntCounter,
     /// `labnet_http_requests_total{code}`
     pub http_requests: IntCounterVec,
+    /// `labnet_log_lines_dropped_total`: see [`LOG_LINES_DROPPED`].
+    pub log_lines_dropped: IntCounter,
     /// `labnet_build_info{version}`
     pub build_info: GaugeVec,
 }
+
+/// `labnet_log_lines_dropped_total`: lines that were lost, because nobody made room for them or
+/// because they could not be written. The log is the process's, so that all labs in it show the same.
+#[allow(clippy::expect_used)]
+pub(super) static LOG_LINES_DROPPED: LazyLock<IntCounter> = LazyLock::new(|| {
+    let lost = IntCounter::new(
+        "labnet_log_lines_dropped_total",
+        "Lines of the log that nobody took or that could not be written",
+    );
+    lost.expect("a literal name, see Register")
+});
 
 /// DHCP's message types as metric labels (RFC 2132 section 9.6).
 const DHCP_RECEIVED: [&str; 5] = ["discover", "request", "decline", "release", "inform"];
@@ -154,7 +169,8 @@ impl Metrics {
         }
     }
 
-    /// Registers everything in a registry of its own: two labs in one process share nothing.
+    /// Registers everything in a registry of its own: two labs in one process share nothing but the
+    /// process's log.
     pub fn new() -> Self {
         let metrics = Register(Registry::new());
         let dhcp_messages = metrics.counters(
@@ -393,6 +409,7 @@ impl Metrics {
                 "code",
                 &["200", "400", "403", "404"],
             ),
+            log_lines_dropped: metrics.add(Ok(LOG_LINES_DROPPED.clone())),
             build_info: metrics.floats("labnet_build_info", "The running version", &["version"]),
             registry: metrics.with(Process::new()),
         };
@@ -497,6 +514,7 @@ mod tests {
         );
         assert!(text.contains("labnet_rudp_lost_total{reason=\"gap\"} 0"));
         assert!(text.contains("labnet_rudp_sessions 0"));
+        assert!(text.contains("labnet_log_lines_dropped_total "));
         for name in [
             "process_cpu_seconds_total",
             "process_max_fds",

@@ -8,9 +8,11 @@ mod metrics;
 pub mod packets;
 mod process;
 mod roster;
+mod stdio;
 
 pub use http::HttpActor;
 pub(crate) use http::{only_from_here, problem};
 pub use link_packets::LinkPackets;
 pub use metrics::Metrics;
 pub use roster::{Member, Roster, State};
+pub use stdio::{complain, print};

@@ -6,7 +6,8 @@ mod transport;
 
 use std::{net::SocketAddr, path::Path, time::Duration};
 
-use labnet::config::{self, Config, DhcpListen, OriginFiles, Problem, Problems};
+use labnet::config::{self, Config, DhcpListen, LogFormat, OriginFiles, Problem, Problems};
+use tracing::Level;
 
 fn conf(name: &str) -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -422,6 +423,61 @@ fn a_broken_line_hides_no_other_mistake() {
     );
     let seen: Vec<_> = found.iter().map(|problem| problem.line).collect();
     assert_eq!(seen, [Some(1), Some(4)], "{}", Problems(found));
+}
+
+#[test]
+fn the_log_has_a_level_and_levels_of_its_parts() {
+    let log = |keys: &str| parse(&format!("[http]\n[log]\n{keys}\n")).map(|config| config.log);
+    let shows = |level: &str, target: &str, event: Level| {
+        let log = log(&format!("level = {level:?}")).expect("a level");
+        log.level.would_enable(target, &event)
+    };
+    assert!(shows("info", "labnet", Level::INFO) && !shows("info", "labnet", Level::DEBUG));
+    assert!(!shows("off", "labnet", Level::ERROR));
+    let parts = "WARN, labnet::packet=trace";
+    assert!(shows(parts, "labnet::packet", Level::TRACE) && !shows(parts, "labnet", Level::INFO));
+    // What is not said of the rest is its default.
+    assert!(shows("labnet::dns=off", "labnet", Level::INFO));
+    assert_eq!(
+        log("").expect("valid"),
+        log("level = \"info\"\nformat = \"text\"").expect("valid")
+    );
+    assert_eq!(
+        log("format = \"json\"").expect("valid").format,
+        LogFormat::Json
+    );
+    for wrong in [
+        "level = \"inf\"",
+        "level = \"\"",
+        "level = \"3\"",
+        "level = \"=info\"",
+        "level = 3",
+        "level = \"a=b=c\"",
+    ] {
+        let Err(Problems(found)) = log(wrong) else {
+            panic!("accepted: {wrong}")
+        };
+        assert_eq!(
+            (found.len(), found[0].key.as_str(), found[0].line),
+            (1, "log.level", Some(3)),
+            "{wrong}"
+        );
+    }
+    let Err(Problems(found)) = log("format = \"xml\"") else {
+        panic!("accepted")
+    };
+    assert!(found[0].message.contains("json"), "{}", found[0].message);
+    let over = parse_with(
+        "[http]\n[log]\nlevel = \"info\"\n",
+        &[("LABNET_LOG__LEVEL", "off")],
+    );
+    assert!(
+        !over
+            .expect("valid")
+            .log
+            .level
+            .would_enable("labnet", &Level::ERROR)
+    );
 }
 
 #[test]

@@ -133,6 +133,8 @@ impl Addresses {
         format!(
             r#"# The demo's configuration; gone when the demo ends.
 state_dir = "state"
+[log]
+level = "warn"
 [http]
 listen = "{http}"
 fault_injection = true
