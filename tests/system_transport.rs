@@ -382,11 +382,16 @@ fn who_is_refused_hears_why() {
     // Sessions of the signals and connections share the bound.
     let signals = UdpSocket::bind("127.0.0.1:0").expect("loopback");
     signals.send_to(b"SIGNEW:Tal", server).expect("sent");
+    signals.send_to(b"SIGNECHO:290;x", server).expect("sent");
     for (reason, count) in [("address_full", 1.0), ("sessions_full", 2.0)] {
         let series = format!("labnet_rudp_dropped_total{{reason=\"{reason}\"}}");
         wait_for(reason, || (lab.metric(&series) == count).then_some(()));
     }
-    assert_eq!(lab.metric("labnet_rudp_sessions"), 2.0);
+    assert_eq!(
+        lab.metric("labnet_rudp_sessions"),
+        3.0,
+        "one of them half open"
+    );
     for client in [&mut first, &mut second] {
         assert_eq!(client.body(&get("a.txt")).1, b"a");
     }

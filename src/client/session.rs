@@ -204,7 +204,7 @@ impl Session {
         requests: Vec<Request>,
         notice: &mut dyn FnMut(&Notice),
     ) -> Result<Vec<Answered>, SessionError> {
-        if let Some(failure) = self.failed {
+        if let Some(failure) = self.failed.clone() {
             return Err(failure.into());
         }
         let now = Instant::now();
@@ -269,7 +269,7 @@ impl Session {
             }
             while let Some(event) = self.requester.poll_event() {
                 if let Event::Failed(failure) = event {
-                    self.failed = Some(failure);
+                    self.failed = Some(failure.clone());
                 }
             }
         }
@@ -318,12 +318,12 @@ impl Session {
             while let Some(event) = self.requester.poll_event() {
                 finished |= done(&event);
                 let failure = match &event {
-                    Event::Failed(failure) => Some(*failure),
+                    Event::Failed(failure) => Some(failure.clone()),
                     _ => None,
                 };
                 notice(&Notice::Event(event));
                 if let Some(failure) = failure {
-                    self.failed = Some(failure);
+                    self.failed = Some(failure.clone());
                     return Err(failure.into());
                 }
             }

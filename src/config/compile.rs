@@ -13,7 +13,7 @@ use super::{
     Zone,
     compiler::{ADDRESSES, Compiler, NUMBER, TEXT, Transport},
     file::{self, Key, List, OneOrMany},
-    subnet, transport, value,
+    shares, subnet, transport, value,
 };
 
 const HTTP_LISTEN: SocketAddr = v4([127, 0, 0, 1], 9167);
@@ -337,11 +337,23 @@ impl Compiler<'_> {
                 "missing, and `scrap.listen` leaves its port open; name a port in one of the two",
             );
         }
+        let max_sessions = max_sessions?.unwrap_or(4096);
+        let shares = shares::Keys {
+            sessions_per_address: table.max_sessions_per_address,
+            half_open: table.max_half_open,
+            handshakes: table.max_handshakes,
+            handshakes_per_address: table.max_handshakes_per_address,
+            fetches: table.max_fetches,
+            fetches_per_address: table.max_fetches_per_address,
+            trust_loopback: table.trust_loopback,
+        };
+        let shares = self.shares(shares, max_sessions);
         Some(Rudp {
             listen: listen?,
             max_window: max_window?.unwrap_or(64),
             idle_timeout: idle_timeout?.unwrap_or(Duration::from_secs(60)),
-            max_sessions: max_sessions?.unwrap_or(4096),
+            max_sessions,
+            shares: shares?,
             scraper,
             transport: transport?,
             link,

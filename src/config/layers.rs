@@ -28,11 +28,18 @@ const LISTS: [&str; 7] = [
     "origin.samples",
 ];
 /// Keys whose variable is a number or `true` or `false`.
-const TYPED: [&str; 9] = [
+const TYPED: [&str; 16] = [
     "supervisor.max_restarts",
     "http.fault_injection",
     "rudp.max_window",
     "rudp.max_sessions",
+    "rudp.max_sessions_per_address",
+    "rudp.max_half_open",
+    "rudp.max_handshakes",
+    "rudp.max_handshakes_per_address",
+    "rudp.max_fetches",
+    "rudp.max_fetches_per_address",
+    "rudp.trust_loopback",
     "rudp.client_choice",
     "rudp.max_datagram",
     "rudp.shards",

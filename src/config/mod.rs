@@ -9,6 +9,7 @@ mod file;
 mod layers;
 mod link;
 mod problem;
+mod shares;
 mod subnet;
 mod transport;
 mod value;
@@ -26,6 +27,7 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use url::Url;
 
 pub use problem::{Problem, Problems};
+pub use shares::Shares;
 pub use transport::{Class, Congestion, Passphrase, Protection, Transport};
 
 /// Reads the configuration file at `path`, lays the process's `LABNET_` environment over it and
@@ -332,8 +334,11 @@ pub struct Rudp {
     pub max_window: u32,
     /// A session that hears nothing for so long ends. Default 60 s.
     pub idle_timeout: Duration,
-    /// Sessions at once; one more is refused by silence and counted. Default 4096.
+    /// Sessions and connections at once; one more is told that there is no room, and counted.
+    /// Default 4096.
     pub max_sessions: usize,
+    /// What one address may have of that, and how much else there is.
+    pub shares: Shares,
     /// Whom SIGNGET asks: `[scrap].listen` unless `scraper` names another.
     pub scraper: Option<SocketAddr>,
     /// The binary transport.

@@ -14,6 +14,7 @@ use prometheus::{IntCounter, IntGauge};
 use listener::Listener;
 
 use super::{
+    lease::{Record, StoredLease, StoredState},
     reply::Reply,
     server::{DropReason, LeaseView, Outcome, Received, Server},
     store::Store,
@@ -21,7 +22,9 @@ use super::{
 use crate::{
     config,
     net::{self, Datagram, ReceiveBatch, UdpSocket},
-    role::{Failure, FailureKind, Keep, PrepareError, Resources, Role, role_actor},
+    role::{
+        Failure, FailureKind, Keep, LeaseEvent, Leases, PrepareError, Resources, Role, role_actor,
+    },
     telemetry::{
         Metrics,
         api::{self, ListLeases},
@@ -53,6 +56,7 @@ pub struct DhcpKept {
     listeners: Vec<Listener>,
     store: Store,
     metrics: Arc<Metrics>,
+    leases: Leases,
 }
 
 impl Role for DhcpActor {
@@ -82,6 +86,7 @@ impl Role for DhcpActor {
             listeners,
             store,
             metrics: Arc::clone(&resources.metrics),
+            leases: resources.leases.clone(),
         })
     }
 
@@ -152,6 +157,7 @@ impl DhcpActor {
         let leases = stored.len();
         let elsewhere = self.server.restore(stored, unix_now());
         tracing::info!(leases, elsewhere, "leases loaded");
+        self.tell_all();
         self.export();
         for (link, listener) in self.kept.listeners.iter().enumerate() {
             let Some(socket) = &listener.socket else {
@@ -215,6 +221,7 @@ impl DhcpActor {
         match stored {
             Ok(()) => {
                 self.server.commit();
+                self.tell(records);
                 for reply in &outbox.replies {
                     self.counters.sent(reply.kind.message_type());
                 }
@@ -232,7 +239,37 @@ impl DhcpActor {
     fn tick(&mut self) {
         self.server.expire(unix_now());
         self.server.commit();
+        let bound: u64 = self
+            .server
+            .counts()
+            .map(|(_, _, counts)| counts.bound)
+            .sum();
+        if bound != self.kept.leases.len() as u64 {
+            self.tell_all();
+        }
         self.publish();
+    }
+
+    /// Tells other roles what has become of leases.
+    fn tell(&self, records: Vec<Record>) {
+        for record in records {
+            self.kept.leases.publish(match record {
+                Record::Keep(lease) if lease.state == StoredState::Bound => LeaseEvent::Bound {
+                    address: lease.address,
+                    hostname: lease.hostname,
+                },
+                Record::Keep(StoredLease { address, .. }) | Record::Forget(address) => {
+                    LeaseEvent::Ended { address }
+                }
+            });
+        }
+    }
+
+    /// The same of all leases there are: of those that have expired no record tells.
+    fn tell_all(&self) {
+        let bound = self.server.leases().filter(|lease| lease.state == "bound");
+        let bound = bound.map(|lease| (lease.address, lease.hostname.map(Arc::from)));
+        self.kept.leases.replace(bound);
     }
 
     fn dropped(&self, reason: DropReason, count: usize) {

@@ -7,6 +7,7 @@
 mod beat;
 mod failure;
 mod keep;
+mod lease_event;
 
 use std::{fmt, path::PathBuf, sync::Arc};
 
@@ -19,6 +20,7 @@ pub use self::{
     beat::Beats,
     failure::{Failure, FailureKind, Guarded, children_here},
     keep::{Keep, Lack},
+    lease_event::{LeaseEvent, Leases},
 };
 
 use crate::{
@@ -162,6 +164,8 @@ pub struct Resources {
     pub state_dir: PathBuf,
     /// Who runs, and how: what the HTTP endpoints tell.
     pub roster: Roster,
+    /// Who holds an address of ours.
+    pub leases: Leases,
 }
 
 impl Resources {
@@ -172,6 +176,7 @@ impl Resources {
             metrics: Arc::new(Metrics::new()),
             state_dir,
             roster: Roster::default(),
+            leases: Leases::default(),
         }
     }
 }

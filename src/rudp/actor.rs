@@ -32,9 +32,9 @@ use std::{
     io,
     net::SocketAddr,
     num::NonZeroU16,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::Poll,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use actix::{AsyncContext, Context, Handler, Message, MessageResult, Recipient, ResponseFuture};
@@ -49,11 +49,13 @@ use self::{
     shared::{Busy, Shared, SharedTable},
     workers::{Running, Workers},
 };
-use super::{connections::Crowd, listener, packet::Protection, session::Limits};
+use super::{
+    allowance::Allowance, connections::Crowd, listener, packet::Protection, session::Limits,
+};
 use crate::{
     config,
     net::{Side, SocketLink, UdpSocket, drive, link::LinkOptions},
-    role::{Crash, Failure, Keep, PrepareError, Resources, Role, role_actor},
+    role::{Crash, Failure, Keep, LeaseEvent, Leases, PrepareError, Resources, Role, role_actor},
     telemetry::api::{self, CrashSession, DescribeLink, ListSessions},
 };
 
@@ -80,6 +82,10 @@ pub struct Kept {
     local: SocketAddr,
     shards: Vec<Shard>,
     workers: Arc<Workers>,
+    /// Who holds an address by DHCP.
+    leases: Leases,
+    /// Who is known to be where it says.
+    allowance: Arc<Mutex<Allowance>>,
     /// The network before it, which does nothing unless `[link]` says so.
     link: SocketLink,
 }
@@ -142,12 +148,14 @@ impl Role for RudpEndpoint {
         let counters = Arc::new(Counters::new(Arc::clone(&resources.metrics)));
         let crowd = Arc::new(Mutex::new(Crowd::default()));
         let busy = Busy::default();
+        let allowance = Arc::new(Mutex::new(Allowance::new(Instant::now())));
         let shards = sockets.into_iter().map(|socket| Shard {
             socket,
             table: Arc::new(SharedTable::new(
                 Arc::clone(&counters),
                 Arc::clone(&crowd),
                 busy.clone(),
+                Arc::clone(&allowance),
             )),
         });
         Ok(Kept {
@@ -157,6 +165,8 @@ impl Role for RudpEndpoint {
             local,
             shards: shards.collect(),
             workers: Arc::new(Workers::new(usize::from(count.get()) - 1)),
+            leases: resources.leases.clone(),
+            allowance,
             link,
         })
     }
@@ -182,6 +192,8 @@ impl Role for RudpEndpoint {
         for shard in &self.kept.shards {
             shard.table.lock().scraper = self.kept.config.scraper;
         }
+        self.kept.allowance().trust_loopback = self.kept.config.shares.trust_loopback;
+        self.kept.leases.subscribe(ctx.address().recipient());
         let mut receiver = self
             .kept
             .receiver(0)
@@ -199,6 +211,13 @@ impl Role for RudpEndpoint {
 }
 
 impl Kept {
+    fn allowance(&self) -> MutexGuard<'_, Allowance> {
+        // Counts: whole enough whatever a thread died of while it held the lock.
+        self.allowance
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// A receiver of the socket `number`, in the current thread.
     fn receiver(&self, number: usize) -> io::Result<Receiver> {
         let shard = self
@@ -225,6 +244,10 @@ impl Kept {
             table,
             self.settings.clone(),
             limits,
+            self.config
+                .shares
+                .half_open
+                .div_ceil(self.shards.len().max(1)),
             &self.key,
             place,
         ))
@@ -246,13 +269,32 @@ impl Handler<WorkerFailed> for RudpEndpoint {
     }
 }
 
+impl Handler<LeaseEvent> for RudpEndpoint {
+    type Result = ();
+
+    fn handle(&mut self, event: LeaseEvent, _: &mut Self::Context) {
+        let mut allowance = self.kept.allowance();
+        match event {
+            LeaseEvent::Bound { address, .. } => allowance.leased(address),
+            LeaseEvent::Ended { address } => allowance.lease_ended(address),
+        }
+    }
+}
+
 impl Handler<ListSessions> for RudpEndpoint {
     type Result = ResponseFuture<Vec<api::Session>>;
 
     fn handle(&mut self, _: ListSessions, _: &mut Self::Context) -> Self::Result {
         let mut asked: Vec<Recipient<Describe>> = Vec::new();
+        let mut half_open = Vec::new();
+        let limits = Limits::from(&self.kept.config);
+        let now = Instant::now();
         for shard in &self.kept.shards {
             let table = shard.table.lock();
+            let described = table.endpoint.half_open().map(|(client, half_open)| {
+                session::describe_half_open(*client, half_open, limits, now)
+            });
+            half_open.extend(described);
             let open = table.endpoint.iter().filter(|(open, _)| *open);
             asked.extend(open.map(|(_, session)| session.clone().recipient()));
             let connections = table.connections.iter();
@@ -265,7 +307,8 @@ impl Handler<ListSessions> for RudpEndpoint {
         let answers = join_all(asked);
         Box::pin(async move {
             // One that ends meanwhile, or has no turn in all that time, is not listed.
-            let mut listed: Vec<api::Session> = answers.await.into_iter().flatten().collect();
+            let answers = answers.await.into_iter().flatten();
+            let mut listed: Vec<api::Session> = answers.chain(half_open).collect();
             listed.sort_by_key(api::Session::client);
             listed
         })

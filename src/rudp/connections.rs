@@ -6,7 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::packet::Cid;
+use super::{
+    packet::Cid,
+    places::{Places, Prefix},
+};
 
 /// The connections of one socket by their connection ids. `H` is what the shell reaches one by.
 #[derive(Debug)]
@@ -101,25 +104,39 @@ impl<H> Connections<H> {
     }
 }
 
-/// How many connections there may be.
+/// How many sessions and connections there may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {
-    /// Confirmed ones and open sessions of the signals, together.
+    /// Open sessions of the signals, and connections, confirmed or not.
     pub sessions: usize,
-    /// Of one IP address, confirmed or not.
+    /// Of these, those of one address.
     pub per_address: usize,
-    /// Not confirmed yet.
+    /// Connections that are not confirmed yet.
     pub handshakes: usize,
+    /// Of these, those of one address.
+    pub handshakes_per_address: usize,
 }
 
-/// How many connections there are, over all sockets of a server.
-#[derive(Debug, Default)]
-pub struct Crowd {
-    /// Open sessions of the signals.
-    pub signals: usize,
+/// How many sessions and connections there are, over all sockets of a server. `H` is what the shell
+/// reaches a connection by whose handshake is not done.
+#[derive(Debug)]
+pub struct Crowd<H> {
+    signals: usize,
     confirmed: usize,
-    handshakes: usize,
-    addresses: HashMap<IpAddr, usize>,
+    handshakes: Places<Cid, H>,
+    /// Sessions and connections by their address.
+    addresses: HashMap<Prefix, usize>,
+}
+
+impl<H> Default for Crowd<H> {
+    fn default() -> Self {
+        Self {
+            signals: 0,
+            confirmed: 0,
+            handshakes: Places::default(),
+            addresses: HashMap::new(),
+        }
+    }
 }
 
 /// Why there can't be one more.
@@ -127,59 +144,118 @@ pub struct Crowd {
 pub enum Full {
     /// Too many sessions and connections.
     Sessions,
-    /// Too many connections of this address.
+    /// Too many of this address.
     Address,
-    /// Too many handshakes under way.
+    /// Too many handshakes of this address under way.
     Handshakes,
 }
 
-impl Crowd {
-    /// Counts one more handshake of `address`, if there may be one.
+impl Full {
+    /// The same for whom it concerns.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Sessions => "the proxy takes no more connections and sessions: it has all it may",
+            Self::Address => {
+                "the proxy takes no more connections and sessions from your address, which has its \
+                 share"
+            }
+            Self::Handshakes => {
+                "the proxy takes no more connections from your address until those that it has begun \
+                 are confirmed"
+            }
+        }
+    }
+}
+
+impl<H> Crowd<H> {
+    /// Whether there may be one more session or connection of `address`.
     ///
     /// # Errors
     /// Which bound is in the way.
-    pub fn enter(&mut self, address: IpAddr, bounds: &Bounds) -> Result<(), Full> {
-        let taken = self.signals + self.confirmed + self.handshakes;
-        if taken >= bounds.sessions {
+    pub fn has_room(&self, address: IpAddr, bounds: &Bounds) -> Result<(), Full> {
+        if self.signals + self.connections() >= bounds.sessions {
             return Err(Full::Sessions);
         }
-        if self.handshakes >= bounds.handshakes {
+        let own = self.addresses.get(&Prefix::of(address));
+        match own {
+            Some(own) if *own >= bounds.per_address => Err(Full::Address),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether `address` may begin one more handshake.
+    ///
+    /// # Errors
+    /// Which bound is in the way.
+    pub fn has_room_for_handshake(&self, address: IpAddr, bounds: &Bounds) -> Result<(), Full> {
+        self.has_room(address, bounds)?;
+        if self.handshakes.held(Prefix::of(address)) >= bounds.handshakes_per_address {
             return Err(Full::Handshakes);
         }
-        let own = self.addresses.get(&address).copied().unwrap_or(0);
-        if own >= bounds.per_address {
-            return Err(Full::Address);
-        }
-        self.addresses.insert(address, own + 1);
-        self.handshakes += 1;
         Ok(())
     }
 
-    /// One of the handshakes is done.
-    pub fn confirm(&mut self) {
-        self.handshakes = self.handshakes.saturating_sub(1);
+    /// Counts one more session of the signals.
+    pub fn enter_signals(&mut self, address: IpAddr) {
+        self.signals += 1;
+        self.enter(address);
+    }
+
+    /// A session of the signals is no longer open.
+    pub fn leave_signals(&mut self, address: IpAddr) {
+        self.signals = self.signals.saturating_sub(1);
+        self.leave(address);
+    }
+
+    /// Counts one more handshake. With too many under way the oldest of the address that has most
+    /// makes room: it is to be ended.
+    pub fn begin(&mut self, cid: Cid, address: IpAddr, handle: H, bounds: &Bounds) -> Option<H> {
+        self.enter(address);
+        let prefix = Prefix::of(address);
+        let displaced = self
+            .handshakes
+            .insert(cid, prefix, handle, bounds.handshakes);
+        displaced.map(|(_, handle)| handle)
+    }
+
+    /// A handshake is done.
+    pub fn confirm(&mut self, cid: Cid) {
+        self.handshakes.remove(&cid);
         self.confirmed += 1;
     }
 
     /// A connection is gone, as [`Connections::remove`] told.
-    pub fn leave(&mut self, address: IpAddr, confirmed: bool) {
-        let count = if confirmed {
-            &mut self.confirmed
+    pub fn end(&mut self, cid: Cid, address: IpAddr, confirmed: bool) {
+        if confirmed {
+            self.confirmed = self.confirmed.saturating_sub(1);
         } else {
-            &mut self.handshakes
-        };
-        *count = count.saturating_sub(1);
-        if let Some(own) = self.addresses.get_mut(&address) {
-            *own = own.saturating_sub(1);
-            if *own == 0 {
-                self.addresses.remove(&address);
-            }
+            self.handshakes.remove(&cid);
         }
+        self.leave(address);
     }
 
     /// Connections, confirmed or not.
     pub fn connections(&self) -> usize {
-        self.confirmed + self.handshakes
+        self.confirmed + self.handshakes.len()
+    }
+
+    /// Handshakes under way.
+    pub fn handshakes(&self) -> usize {
+        self.handshakes.len()
+    }
+
+    fn enter(&mut self, address: IpAddr) {
+        *self.addresses.entry(Prefix::of(address)).or_default() += 1;
+    }
+
+    fn leave(&mut self, address: IpAddr) {
+        let prefix = Prefix::of(address);
+        if let Some(own) = self.addresses.get_mut(&prefix) {
+            *own = own.saturating_sub(1);
+            if *own == 0 {
+                self.addresses.remove(&prefix);
+            }
+        }
     }
 }
 
@@ -234,12 +310,6 @@ mod tests {
         SocketAddr::from(([127, 20, 30, 41], port))
     }
 
-    const BOUNDS: Bounds = Bounds {
-        sessions: 3,
-        per_address: 2,
-        handshakes: 2,
-    };
-
     #[test]
     fn a_connection_is_found_by_our_id_and_by_its_greeting() {
         let mut connections = Connections::default();
@@ -268,32 +338,67 @@ mod tests {
         assert_eq!(connections.greeted(client(1), Cid(1)), Some(Cid(8)));
     }
 
+    const BOUNDS: Bounds = Bounds {
+        sessions: 6,
+        per_address: 3,
+        handshakes: 3,
+        handshakes_per_address: 2,
+    };
+
     #[test]
     fn each_bound_holds() {
         let mut crowd = Crowd::default();
         let (here, there) = (client(1).ip(), IpAddr::from([127, 20, 30, 42]));
-        assert_eq!(crowd.enter(here, &BOUNDS), Ok(()));
-        crowd.confirm();
-        assert_eq!(crowd.enter(here, &BOUNDS), Ok(()));
-        assert_eq!(crowd.enter(here, &BOUNDS), Err(Full::Address));
-        assert_eq!(crowd.enter(there, &BOUNDS), Ok(()));
-        assert_eq!(crowd.enter(there, &BOUNDS), Err(Full::Sessions));
-        let wide = Bounds {
-            sessions: 9,
-            ..BOUNDS
-        };
-        assert_eq!(crowd.enter(there, &wide), Err(Full::Handshakes));
-        crowd.leave(here, false);
-        assert_eq!(crowd.connections(), 2);
-        crowd.signals = 1;
-        assert_eq!(crowd.enter(here, &BOUNDS), Err(Full::Sessions));
-        crowd.signals = 0;
-        assert_eq!(crowd.enter(here, &BOUNDS), Ok(()));
-        for (address, confirmed) in [(here, true), (here, false), (there, false)] {
-            crowd.leave(address, confirmed);
+        let room = |crowd: &Crowd<()>, address| crowd.has_room_for_handshake(address, &BOUNDS);
+        for n in 1..=2 {
+            assert_eq!(room(&crowd, here), Ok(()));
+            assert_eq!(crowd.begin(Cid(n), here, (), &BOUNDS), None);
         }
-        assert_eq!(crowd.connections(), 0);
+        assert_eq!(room(&crowd, here), Err(Full::Handshakes));
+        assert_eq!(crowd.has_room(here, &BOUNDS), Ok(()), "for the signals");
+        crowd.confirm(Cid(1));
+        assert_eq!(room(&crowd, here), Ok(()));
+        crowd.enter_signals(here);
+        assert_eq!(room(&crowd, here), Err(Full::Address));
+        for n in 3..=4 {
+            assert_eq!(room(&crowd, there), Ok(()));
+            crowd.begin(Cid(n), there, (), &BOUNDS);
+            crowd.confirm(Cid(n));
+        }
+        crowd.enter_signals(there);
+        let third = IpAddr::from([127, 20, 30, 43]);
+        assert_eq!(room(&crowd, third), Err(Full::Sessions));
+        crowd.leave_signals(here);
+        assert_eq!(room(&crowd, third), Ok(()));
+        crowd.leave_signals(there);
+        for (cid, address, confirmed) in [
+            (1, here, true),
+            (2, here, false),
+            (3, there, true),
+            (4, there, true),
+        ] {
+            crowd.end(Cid(cid), address, confirmed);
+        }
+        assert_eq!((crowd.connections(), crowd.handshakes()), (0, 0));
         assert!(crowd.addresses.is_empty(), "nothing is left behind");
+    }
+
+    #[test]
+    fn many_who_never_confirm_keep_nobody_out() {
+        let mut crowd = Crowd::default();
+        let (here, there) = (client(1).ip(), IpAddr::from([127, 20, 30, 42]));
+        crowd.begin(Cid(1), there, "there", &BOUNDS);
+        crowd.begin(Cid(2), here, "old", &BOUNDS);
+        crowd.begin(Cid(3), here, "young", &BOUNDS);
+        let late = IpAddr::from([127, 20, 30, 43]);
+        assert_eq!(crowd.has_room_for_handshake(late, &BOUNDS), Ok(()));
+        assert_eq!(crowd.begin(Cid(4), late, "late", &BOUNDS), Some("old"));
+        // Whatever becomes of the one that made room, the counts agree.
+        crowd.end(Cid(2), here, false);
+        assert_eq!(
+            (crowd.connections(), crowd.addresses[&Prefix::of(here)]),
+            (3, 1)
+        );
     }
 
     #[test]

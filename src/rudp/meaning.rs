@@ -52,6 +52,8 @@ pub fn of_answer(datagram: &[u8]) -> String {
         Ok(Answer::Full { id: None }) => {
             "SIGNFULL: window full, wait, then send it again".to_owned()
         }
+        Ok(Answer::Refused { id: Some(id), why }) => format!("SIGNREFUSED {id}: {why}"),
+        Ok(Answer::Refused { id: None, why }) => format!("SIGNREFUSED: {why}"),
         Err(_) => String::new(),
     };
     shorten(text)

@@ -16,7 +16,7 @@
 //!
 //! **The signals.** `signal` is the text protocol itself, `session` the server's rules for it (with
 //! `history`, what was answered), `requester` the client's (with `flight` and `rtt`, when to send
-//! again).
+//! again). `endpoint` knows whose a datagram is, `allowance` how much may be sent to whom.
 //!
 //! **The binary transport.** `packet` is the format, written down for a second implementation;
 //! `connection` is either side of one connection (its page says where recovery, streams, pacing and
@@ -24,10 +24,14 @@
 //! server `listener` is the door, `connections` knows whose a packet is and how many there may be,
 //! `serve` answers the streams of one connection.
 //!
+//! What many want is shared by their addresses: `places` is a bounded table in which the one that holds
+//! most makes room.
+//!
 //! All these are sans-IO cores: time comes in as an argument, datagrams go in and out as bytes. The
 //! actors and `fetch` are their shell; the client's is in `client`.
 
 mod actor;
+pub mod allowance;
 pub mod congestion;
 pub mod connection;
 pub mod connections;
@@ -40,6 +44,7 @@ pub mod listener;
 pub mod meaning;
 pub mod output;
 pub mod packet;
+pub mod places;
 mod request;
 pub mod requester;
 mod rtt;

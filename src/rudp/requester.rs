@@ -103,8 +103,11 @@ pub enum Event {
 }
 
 /// Why a session failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
+    /// The server said SIGNREFUSED, and why.
+    #[error("the proxy refuses: {0}")]
+    Refused(Box<str>),
     /// SIGNEW was not answered.
     #[error("no answer to SIGNEW: is the server there?")]
     NotThere,
@@ -239,6 +242,7 @@ impl Requester {
             Ok(Answer::Ack) => self.connected(now),
             Ok(Answer::Lost { id }) => self.lost(id, now),
             Ok(Answer::Full { id }) => self.full(id, now),
+            Ok(Answer::Refused { id, why }) => self.refused(id, why),
             Ok(
                 answer @ (Answer::Echo { id, .. }
                 | Answer::Stat { id, .. }
@@ -336,12 +340,16 @@ impl Requester {
             if self.pending.len() == 1 && self.pending[0].request == Request::End {
                 failure = Failure::NoGoodbye;
             }
-            self.closed = true;
-            self.greeting = None;
-            self.pending.clear();
-            self.gate = Gate::Open;
-            self.events.push_back(Event::Failed(failure));
+            self.fail(failure);
         }
+    }
+
+    fn fail(&mut self, failure: Failure) {
+        self.closed = true;
+        self.greeting = None;
+        self.pending.clear();
+        self.gate = Gate::Open;
+        self.events.push_back(Event::Failed(failure));
     }
 
     /// The next thing that happened.
@@ -467,6 +475,17 @@ impl Requester {
         self.stats.full += 1;
         self.events.push_back(Event::Full(id));
         true
+    }
+
+    fn refused(&mut self, id: Option<u64>, why: &str) -> bool {
+        let asked = match id {
+            Some(id) => self.find(id).is_some(),
+            None => (self.greeting.as_ref()).is_some_and(|greeting| greeting.attempts > 0),
+        };
+        if asked {
+            self.fail(Failure::Refused(why.into()));
+        }
+        asked
     }
 
     fn measure(&mut self, rtt: Option<Duration>) {

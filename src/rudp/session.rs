@@ -21,8 +21,10 @@
 //!   wait for it are dropped in silence: the client repeats them, and that asks anew.
 //! - **SIGNEND**: for `LINGER` the answers are repeated if asked for, new signals get silence.
 //!   SIGNEW opens a fresh session at once, which goes on repeating the old one's ACKEND.
-//! - A session that hears nothing for `idle_timeout` ends; so does one that has heard no numbered
-//!   signal `FIRST_SIGNAL` after SIGNEW.
+//! - A session that hears nothing for `idle_timeout` ends.
+//!
+//! A session begins with its first numbered signal: until then its client has a place in the table
+//! of [`endpoint`](super::endpoint), which answers SIGNEW.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -42,8 +44,6 @@ use crate::config;
 const DUPLICATE_NEW: Duration = Duration::from_secs(3);
 /// How long answers are repeated after SIGNEND.
 const LINGER: Duration = Duration::from_secs(5);
-/// A session whose client sends nothing after SIGNEW ends so soon.
-const FIRST_SIGNAL: Duration = Duration::from_secs(10);
 
 /// No deadline lies further ahead: the clock's range is not endless.
 const LONGEST_IDLE: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -123,8 +123,6 @@ pub struct Session {
 
 #[derive(Clone, Copy)]
 enum Phase {
-    /// SIGNEW is still to be answered.
-    New,
     Open,
     /// SIGNEND was answered.
     Ended(Farewell),
@@ -171,17 +169,17 @@ impl Early {
 }
 
 impl Session {
-    /// The session that a SIGNEW opens. It answers nothing by itself: hand it the SIGNEW.
-    pub fn new(name: Name, limits: Limits, now: Instant) -> Self {
+    /// The session of a client whose SIGNEW was answered at `opened`.
+    pub fn new(name: Name, limits: Limits, opened: Instant) -> Self {
         let first_id = name.first_id();
         Self {
             history: History::new(first_id, REMEMBERED.max(2 * limits.max_window as usize)),
             known: first_id,
             name,
             limits,
-            opened: now,
-            heard: now,
-            phase: Phase::New,
+            opened,
+            heard: opened,
+            phase: Phase::Open,
             early: BTreeMap::new(),
             waiting: VecDeque::new(),
             asking: false,
@@ -251,8 +249,7 @@ impl Session {
         let idle = self.heard + self.limits.idle_timeout;
         match self.phase {
             Phase::Ended(farewell) => farewell.until,
-            Phase::New | Phase::Open if self.received == 0 => idle.min(self.opened + FIRST_SIGNAL),
-            Phase::New | Phase::Open => idle,
+            Phase::Open => idle,
         }
     }
 
@@ -284,7 +281,6 @@ impl Session {
 
     fn greet(&mut self, name: Name, now: Instant, out: &mut Output) {
         let again = match self.phase {
-            Phase::New => false,
             Phase::Open if name == self.name && (self.received == 0 || self.is_young(now)) => true,
             Phase::Open => {
                 self.renew(name, None, now);

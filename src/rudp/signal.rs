@@ -10,10 +10,13 @@
 //! | `SIGNEND:<id>;SIGNEND` | `ACKEND:<id>` |
 //! | an id beyond the expected one | `SIGNLOST:<id>`, once for each missing id |
 //! | a new id when the window is full | `SIGNFULL:<id>` |
+//! | what is not answered, for a reason that its user should hear | `SIGNREFUSED:<id>;<words>`; for a SIGNEW `SIGNREFUSED:<words>` |
 //!
 //! `SIGNGET:<id>;<file>` is an addition of labnet's; an original server never sees it, an original
-//! client never sends it. The original sends `ACKEND` and `SIGNFULL` without an id:
-//! [`Answer::parse`] takes both forms.
+//! client never sends it. So is `SIGNREFUSED`: an original client waits on, as it would if nothing
+//! came. The original sends `ACKEND` and `SIGNFULL` without an id: [`Answer::parse`] takes both
+//! forms. It sends a SIGNSTAT again as `SIGNSTAT:<id>;...`: whatever follows the id is taken for
+//! nothing. So is an end of line at the end of a signal, which who types one by hand sends.
 //!
 //! Ids are decimal without leading zeros, in 64 bits. A name's number is the sum of its
 //! characters' codes; the first numbered signal's id is that plus one, each next one more. File
@@ -27,6 +30,8 @@ pub const MAX_TEXT: usize = 64;
 pub const MAX_FILE: usize = 765;
 /// The longest signal, in bytes: a SIGNGET with the longest file name and id.
 pub const MAX_SIGNAL: usize = "SIGNGET:;".len() + "18446744073709551615".len() + MAX_FILE;
+/// The longest reason of a SIGNREFUSED, in bytes.
+pub const MAX_WHY: usize = 200;
 /// The longest list of files, in bytes: an ACKGET with it fits one UDP datagram.
 pub const MAX_LIST: usize = 60_000;
 
@@ -143,7 +148,9 @@ impl SignalKind {
 impl<'a> Signal<'a> {
     /// Reads one datagram.
     pub fn parse(datagram: &'a [u8]) -> Result<Self, Malformed> {
-        let (word, rest) = split(datagram, b':').ok_or(Malformed::Word)?;
+        let line = datagram.strip_suffix(b"\n").unwrap_or(datagram);
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        let (word, rest) = split(line, b':').ok_or(Malformed::Word)?;
         match word {
             b"SIGNEW" => plain(rest, MAX_TEXT).map(|name| Self::New(Name(name.into()))),
             b"SIGNECHO" => {
@@ -151,10 +158,11 @@ impl<'a> Signal<'a> {
                 let ask = Ask::Echo(plain(timestamp, MAX_TEXT)?);
                 Ok(Self::Numbered { id, ask })
             }
-            b"SIGNSTAT" => Ok(Self::Numbered {
-                id: number(rest)?,
-                ask: Ask::Stat,
-            }),
+            b"SIGNSTAT" => {
+                let id = split(rest, b';').map_or(rest, |(id, _)| id);
+                let (id, ask) = (number(id)?, Ask::Stat);
+                Ok(Self::Numbered { id, ask })
+            }
             b"SIGNGET" => {
                 let (id, what) = id_and_text(rest)?;
                 let ask = match what {
@@ -184,6 +192,14 @@ impl<'a> Signal<'a> {
                 Ask::End => write!(out, "SIGNEND:{id};SIGNEND"),
             },
         };
+    }
+
+    /// Its id; a SIGNEW has none.
+    pub fn id(&self) -> Option<u64> {
+        match self {
+            Self::New(_) => None,
+            Self::Numbered { id, .. } => Some(*id),
+        }
     }
 
     /// Its kind.
@@ -241,6 +257,13 @@ pub enum Answer<'a> {
         /// The refused id; the original sends none.
         id: Option<u64>,
     },
+    /// `SIGNREFUSED`: there is no answer, and why.
+    Refused {
+        /// The signal's id; `None`: it was a SIGNEW.
+        id: Option<u64>,
+        /// Why, for people: printable ASCII without `;`, [`MAX_WHY`] bytes at most.
+        why: &'a str,
+    },
 }
 
 /// What SIGNSTAT tells of a session.
@@ -271,11 +294,13 @@ pub enum AnswerKind {
     Lost,
     /// `SIGNFULL`
     Full,
+    /// `SIGNREFUSED`
+    Refused,
 }
 
 impl AnswerKind {
     /// All of them, in the order of their discriminants.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Ack,
         Self::Echo,
         Self::Stat,
@@ -283,6 +308,7 @@ impl AnswerKind {
         Self::End,
         Self::Lost,
         Self::Full,
+        Self::Refused,
     ];
 
     /// The word in lower case: a metric's label.
@@ -295,6 +321,7 @@ impl AnswerKind {
             Self::End => "ackend",
             Self::Lost => "signlost",
             Self::Full => "signfull",
+            Self::Refused => "signrefused",
         }
     }
 }
@@ -329,6 +356,14 @@ impl<'a> Answer<'a> {
             b"ACKEND" => number(rest).map(|id| Self::End { id: Some(id) }),
             b"SIGNLOST" => number(rest).map(|id| Self::Lost { id }),
             b"SIGNFULL" => number(rest).map(|id| Self::Full { id: Some(id) }),
+            b"SIGNREFUSED" => {
+                let (id, why) = match split(rest, b';') {
+                    Some((id, why)) => (Some(number(id)?), why),
+                    None => (None, rest),
+                };
+                let why = plain(why, MAX_WHY)?;
+                Ok(Self::Refused { id, why })
+            }
             _ => Err(Malformed::Word),
         }
     }
@@ -346,6 +381,8 @@ impl<'a> Answer<'a> {
             Self::Lost { id } => write!(out, "SIGNLOST:{id}"),
             Self::Full { id: Some(id) } => write!(out, "SIGNFULL:{id}"),
             Self::Full { id: None } => write!(out, "SIGNFULL"),
+            Self::Refused { id: Some(id), why } => write!(out, "SIGNREFUSED:{id};{why}"),
+            Self::Refused { id: None, why } => write!(out, "SIGNREFUSED:{why}"),
         };
     }
 
@@ -359,6 +396,7 @@ impl<'a> Answer<'a> {
             Self::End { .. } => AnswerKind::End,
             Self::Lost { .. } => AnswerKind::Lost,
             Self::Full { .. } => AnswerKind::Full,
+            Self::Refused { .. } => AnswerKind::Refused,
         }
     }
 }

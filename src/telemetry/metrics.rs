@@ -51,10 +51,13 @@ pub struct Metrics {
     pub dns_zone_records: IntGaugeVec,
     /// `labnet_rudp_sessions`: open now.
     pub rudp_sessions: IntGauge,
+    /// `labnet_rudp_half_open{protocol}`: `signals`, sessions that no numbered signal has come for
+    /// since SIGNEW; `transport`, handshakes that the client has not confirmed.
+    pub rudp_half_open: IntGaugeVec,
     /// `labnet_rudp_sessions_total`: ever opened.
     pub rudp_sessions_opened: IntCounter,
     /// `labnet_rudp_sessions_ended_total{reason}`: `end`, `idle`, `crash`, `replaced`, `shutdown`,
-    /// `reset` (the client had lost it), `violation` (the client broke the rules).
+    /// `displaced` (half-open, it made room for another address's), `reset` (the client had lost it), `violation` (the client broke the rules).
     pub rudp_sessions_ended: IntCounterVec,
     /// `labnet_rudp_signals_total{direction,type}`: direction `received` or `sent`, type `signew`,
     /// `signack`, `signecho`, ...
@@ -127,7 +130,7 @@ const DNS_RCODES: [&str; 7] = [
     "noerror", "formerr", "servfail", "nxdomain", "notimp", "refused", "badvers",
 ];
 const SIGNALS_RECEIVED: [&str; 5] = ["signew", "signecho", "signstat", "signget", "signend"];
-const SIGNALS_SENT: [&str; 7] = [
+const SIGNALS_SENT: [&str; 8] = [
     "signack",
     "echoreply",
     "statreply",
@@ -135,6 +138,7 @@ const SIGNALS_SENT: [&str; 7] = [
     "ackend",
     "signlost",
     "signfull",
+    "signrefused",
 ];
 
 impl Metrics {
@@ -282,6 +286,12 @@ impl Metrics {
                 &["zone"],
             ),
             rudp_sessions: metrics.gauge("labnet_rudp_sessions", "RUDP sessions open now"),
+            rudp_half_open: metrics.gauges(
+                "labnet_rudp_half_open",
+                "Clients that were answered once and have said nothing since that shows that they \
+                 heard it",
+                &["protocol"],
+            ),
             rudp_sessions_opened: metrics
                 .counter("labnet_rudp_sessions_total", "RUDP sessions ever opened"),
             rudp_sessions_ended: metrics.counters_of(
@@ -293,6 +303,7 @@ impl Metrics {
                     "idle",
                     "crash",
                     "replaced",
+                    "displaced",
                     "shutdown",
                     "reset",
                     "violation",
@@ -329,6 +340,7 @@ impl Metrics {
                     "no_connection",
                     "handshakes_full",
                     "address_full",
+                    "amplification",
                 ],
             ),
             rudp_window: metrics.histogram(
@@ -342,7 +354,14 @@ impl Metrics {
                 "labnet_rudp_handshakes_total",
                 "Handshakes of the RUDP transport, by what became of the client's packet",
                 "result",
-                &["cookie", "versions", "accepted", "confirmed", "expired"],
+                &[
+                    "cookie",
+                    "versions",
+                    "accepted",
+                    "confirmed",
+                    "expired",
+                    "displaced",
+                ],
             ),
             rudp_bytes: metrics.counters_of(
                 "labnet_rudp_bytes_total",

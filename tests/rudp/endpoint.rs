@@ -235,7 +235,10 @@ async fn a_named_client_shows_its_window_until_it_ends() {
     let series = "labnet_rudp_session_window{client=\"Tal\"}";
     raw.ask("SIGNEW:Tal").await;
     twin.ask("SIGNEW:Tal").await;
-    proxy.shows(&format!("{series} 1")).await;
+    assert_eq!(proxy.sessions().await.len(), 2, "half open, and listed");
+    assert!(!proxy.metrics().render().contains(series));
+    twin.ask("SIGNSTAT:291").await;
+    proxy.shows(&format!("{series} 2")).await;
     raw.ask("SIGNECHO:291;x").await;
     raw.ask("SIGNECHO:292;x").await;
     proxy.shows(&format!("{series} 3")).await;
@@ -259,7 +262,9 @@ async fn a_named_client_shows_its_window_until_it_ends() {
     // Names beyond the cap have sessions, but no series.
     for n in 0..80 {
         let raw = Raw::to(proxy.address).await;
-        raw.ask(&format!("SIGNEW:name-{n}")).await;
+        let name = Name::new(&format!("name-{n}")).expect("plain");
+        raw.ask(&format!("SIGNEW:{name}")).await;
+        raw.ask(&format!("SIGNSTAT:{}", name.first_id())).await;
     }
     let shown = proxy.metrics().render();
     assert_eq!(shown.matches("labnet_rudp_session_window{").count(), 64);
@@ -272,7 +277,9 @@ async fn a_busy_proxy_lists_its_sessions_in_a_few_turns() {
     let mut clients = Vec::new();
     for n in 0..100 {
         let raw = Raw::to(proxy.address).await;
-        raw.ask(&format!("SIGNEW:name-{n}")).await;
+        let name = Name::new(&format!("name-{n}")).expect("plain");
+        raw.ask(&format!("SIGNEW:{name}")).await;
+        raw.ask(&format!("SIGNSTAT:{}", name.first_id())).await;
         clients.push(raw);
     }
     let turns = Rc::new(Cell::new(0));
@@ -301,8 +308,14 @@ async fn what_is_for_no_session_is_dropped_and_counted() {
     raw.send("").await;
     raw.send("x".repeat(60_000)).await;
     assert_eq!(raw.ask("SIGNEW:Tal").await, "SIGNACK");
+    assert_eq!(raw.ask("SIGNECHO:290;x").await, "ECHOREPLY:290;x");
     let other = Raw::to(proxy.address).await;
-    other.send("SIGNEW:Dan").await;
+    assert_eq!(other.ask("SIGNEW:Dan").await, "SIGNACK");
+    let refused = other.ask("SIGNECHO:276;x").await;
+    assert!(
+        refused.starts_with("SIGNREFUSED:276;the proxy takes no more"),
+        "{refused}"
+    );
     for (reason, count) in [("no_session", 1), ("malformed", 5), ("sessions_full", 1)] {
         proxy
             .shows(&format!(
@@ -311,8 +324,8 @@ async fn what_is_for_no_session_is_dropped_and_counted() {
             .await;
     }
     // The session makes room as soon as it ends.
-    raw.ask("SIGNEND:290;SIGNEND").await;
-    assert_eq!(other.ask("SIGNEW:Dan").await, "SIGNACK");
+    raw.ask("SIGNEND:291;SIGNEND").await;
+    assert_eq!(other.ask("SIGNECHO:276;x").await, "ECHOREPLY:276;x");
 }
 
 #[actix::test]

@@ -9,3 +9,4 @@ mod proxy;
 mod requester;
 mod serve;
 mod session;
+mod shares;

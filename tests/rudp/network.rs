@@ -11,7 +11,7 @@ use std::{
 
 use labnet::rudp::{
     Requester,
-    endpoint::{Endpoint, Route},
+    endpoint::{Endpoint, HalfOpen, HalfOpenLimits, Route},
     output::{Change, Output},
     requester::{Event, Failure, Reply, Request},
     session::{Limits, Query, Session},
@@ -187,13 +187,29 @@ impl World {
             }
             Happening::AtClient(bytes) => self.client.handle(&bytes, self.now),
             Happening::AtServer(bytes) => {
-                if let Route::Open(name) = self.endpoint.route(CLIENT, &bytes, 1) {
-                    let limits = Limits {
-                        max_window: self.scenario.server_window,
-                        idle_timeout: Duration::from_secs(60),
-                    };
-                    self.server = Some(Session::new(name, limits, self.now));
-                    self.endpoint.insert(CLIENT, ());
+                let limits = Limits {
+                    max_window: self.scenario.server_window,
+                    idle_timeout: Duration::from_secs(60),
+                };
+                let half_open = HalfOpenLimits {
+                    most: 1,
+                    idle_timeout: limits.idle_timeout,
+                };
+                let mut out = Output::default();
+                self.endpoint.expire(&half_open, self.now);
+                let endpoint = &mut self.endpoint;
+                let route = endpoint.route(CLIENT, &bytes, &half_open, self.now, &mut out);
+                for reply in out.replies() {
+                    self.carry(reply.bytes, false);
+                }
+                match route {
+                    Route::Session => {}
+                    Route::Open(half_open) => {
+                        let HalfOpen { name, opened, .. } = half_open;
+                        self.server = Some(Session::new(name, limits, opened));
+                        self.endpoint.insert(CLIENT, ());
+                    }
+                    Route::Greeted(_) | Route::Drop(_) => return,
                 }
                 self.serve(|session, now, out| session.handle(&bytes, now, out));
             }

@@ -1,7 +1,7 @@
 //! A running endpoint, its scraper, and a socket to speak to it by hand.
 
 use std::{
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     time::{Duration, Instant},
 };
 
@@ -31,6 +31,7 @@ pub(crate) fn config(scraper: Option<SocketAddr>) -> config::Rudp {
         max_window: 64,
         idle_timeout: Duration::from_secs(60),
         max_sessions: 4096,
+        shares: config::Shares::of(4096),
         scraper,
         transport: config::Transport::default(),
         link: None,
@@ -49,8 +50,14 @@ pub(crate) struct Proxy {
 
 impl Proxy {
     pub(crate) fn start(config: &config::Rudp) -> Self {
+        Self::start_after(config, |_| {})
+    }
+
+    /// Starts it after something has happened.
+    pub(crate) fn start_after(config: &config::Rudp, before: impl FnOnce(&Resources)) -> Self {
         let state = tempfile::tempdir().expect("a folder");
         let resources = Resources::new(state.path().to_owned());
+        before(&resources);
         let kept = RudpEndpoint::prepare(config, None, &resources).expect("bind");
         let address = listens(&kept);
         let keep = Keep::new(kept);
@@ -149,7 +156,11 @@ pub(crate) struct Raw(pub(crate) UdpSocket);
 
 impl Raw {
     pub(crate) async fn to(server: SocketAddr) -> Self {
-        let socket = UdpSocket::bind("127.0.0.1:0").await.expect("loopback");
+        Self::from(Ipv4Addr::LOCALHOST, server).await
+    }
+
+    pub(crate) async fn from(address: Ipv4Addr, server: SocketAddr) -> Self {
+        let socket = UdpSocket::bind((address, 0)).await.expect("loopback");
         socket.connect(server).await.expect("loopback");
         Self(socket)
     }

@@ -123,6 +123,27 @@ fn signew_is_sent_again_until_it_is_answered_and_then_given_up() {
 }
 
 #[test]
+fn a_refusal_ends_the_session_with_its_words() {
+    let start = Instant::now();
+    let mut requester = Requester::new(Name::new("Tal").expect("plain"), 4, 1, start);
+    sends(&mut requester, start);
+    requester.handle(b"SIGNREFUSED:not today", start);
+    let refused = Failure::Refused("not today".into());
+    assert_eq!(events(&mut requester).pop(), Some(Event::Failed(refused)));
+    let mut requester = open(8, start);
+    requester.submit(Request::List, start).expect("open");
+    sends(&mut requester, start);
+    // Nobody asked that.
+    requester.handle(b"SIGNREFUSED:289;no", start);
+    requester.handle(b"SIGNREFUSED:no", start);
+    assert!(!requester.is_over());
+    requester.handle(b"SIGNREFUSED:290;too long", start);
+    let refused = Failure::Refused("too long".into());
+    assert_eq!(events(&mut requester).pop(), Some(Event::Failed(refused)));
+    assert!(requester.is_over());
+}
+
+#[test]
 fn signlost_sends_again_at_once_but_not_twice_in_a_round_trip() {
     let start = Instant::now();
     let mut requester = open(8, start);

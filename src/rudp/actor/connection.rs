@@ -290,6 +290,8 @@ impl RudpConnection {
                 if let Some(table) = self.shared.table.upgrade() {
                     table.confirmed(self.cid);
                 }
+                let address = self.connection.remote().ip();
+                self.shared.allowance().proven(address, now);
                 let name = self.connection.peer().name;
                 let name = name.and_then(|name| Name::new(name.as_str()).ok());
                 let window = name.and_then(|name| self.shared.counters.byte_window(&name));
@@ -446,6 +448,26 @@ impl Handler<Stop> for RudpConnection {
         let reason = "the proxy shuts down";
         self.connection.close(code, reason, Instant::now());
         self.stops = true;
+    }
+}
+
+/// Ends a connection whose handshake takes long: others of its address want to begin as well, and it
+/// has most of those that have begun.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct Displaced;
+
+impl Handler<Displaced> for RudpConnection {
+    type Result = ();
+
+    /// One that is confirmed meanwhile has no place to give.
+    fn handle(&mut self, _: Displaced, _: &mut Self::Context) {
+        if !self.connection.is_open() {
+            let code = ErrorCode::CONNECTION_REFUSED;
+            let reason = "the proxy has too many handshakes under way, and yours took long";
+            self.connection.close(code, reason, Instant::now());
+            self.stops = true;
+        }
     }
 }
 

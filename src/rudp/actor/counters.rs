@@ -9,7 +9,8 @@ use prometheus::{IntCounter, IntGauge, IntGaugeVec};
 
 use crate::rudp::{
     connection::Stats,
-    endpoint::Reason,
+    connections::Full,
+    endpoint::{Greeting, Reason},
     output::{Output, Reply},
     signal::{AnswerKind, Name, SignalKind},
 };
@@ -47,6 +48,7 @@ labels! {
         NoConnection = "no_connection",
         HandshakesFull = "handshakes_full",
         AddressFull = "address_full",
+        Amplification = "amplification",
     }
 }
 
@@ -58,6 +60,7 @@ labels! {
         Accepted = "accepted",
         Confirmed = "confirmed",
         Expired = "expired",
+        Displaced = "displaced",
     }
 }
 
@@ -72,6 +75,8 @@ pub(super) struct Counters {
     signals_sent: [IntCounter; AnswerKind::ALL.len()],
     dropped: [IntCounter; Dropped::ALL.len()],
     handshakes: [IntCounter; Step::ALL.len()],
+    signals_half_open: IntGauge,
+    handshakes_half_open: IntGauge,
     lost_network: IntCounter,
     bytes_received: IntCounter,
     bytes_sent: IntCounter,
@@ -97,6 +102,8 @@ impl Counters {
             dropped: Dropped::ALL.map(|reason| dropped(reason.label())),
             handshakes: Step::ALL
                 .map(|step| metrics.rudp_handshakes.with_label_values(&[step.label()])),
+            signals_half_open: metrics.rudp_half_open.with_label_values(&["signals"]),
+            handshakes_half_open: metrics.rudp_half_open.with_label_values(&["transport"]),
             lost_network: lost("network"),
             bytes_received: metrics.rudp_bytes.with_label_values(&["received"]),
             bytes_sent: metrics.rudp_bytes.with_label_values(&["sent"]),
@@ -104,6 +111,27 @@ impl Counters {
             byte_windows: WindowSeries::new(metrics.rudp_session_window_bytes.clone()),
             metrics,
         }
+    }
+
+    /// Counts what a SIGNEW has changed.
+    pub(super) fn greeted(&self, greeting: Greeting) {
+        match greeting {
+            Greeting::Again => return,
+            Greeting::New => self.half_open(1),
+            Greeting::Displacing => self.ended("displaced"),
+            Greeting::Replacing => self.ended("replaced"),
+        }
+        self.opened();
+    }
+
+    /// Counts one that is refused for want of room.
+    pub(super) fn full(&self, full: Full) {
+        let reason = match full {
+            Full::Sessions => Dropped::SessionsFull,
+            Full::Address => Dropped::AddressFull,
+            Full::Handshakes => Dropped::HandshakesFull,
+        };
+        self.dropped(reason).inc();
     }
 
     /// Counts what a session has done.
@@ -131,7 +159,6 @@ impl Counters {
     pub(super) fn no_session(&self, reason: Reason) {
         let (kind, reason) = match reason {
             Reason::Malformed => (None, Dropped::Malformed),
-            Reason::SessionsFull => (Some(SignalKind::New), Dropped::SessionsFull),
             Reason::NoSession(kind) => (Some(kind), Dropped::NoSession),
         };
         if let Some(kind) = kind {
@@ -158,9 +185,26 @@ impl Counters {
 
     /// Counts the end of an open session.
     pub(super) fn ended(&self, reason: &str) {
-        let ended = &self.metrics.rudp_sessions_ended;
-        ended.with_label_values(&[reason]).inc();
-        self.metrics.rudp_sessions.dec();
+        self.many_ended(reason, 1);
+    }
+
+    /// Counts the end of some open sessions.
+    pub(super) fn many_ended(&self, reason: &str, count: usize) {
+        if count > 0 {
+            let ended = &self.metrics.rudp_sessions_ended;
+            ended.with_label_values(&[reason]).inc_by(count as u64);
+            self.metrics.rudp_sessions.sub(count as i64);
+        }
+    }
+
+    /// Shows how many handshakes are under way.
+    pub(super) fn handshakes_under_way(&self, count: usize) {
+        self.handshakes_half_open.set(count as i64);
+    }
+
+    /// Counts half-open sessions that have come and gone.
+    pub(super) fn half_open(&self, difference: i64) {
+        self.signals_half_open.add(difference);
     }
 
     /// Counts datagrams of the transport that were sent.

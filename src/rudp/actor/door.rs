@@ -8,14 +8,14 @@ use std::{
 };
 
 use super::{
-    connection::RudpConnection,
+    connection::{Displaced, RudpConnection},
     counters::{Dropped, Step},
     settings::Settings,
     shared::{Shared, SharedTable, Table},
 };
 use crate::rudp::{
     connection::{Admission, Arrival, Connection},
-    connections::{Full, RateLimit},
+    connections::{Bounds, RateLimit},
     listener::{Listener, Reply, Shard, Unwelcome, Welcome},
     packet::{Cid, ErrorCode, Header, Hello, PacketType},
 };
@@ -52,9 +52,9 @@ impl Door {
         }
     }
 
-    /// Sessions and connections together.
-    pub(super) fn max_sessions(&self) -> usize {
-        self.settings.bounds.sessions
+    /// How many sessions and connections there may be.
+    pub(super) fn bounds(&self) -> &Bounds {
+        &self.settings.bounds
     }
 
     /// The connection that a packet, or a run of a connection's packets, is for. `None`: it has been
@@ -134,34 +134,35 @@ impl Door {
         if known.is_some() {
             return known;
         }
-        let entered = {
-            let mut crowd = place.all.crowd();
-            crowd.enter(arrival.remote.ip(), &self.settings.bounds)
-        };
-        match entered {
-            Ok(()) => {
-                counters.handshake(Step::Accepted).inc();
-                let peer = hello.cid;
+        let bounds = &self.settings.bounds;
+        let room = (place.all.crowd()).has_room_for_handshake(arrival.remote.ip(), bounds);
+        let peer = hello.cid;
+        if let Err(full) = room {
+            tracing::debug!(client = %arrival.remote, ?full, "refused");
+            counters.full(full);
+            if self.refusals.take(now) {
                 let connection = self.accept(*hello, arrival, place.table, now);
-                let cid = connection.cid();
-                let address = RudpConnection::start(connection, Rc::clone(place.shared), now);
-                let connections = &mut place.table.connections;
-                connections.insert(cid, arrival.remote, peer, address);
+                self.refuse(connection, full.words(), arrival, place.shared, now);
             }
-            Err(full) => {
-                tracing::debug!(client = %arrival.remote, ?full, "refused");
-                let reason = match full {
-                    Full::Sessions => Dropped::SessionsFull,
-                    Full::Address => Dropped::AddressFull,
-                    Full::Handshakes => Dropped::HandshakesFull,
-                };
-                counters.dropped(reason).inc();
-                if self.refusals.take(now) {
-                    let connection = self.accept(*hello, arrival, place.table, now);
-                    self.refuse(connection, arrival, place.shared, now);
-                }
-            }
+            return None;
         }
+        counters.handshake(Step::Accepted).inc();
+        let connection = self.accept(*hello, arrival, place.table, now);
+        let cid = connection.cid();
+        let address = RudpConnection::start(connection, Rc::clone(place.shared), now);
+        let displaced = {
+            let mut crowd = place.all.crowd();
+            let bounds = &self.settings.bounds;
+            let displaced = crowd.begin(cid, arrival.remote.ip(), address.clone(), bounds);
+            counters.handshakes_under_way(crowd.handshakes());
+            displaced
+        };
+        if let Some(displaced) = displaced {
+            counters.handshake(Step::Displaced).inc();
+            displaced.do_send(Displaced);
+        }
+        let connections = &mut place.table.connections;
+        connections.insert(cid, arrival.remote, peer, address);
         None
     }
 
@@ -194,6 +195,7 @@ impl Door {
     fn refuse(
         &mut self,
         mut connection: Connection,
+        reason: &'static str,
         arrival: &Arrival,
         shared: &Shared,
         now: Instant,
@@ -205,7 +207,6 @@ impl Door {
             }
         };
         send(&mut connection, "ACCEPT: hello, but");
-        let reason = "the proxy takes no more connections";
         connection.close(ErrorCode::CONNECTION_REFUSED, reason, now);
         send(&mut connection, "CLOSE: I take no more connections");
     }

@@ -2,7 +2,9 @@
 //! made, and gives each its share in one message.
 
 use std::{
+    future::Future,
     net::SocketAddr,
+    pin::Pin,
     rc::Rc,
     sync::Arc,
     task::{self, Poll},
@@ -11,6 +13,7 @@ use std::{
 
 use actix::dev::SendError;
 use bytes::BytesMut;
+use tokio::time::{Sleep, sleep_until};
 
 use super::{
     connection::{Packets, Run},
@@ -24,8 +27,10 @@ use super::{
 use crate::net::ReceiveBatch;
 use crate::rudp::{
     connection::Arrival,
-    endpoint::Route,
+    connections::{Bounds, Full},
+    endpoint::{HalfOpen, HalfOpenLimits, Route, refuse},
     listener::Shard,
+    output::Output,
     packet::{Cid, Header, PacketType},
     session::{Limits, Session},
     signal::is_binary,
@@ -44,6 +49,9 @@ pub(super) struct Receiver {
     pool: BytesMut,
     door: Door,
     limits: Limits,
+    half_open: HalfOpenLimits,
+    /// Set while there is a half-open session.
+    expiry: Option<Pin<Box<Sleep>>>,
     /// What the current batch brought, by client.
     signals: Vec<(SocketAddr, Deliver)>,
     /// The same by connection.
@@ -58,10 +66,16 @@ impl Receiver {
         table: Arc<SharedTable>,
         settings: Settings,
         limits: Limits,
+        max_half_open: usize,
         key: &[u8; 32],
         shard: Shard,
     ) -> Self {
         Self {
+            half_open: HalfOpenLimits {
+                most: max_half_open,
+                idle_timeout: limits.idle_timeout,
+            },
+            expiry: None,
             shared,
             table,
             batch: ReceiveBatch::new(),
@@ -75,6 +89,7 @@ impl Receiver {
 
     /// Takes one batch; ready only when the socket fails. The task is woken for the next one.
     pub(super) fn poll(&mut self, task: &mut task::Context<'_>) -> Poll<std::io::Error> {
+        self.poll_expiry(task);
         match task::ready!(self.shared.socket.poll_receive(task, &mut self.batch)) {
             Ok(()) => {
                 self.sort();
@@ -87,18 +102,27 @@ impl Receiver {
         }
     }
 
+    /// Forgets half-open sessions when their time has come.
+    fn poll_expiry(&mut self, task: &mut task::Context<'_>) {
+        while let Some(expiry) = &mut self.expiry
+            && expiry.as_mut().poll(task).is_ready()
+        {
+            let mut table = self.table.lock();
+            table.expire(&self.half_open, &self.shared.counters, Instant::now());
+            match table.endpoint.poll_timeout(&self.half_open) {
+                Some(next) => expiry.as_mut().reset(next.into()),
+                None => self.expiry = None,
+            }
+        }
+    }
+
     /// Sorts the batch, opening what is to be opened.
     fn sort(&mut self) {
         let now = Instant::now();
         let counters = &self.shared.counters;
         let mut table = self.table.lock();
         let table = &mut *table;
-        // Connections and the sessions of other sockets take their places of the same number.
-        let others = {
-            let crowd = self.table.crowd();
-            (crowd.connections() + crowd.signals).saturating_sub(table.endpoint.open())
-        };
-        let max_sessions = self.door.max_sessions().saturating_sub(others);
+        table.expire(&self.half_open, counters, now);
         for buffer in self.batch.buffers_mut() {
             let arrival = Arrival {
                 remote: buffer.source,
@@ -126,7 +150,8 @@ impl Receiver {
                             shared: &self.shared,
                             all: &self.table,
                             limits: &self.limits,
-                            max_sessions,
+                            half_open: &self.half_open,
+                            bounds: self.door.bounds(),
                             deliveries: &mut self.signals,
                             pool: &mut self.pool,
                         };
@@ -159,6 +184,11 @@ impl Receiver {
                     break;
                 }
             }
+        }
+        if self.expiry.is_none()
+            && let Some(next) = table.endpoint.poll_timeout(&self.half_open)
+        {
+            self.expiry = Some(Box::pin(sleep_until(next.into())));
         }
     }
 
@@ -204,7 +234,8 @@ struct Signals<'a> {
     shared: &'a Rc<Shared>,
     all: &'a SharedTable,
     limits: &'a Limits,
-    max_sessions: usize,
+    half_open: &'a HalfOpenLimits,
+    bounds: &'a Bounds,
     deliveries: &'a mut Vec<(SocketAddr, Deliver)>,
     pool: &'a mut BytesMut,
 }
@@ -212,26 +243,75 @@ struct Signals<'a> {
 impl Signals<'_> {
     fn sort(self, datagram: &[u8], arrival: &Arrival, table: &mut Table, now: Instant) {
         let client = arrival.remote;
-        let counters = &self.shared.counters;
-        match table.endpoint.route(client, datagram, self.max_sessions) {
+        let shared = self.shared;
+        shared.allowance().receive(client.ip(), datagram.len(), now);
+        let mut output = shared.output.borrow_mut();
+        output.clear();
+        let endpoint = &mut table.endpoint;
+        let for_session = match endpoint.route(client, datagram, self.half_open, now, &mut output) {
             Route::Drop(reason) => {
                 tracing::debug!(%client, ?reason, "dropped");
-                counters.no_session(reason);
-                return;
+                shared.counters.no_session(reason);
+                false
             }
-            Route::Session(_) => {}
-            Route::Open(name) => {
-                let window = counters.signal_window(&name);
-                let session = Session::new(name, *self.limits, now);
-                let serial = table.endpoint.next_serial();
-                let shared = Rc::clone(self.shared);
-                let before = table.endpoint.open();
-                let address = RudpSession::start(client, serial, session, window, shared);
-                table.endpoint.insert(client, address);
-                counters.opened();
-                self.all.recount(before, table.endpoint.open());
+            Route::Greeted(greeting) => {
+                shared.counters.greeted(greeting);
+                false
             }
+            Route::Session => true,
+            Route::Open(half_open) => self.open(datagram, client, half_open, table, &mut output),
+        };
+        shared.counters.add(&output);
+        for reply in output.replies() {
+            shared.answer(&reply, client, arrival.local);
         }
+        drop(output);
+        if for_session {
+            self.give(datagram, arrival);
+        }
+    }
+
+    /// Starts a session, if there may be one more: says whether it has.
+    fn open(
+        &self,
+        datagram: &[u8],
+        client: SocketAddr,
+        half_open: HalfOpen,
+        table: &mut Table,
+        output: &mut Output,
+    ) -> bool {
+        let counters = &self.shared.counters;
+        let mut crowd = self.all.crowd();
+        let room = crowd.has_room(client.ip(), self.bounds).and_then(|()| {
+            // Those that linger after their end take room, too.
+            let lingering = table.endpoint.len() >= self.bounds.sessions.saturating_mul(2);
+            if lingering {
+                Err(Full::Sessions)
+            } else {
+                Ok(())
+            }
+        });
+        if let Err(full) = room {
+            tracing::debug!(%client, ?full, "refused");
+            counters.full(full);
+            refuse(datagram, full.words(), output);
+            return false;
+        }
+        crowd.enter_signals(client.ip());
+        drop(crowd);
+        let window = counters.signal_window(&half_open.name);
+        let session = Session::new(half_open.name, *self.limits, half_open.opened);
+        let serial = table.endpoint.next_serial();
+        let shared = Rc::clone(self.shared);
+        let address = RudpSession::start(client, serial, session, window, shared);
+        table.endpoint.insert(client, address);
+        counters.half_open(-1);
+        true
+    }
+
+    /// Puts it to what else the batch brings for the session.
+    fn give(self, datagram: &[u8], arrival: &Arrival) {
+        let client = arrival.remote;
         self.pool.extend_from_slice(datagram);
         let bytes = self.pool.split().freeze();
         match self.deliveries.iter_mut().find(|(to, _)| *to == client) {

@@ -18,21 +18,25 @@ use bytes::Bytes;
 use tokio::time::{Sleep, sleep_until};
 
 use super::{
-    counters::Window,
+    counters::{Dropped, Window},
     shared::{Shared, caught},
 };
 use crate::rudp::{
-    endpoint::Serial,
+    endpoint::{HalfOpen, Serial},
     meaning,
     output::{Change, Output, Reply},
-    session::{Query, Session},
-    signal::MAX_LIST,
+    session::{Limits, Query, Session},
+    signal::{Answer, AnswerKind, MAX_LIST},
 };
 use crate::{
     net::drive,
     role::Crash,
     telemetry::{api, packets},
 };
+
+/// What is told instead of an answer that is too long for an address that is not known.
+const TOO_LONG: &str = "the answer is too long for an address that is not known here: take a lease by \
+                        DHCP, or ask over the transport (--via rudp)";
 
 /// Messages that wait for a session at most; each holds what one receive brought for it.
 const MAILBOX: usize = 16;
@@ -113,7 +117,7 @@ impl RudpSession {
             self.turn(change);
         }
         for reply in output.replies() {
-            shared.send(&reply, self.client, self.local);
+            shared.answer(&reply, self.client, self.local);
         }
         drop(output);
         if let Some(window) = &self.window {
@@ -170,6 +174,36 @@ impl RudpSession {
 }
 
 impl Shared {
+    /// Sends an answer, if so much may go to its client.
+    pub(super) fn answer(&self, reply: &Reply<'_>, client: SocketAddr, local: Option<IpAddr>) {
+        let now = Instant::now();
+        let may = |bytes: &[u8]| self.allowance().send(client.ip(), bytes.len(), now);
+        if may(reply.bytes) {
+            return self.send(reply, client, local);
+        }
+        tracing::debug!(%client, bytes = reply.bytes.len(), "too much for an unknown address");
+        self.counters.dropped(Dropped::Amplification).inc();
+        // A list that is too long is so each time it is asked for.
+        if let Ok(Answer::Get { id, .. }) = Answer::parse(reply.bytes) {
+            let mut bytes = Vec::new();
+            let (id, why) = (Some(id), TOO_LONG);
+            Answer::Refused { id, why }.encode(&mut bytes);
+            if may(&bytes) {
+                let kind = AnswerKind::Refused;
+                let bytes = &bytes;
+                self.send(
+                    &Reply {
+                        bytes,
+                        kind,
+                        ..*reply
+                    },
+                    client,
+                    local,
+                );
+            }
+        }
+    }
+
     fn send(&self, reply: &Reply<'_>, client: SocketAddr, local: Option<IpAddr>) {
         if packets::watched() {
             let source = SocketAddr::new(local.unwrap_or(self.local.ip()), self.local.port());
@@ -234,21 +268,42 @@ impl Handler<Describe> for RudpSession {
     type Result = MessageResult<Describe>;
 
     fn handle(&mut self, _: Describe, _: &mut Self::Context) -> Self::Result {
-        let description = self.session.describe(Instant::now());
-        MessageResult(api::Session::Signals(api::Signals {
-            client: self.client,
-            name: self.session.name().to_string(),
-            expected_id: description.expected_id,
-            window: description.window,
-            max_window: description.max_window,
-            received: description.received,
-            lost: description.lost,
-            early: description.early,
-            repeated: description.repeated,
-            connected_seconds: description.connected.as_secs_f64(),
-            idle_seconds: description.idle.as_secs_f64(),
-        }))
+        let (session, now) = (&self.session, Instant::now());
+        MessageResult(describe(self.client, session, now))
     }
+}
+
+/// How a session stands that no numbered signal has come for.
+pub(super) fn describe_half_open(
+    client: SocketAddr,
+    half_open: &HalfOpen,
+    limits: Limits,
+    now: Instant,
+) -> api::Session {
+    let session = Session::new(half_open.name.clone(), limits, half_open.opened);
+    let mut described = describe(client, &session, now);
+    if let api::Session::Signals(signals) = &mut described {
+        let idle = now.saturating_duration_since(half_open.heard);
+        signals.idle_seconds = idle.as_secs_f64();
+    }
+    described
+}
+
+fn describe(client: SocketAddr, session: &Session, now: Instant) -> api::Session {
+    let description = session.describe(now);
+    api::Session::Signals(api::Signals {
+        client,
+        name: session.name().to_string(),
+        expected_id: description.expected_id,
+        window: description.window,
+        max_window: description.max_window,
+        received: description.received,
+        lost: description.lost,
+        early: description.early,
+        repeated: description.repeated,
+        connected_seconds: description.connected.as_secs_f64(),
+        idle_seconds: description.idle.as_secs_f64(),
+    })
 }
 
 impl Handler<Stop> for RudpSession {

@@ -10,9 +10,6 @@ use crate::rudp::{
     packet::{Protection, Secret, ShortPassphrase},
 };
 
-/// Handshakes under way at once: what a burst of a whole lab's clients needs, and no flood gets
-/// more of.
-const HANDSHAKES: usize = 1024;
 /// The least and the longest idle time that a transport parameter carries.
 const IDLE: std::ops::RangeInclusive<Duration> =
     Duration::from_secs(1)..=Duration::from_secs(86_400);
@@ -70,8 +67,9 @@ impl Settings {
             client_choice: transport.client_choice,
             bounds: Bounds {
                 sessions: rudp.max_sessions,
-                per_address: rudp.max_sessions.div_ceil(2),
-                handshakes: HANDSHAKES,
+                per_address: rudp.shares.sessions_per_address,
+                handshakes: rudp.shares.handshakes,
+                handshakes_per_address: rudp.shares.handshakes_per_address,
             },
             send_memory: transport.send_memory,
         })

@@ -13,6 +13,7 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     task::{Poll, Waker},
+    time::Instant,
 };
 
 use actix::{Actor, Addr, Context, dev::ContextFut};
@@ -27,9 +28,10 @@ use super::{
 };
 use crate::net::UdpSocket;
 use crate::rudp::{
+    allowance::Allowance,
     connection::Transmit,
     connections::{Connections, Crowd, share},
-    endpoint::{Endpoint, Serial},
+    endpoint::{Endpoint, HalfOpenLimits, Serial},
     fetch, meaning,
     output::{Change, Output},
     packet::Cid,
@@ -61,6 +63,7 @@ pub(super) struct Shared {
     /// Bytes that all connections together may hold.
     send_memory: u64,
     pub(super) busy: Busy,
+    allowance: Arc<Mutex<Allowance>>,
     readable: bool,
     turns: Semaphore,
     blocked: RefCell<Vec<Waker>>,
@@ -88,11 +91,20 @@ impl Shared {
             origins: Origins::default(),
             send_memory,
             busy: table.busy.clone(),
+            allowance: Arc::clone(&table.allowance),
             readable,
             turns: Semaphore::new(SCRAPER_TURNS),
             blocked: RefCell::default(),
             waits: Cell::new(false),
         }))
+    }
+
+    /// Who is known to be where it says, and what others may get.
+    pub(super) fn allowance(&self) -> MutexGuard<'_, Allowance> {
+        // Counts: whole enough whatever a thread died of while it held the lock.
+        self.allowance
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What one connection may hold in memory now.
@@ -183,10 +195,14 @@ impl Drop for BusyOne {
 pub(super) struct SharedTable {
     table: Mutex<Table>,
     /// Those of all sockets.
-    crowd: Arc<Mutex<Crowd>>,
+    crowd: Arc<Mutex<Handshakes>>,
     busy: Busy,
+    allowance: Arc<Mutex<Allowance>>,
     pub(super) counters: Arc<Counters>,
 }
+
+/// How many there are; a connection whose handshake is under way is reached by its address.
+pub(super) type Handshakes = Crowd<Addr<RudpConnection>>;
 
 pub(super) struct Table {
     pub(super) endpoint: Endpoint<Addr<RudpSession>>,
@@ -195,8 +211,24 @@ pub(super) struct Table {
     pub(super) scraper: Option<SocketAddr>,
 }
 
+impl Table {
+    /// Forgets the half-open sessions whose time has come.
+    pub(super) fn expire(&mut self, limits: &HalfOpenLimits, counters: &Counters, now: Instant) {
+        let expired = self.endpoint.expire(limits, now);
+        if expired > 0 {
+            counters.half_open(-(expired as i64));
+            counters.many_ended("idle", expired);
+        }
+    }
+}
+
 impl SharedTable {
-    pub(super) fn new(counters: Arc<Counters>, crowd: Arc<Mutex<Crowd>>, busy: Busy) -> Self {
+    pub(super) fn new(
+        counters: Arc<Counters>,
+        crowd: Arc<Mutex<Handshakes>>,
+        busy: Busy,
+        allowance: Arc<Mutex<Allowance>>,
+    ) -> Self {
         let table = Mutex::new(Table {
             endpoint: Endpoint::default(),
             connections: Connections::default(),
@@ -206,6 +238,7 @@ impl SharedTable {
             table,
             crowd,
             busy,
+            allowance,
             counters,
         }
     }
@@ -217,7 +250,7 @@ impl SharedTable {
     }
 
     /// How many there are.
-    pub(super) fn crowd(&self) -> MutexGuard<'_, Crowd> {
+    pub(super) fn crowd(&self) -> MutexGuard<'_, Handshakes> {
         self.crowd.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -242,31 +275,32 @@ impl SharedTable {
 
     fn set_open(&self, client: SocketAddr, serial: Serial, open: bool) {
         let mut table = self.lock();
-        let before = table.endpoint.open();
-        table.endpoint.set_open(client, serial, open);
-        self.recount(before, table.endpoint.open());
-    }
-
-    /// Tells the crowd how the number of open sessions has changed.
-    pub(super) fn recount(&self, before: usize, after: usize) {
-        let mut crowd = self.crowd();
-        crowd.signals = (crowd.signals + after).saturating_sub(before);
+        if table.endpoint.set_open(client, serial, open) {
+            let mut crowd = self.crowd();
+            if open {
+                crowd.enter_signals(client.ip());
+            } else {
+                crowd.leave_signals(client.ip());
+            }
+        }
     }
 
     /// Notes that a session is gone; `reason` counts unless it had ended before.
     pub(super) fn gone(&self, client: SocketAddr, serial: Serial, reason: &str) {
         let mut table = self.lock();
-        let before = table.endpoint.open();
         if table.endpoint.remove(client, serial) {
             self.counters.ended(reason);
+            self.crowd().leave_signals(client.ip());
         }
-        self.recount(before, table.endpoint.open());
     }
 
-    /// Notes that a connection's client has answered.
+    /// Notes that a connection's client has answered from this address.
     pub(super) fn confirmed(&self, cid: Cid) {
         if self.lock().connections.confirm(cid) {
-            self.crowd().confirm();
+            let mut crowd = self.crowd();
+            crowd.confirm(cid);
+            self.counters.handshakes_under_way(crowd.handshakes());
+            drop(crowd);
             self.counters.opened();
             self.counters.handshake(Step::Confirmed).inc();
         }
@@ -276,7 +310,10 @@ impl SharedTable {
     pub(super) fn closed(&self, cid: Cid, reason: &str) {
         let removed = self.lock().connections.remove(cid);
         if let Some((address, confirmed)) = removed {
-            self.crowd().leave(address, confirmed);
+            let mut crowd = self.crowd();
+            crowd.end(cid, address, confirmed);
+            self.counters.handshakes_under_way(crowd.handshakes());
+            drop(crowd);
             if confirmed {
                 self.counters.ended(reason);
             } else {
@@ -289,8 +326,9 @@ impl SharedTable {
 impl Drop for SharedTable {
     fn drop(&mut self) {
         let table = self.lock();
-        let mut crowd = self.crowd();
-        crowd.signals = crowd.signals.saturating_sub(table.endpoint.open());
+        let half_open = table.endpoint.half_open().count();
+        self.counters.half_open(-(half_open as i64));
+        self.counters.many_ended("shutdown", half_open);
         for (open, address) in table.endpoint.iter() {
             if open {
                 self.counters.ended("shutdown");
