@@ -34,6 +34,8 @@ pub mod config;
 pub mod dhcp;
 // The authoritative DNS server (RFC 1035).
 pub mod dns;
+// What is spoken over HTTP: connections, who may ask, the API and its pages.
+pub mod http;
 // System calls only: sockets, batches, timers, impairment.
 pub mod net;
 // The built-in HTTP download page.

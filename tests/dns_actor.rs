@@ -28,6 +28,10 @@ fn config(dir: &Path, listen: &str) -> config::Dns {
             name: "example.com.".to_owned(),
             file: dir.join("zone"),
         }],
+        connections: labnet::config::Connections {
+            total: 64,
+            per_address: 64,
+        },
     }
 }
 

@@ -19,18 +19,26 @@ use std::{
 
 use in_process::{PATIENCE, Running, ask, metric, origin, resources, wait_for};
 use labnet::{
-    config::{OriginFiles, Scrap},
+    config::{Connections, OriginFiles, Scrap},
     role::Role,
     scrap::{ScrapActor, catalog},
 };
 use url::Url;
+
+/// So many, all of them of one address.
+fn peers(total: usize) -> Connections {
+    Connections {
+        total,
+        per_address: total,
+    }
+}
 
 fn scrap_config(page: SocketAddr, refresh: Duration) -> Scrap {
     Scrap {
         listen: vec!["127.0.0.1:0".parse().unwrap()],
         origin: Url::parse(&format!("http://{page}/")).unwrap(),
         refresh,
-        max_peers: 256,
+        peers: peers(256),
     }
 }
 
@@ -386,7 +394,7 @@ fn who_holds_all_connections_cannot_keep_out_who_asks() {
     let resources = resources();
     let web = Web::start(|_| html("", "<a href=one.zip>"));
     let config = Scrap {
-        max_peers: 8,
+        peers: peers(8),
         ..scrap_config(web.address, SELDOM)
     };
     let scraper = Running::<ScrapActor>::start(&config, &resources);
@@ -394,7 +402,7 @@ fn who_holds_all_connections_cannot_keep_out_who_asks() {
         .map(|_| TcpStream::connect(scraper.address).unwrap())
         .collect();
     assert_eq!(list(scraper.address), "one.zip;");
-    let series = "labnet_scrap_requests_total{type=\"refused\"}";
+    let series = "labnet_connections_closed_total{component=\"scrap\",reason=\"made_room\"}";
     assert!(metric(&resources, series) >= 1.0);
     drop(held);
 }
@@ -432,7 +440,7 @@ fn a_reload_keeps_listener_and_list() {
     assert_eq!(list(scraper.address), "one.zip;");
     let changed = Scrap {
         refresh: SELDOM * 2,
-        max_peers: 9,
+        peers: peers(9),
         ..config.clone()
     };
     let kept = ScrapActor::prepare(&changed, Some(&scraper.keep.get()), &resources);

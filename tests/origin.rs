@@ -199,6 +199,10 @@ fn a_missing_folder_and_an_unknown_sample_are_refused() {
         let config = Origin {
             listen: vec!["127.0.0.1:0".parse().unwrap()],
             files,
+            connections: labnet::config::Connections {
+                total: 64,
+                per_address: 64,
+            },
         };
         let error = OriginActor::prepare(&config, None, &resources()).err();
         assert_eq!(error.expect("refused").key, key);

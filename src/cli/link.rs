@@ -25,12 +25,18 @@ use tracing::level_filters::LevelFilter;
 
 use super::{WRONG_USE, output};
 use crate::{
+    http::serve_http,
     net::{
-        HttpLimits, LinkControl, Relay, RelayPlan, TunPlan, Tunnel, TunnelPlan, bind_tcp,
+        LinkControl, Places, Relay, RelayPlan, Shares, TunPlan, Tunnel, TunnelPlan, bind_tcp,
         link::{Way, duration},
-        serve_http,
     },
     telemetry::{complain, logging},
+};
+
+/// HTTP connections of `--http`.
+const HTTP_SHARES: Shares = Shares {
+    total: 256,
+    per_address: 64,
 };
 
 /// Arguments of `labnet link`.
@@ -232,7 +238,8 @@ async fn carry(args: &Args, plan: Plan) -> io::Result<Tally> {
         match listener {
             Some(listener) => {
                 let router = endpoints::router(control.clone());
-                serve_http(listener, router, HttpLimits::default()).await
+                let places = Places::new(HTTP_SHARES, Arc::new(()));
+                serve_http(listener, router, places).await
             }
             None => std::future::pending().await,
         }

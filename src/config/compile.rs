@@ -9,8 +9,8 @@ use std::{
 use url::Url;
 
 use super::{
-    Config, Dhcp, DhcpListen, Dns, Http, Link, Log, Origin, OriginFiles, Rudp, Scrap, Supervisor,
-    Zone,
+    Config, Connections, Dhcp, DhcpListen, Dns, Http, Link, Log, Origin, OriginFiles, Rudp, Scrap,
+    Supervisor, Zone,
     compiler::{ADDRESSES, Compiler, NUMBER, TEXT, Transport},
     file::{self, Key, List, OneOrMany},
     shares, subnet, transport, value,
@@ -22,6 +22,10 @@ const DNS_LISTEN: SocketAddr = v4([127, 0, 0, 1], 5300);
 const RUDP_LISTEN: SocketAddr = v4([127, 0, 0, 10], 49152);
 const SCRAP_LISTEN: SocketAddr = v4([127, 0, 0, 5], 49153);
 const ORIGIN_LISTEN: SocketAddr = v4([127, 0, 0, 1], 8080);
+const HTTP_CONNECTIONS: Connections = shares(256, 64);
+const DNS_CONNECTIONS: Connections = shares(256, 64);
+const SCRAP_PEERS: Connections = shares(256, 128);
+const ORIGIN_CONNECTIONS: Connections = shares(2048, 1024);
 /// The files of the original's download page, in its order.
 const SAMPLES: [&str; 5] = [
     "50MB.zip",
@@ -39,6 +43,10 @@ const DHCP_PORT: u16 = 67;
 
 const fn v4([a, b, c, d]: [u8; 4], port: u16) -> SocketAddr {
     SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::new(a, b, c, d), port))
+}
+
+const fn shares(total: usize, per_address: usize) -> Connections {
+    Connections { total, per_address }
 }
 
 /// Compiles `file`, its relative paths counted from `base`. Problems are pairs of key and message.
@@ -157,6 +165,34 @@ impl Compiler<'_> {
         })
     }
 
+    /// The limits of a role's TCP connections; `keys` name them. A share that the file does not
+    /// give is that of `default`, if there are so many in all.
+    fn connections(
+        &mut self,
+        keys: [&str; 2],
+        [total, per_address]: [Key<i64>; 2],
+        default: Connections,
+    ) -> Option<Connections> {
+        let [total_at, per_address_at] = keys;
+        let bounds = || 1..=65_536;
+        let total = self.scalar(total_at, total, NUMBER, |number| {
+            value::number(number, bounds())
+        });
+        let per_address = self.scalar(per_address_at, per_address, NUMBER, |number| {
+            value::number(number, bounds())
+        });
+        let total = total?.unwrap_or(default.total);
+        let per_address = per_address?.unwrap_or(default.per_address.min(total));
+        if per_address > total {
+            self.problem(
+                per_address_at,
+                format!("{per_address} of one address are more than there may be in all, {total}"),
+            );
+            return None;
+        }
+        Some(Connections { total, per_address })
+    }
+
     fn http(&mut self, table: file::Http) -> Option<Http> {
         self.unknown::<file::Http>("http", &table.unknown);
         let listen = self.listen("http.listen", table.listen, &[Transport::Tcp], HTTP_LISTEN);
@@ -166,7 +202,13 @@ impl Compiler<'_> {
             "`true` or `false`",
             Ok,
         );
+        let connections = self.connections(
+            ["http.max_connections", "http.max_connections_per_address"],
+            [table.max_connections, table.max_connections_per_address],
+            HTTP_CONNECTIONS,
+        );
         Some(Http {
+            connections: connections?,
             listen: listen?,
             fault_injection: fault_injection?.unwrap_or(false),
         })
@@ -255,6 +297,11 @@ impl Compiler<'_> {
         self.unknown::<file::Dns>("dns", &table.unknown);
         let both = [Transport::Udp, Transport::Tcp];
         let listen = self.listen("dns.listen", table.listen, &both, DNS_LISTEN);
+        let connections = self.connections(
+            ["dns.max_connections", "dns.max_connections_per_address"],
+            [table.max_connections, table.max_connections_per_address],
+            DNS_CONNECTIONS,
+        );
         let tables = self.tables("dns.zone", table.zone)?;
         self.at_least_one("dns.zone", &tables, "[[dns.zone]]");
         let mut names = Vec::new();
@@ -284,6 +331,7 @@ impl Compiler<'_> {
         Some(Dns {
             listen: listen?,
             zones,
+            connections: connections?,
         })
     }
 
@@ -378,14 +426,16 @@ impl Compiler<'_> {
             ),
         };
         let refresh = self.duration("scrap.refresh", table.refresh, SHORTEST);
-        let max_peers = self.scalar("scrap.max_peers", table.max_peers, NUMBER, |number| {
-            value::number(number, 1..=65_536)
-        });
+        let peers = self.connections(
+            ["scrap.max_peers", "scrap.max_peers_per_address"],
+            [table.max_peers, table.max_peers_per_address],
+            SCRAP_PEERS,
+        );
         Some(Scrap {
             listen: listen?,
             origin: origin?,
             refresh: refresh?.unwrap_or(Duration::from_secs(30)),
-            max_peers: max_peers?.unwrap_or(256),
+            peers: peers?,
         })
     }
 
@@ -428,9 +478,18 @@ impl Compiler<'_> {
             (None, Some(samples)) => OriginFiles::Samples(values(samples)),
             (None, None) => OriginFiles::Samples(SAMPLES.map(String::from).into()),
         };
+        let connections = self.connections(
+            [
+                "origin.max_connections",
+                "origin.max_connections_per_address",
+            ],
+            [table.max_connections, table.max_connections_per_address],
+            ORIGIN_CONNECTIONS,
+        );
         Some(Origin {
             listen: listen?,
             files,
+            connections: connections?,
         })
     }
 }

@@ -111,6 +111,8 @@ tables! {
     Http {
         listen: Key<OneOrMany<String>>,
         fault_injection: Key<bool>,
+        max_connections: Key<i64>,
+        max_connections_per_address: Key<i64>,
     }
     /// `[dhcp]`
     Dhcp {
@@ -136,6 +138,8 @@ tables! {
     /// `[dns]`
     Dns {
         listen: Key<OneOrMany<String>>,
+        max_connections: Key<i64>,
+        max_connections_per_address: Key<i64>,
         zone: List<Zone>,
     }
     /// `[[dns.zone]]`
@@ -210,12 +214,15 @@ tables! {
         origin: Key<String>,
         refresh: Key<String>,
         max_peers: Key<i64>,
+        max_peers_per_address: Key<i64>,
     }
     /// `[origin]`
     Origin {
         listen: Key<OneOrMany<String>>,
         files: Key<String>,
         samples: List<String>,
+        max_connections: Key<i64>,
+        max_connections_per_address: Key<i64>,
     }
 }
 

@@ -18,7 +18,7 @@ pub(super) const PREFIX: &str = "LABNET_";
 /// Variables with the prefix that are the command line's, not the configuration's.
 const OTHERS: [&str; 2] = ["LABNET_SECRET", "LABNET_URL"];
 /// Keys whose variable is a list, its elements separated by commas.
-const LISTS: [&str; 7] = [
+const LISTS: &[&str] = &[
     "http.listen",
     "dhcp.listen",
     "dhcp.interfaces",
@@ -28,9 +28,13 @@ const LISTS: [&str; 7] = [
     "origin.samples",
 ];
 /// Keys whose variable is a number or `true` or `false`.
-const TYPED: [&str; 16] = [
+const TYPED: &[&str] = &[
     "supervisor.max_restarts",
     "http.fault_injection",
+    "http.max_connections",
+    "http.max_connections_per_address",
+    "dns.max_connections",
+    "dns.max_connections_per_address",
     "rudp.max_window",
     "rudp.max_sessions",
     "rudp.max_sessions_per_address",
@@ -45,6 +49,9 @@ const TYPED: [&str; 16] = [
     "rudp.shards",
     "link.seed",
     "scrap.max_peers",
+    "scrap.max_peers_per_address",
+    "origin.max_connections",
+    "origin.max_connections_per_address",
 ];
 
 /// The merged values, and what tells where each came from.

@@ -177,6 +177,17 @@ pub struct Http {
     pub listen: Vec<SocketAddr>,
     /// Whether `POST /api/v1/components/NAME/crash` works. Default false.
     pub fault_injection: bool,
+    /// Default 256, 64 of one address.
+    pub connections: Connections,
+}
+
+/// How many TCP connections a role has at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Connections {
+    /// In all.
+    pub total: usize,
+    /// Of one address (IPv4) or network of 64 bits (IPv6); at most `total`.
+    pub per_address: usize,
 }
 
 /// The DHCP server.
@@ -313,6 +324,8 @@ pub struct Dns {
     pub listen: Vec<SocketAddr>,
     /// The zones it is authoritative for, no name twice.
     pub zones: Vec<Zone>,
+    /// Over TCP. Default 256, 64 of one address.
+    pub connections: Connections,
 }
 
 /// `[[dns.zone]]`
@@ -394,8 +407,8 @@ pub struct Scrap {
     pub origin: Url,
     /// How long a page without `Cache-Control: max-age` is held fresh. Default 30 s.
     pub refresh: Duration,
-    /// TCP peers at once. Default 256.
-    pub max_peers: usize,
+    /// Its peers. Default 256, 128 of one address: a proxy asks for all its clients.
+    pub peers: Connections,
 }
 
 /// The built-in origin.
@@ -405,6 +418,8 @@ pub struct Origin {
     pub listen: Vec<SocketAddr>,
     /// What it offers.
     pub files: OriginFiles,
+    /// Default 2048, 1024 of one address: a proxy asks for all its clients.
+    pub connections: Connections,
 }
 
 /// What the built-in origin offers.

@@ -11,18 +11,18 @@ use std::{
     task::{Context as Task, Poll, ready},
 };
 
-use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
+use actix::{ActorFutureExt, Context, WrapFuture};
 
 use crate::{
     config,
-    net::{Datagram, ReceiveBatch, UdpSocket, drive},
+    net::{Datagram, Places, ReceiveBatch, UdpSocket, accept, drive},
     role::{Failure, Keep, PrepareError, Resources, Role, role_actor},
-    telemetry::{Metrics, packets},
+    telemetry::{Metrics, packets, shares},
 };
 
 use super::{Authority, Name, Outcome, ReadFile, Transport, Zone, meaning};
 use counters::Counters;
-use tcp::{Limits, Service};
+use tcp::{Patience, Questions, Service};
 
 /// The DNS server's actor: owns the sockets' readers, asks the [`Authority`], sends the answers.
 pub struct DnsActor {
@@ -39,6 +39,8 @@ pub struct Kept {
     listeners: Vec<Listener>,
     authority: Arc<Authority>,
     files: Arc<[ZoneFile]>,
+    limits: config::Connections,
+    places: Arc<Places>,
     metrics: Arc<Metrics>,
 }
 
@@ -115,6 +117,11 @@ impl Role for DnsActor {
             listeners: listeners.collect::<Result<_, _>>()?,
             authority: Arc::new(authority),
             files: files.into_inner().into(),
+            limits: config.connections,
+            places: match previous {
+                Some(kept) => Arc::clone(&kept.places),
+                None => resources.metrics.places(Self::NAME, config.connections),
+            },
             metrics: Arc::clone(&resources.metrics),
         })
     }
@@ -210,9 +217,11 @@ impl DnsActor {
         let service = Service::new(
             Arc::clone(&self.authority),
             self.counters.clone(),
-            Limits::default(),
+            Patience::default(),
+            Arc::clone(&kept.places),
         );
-        let service = Arc::new(service);
+        kept.places.set_shares(shares(kept.limits));
+        let questions = Questions(Arc::new(service));
         for listener in &kept.listeners {
             let socket = UdpSocket::adopt(&listener.udp)?;
             let bound = listener.bound;
@@ -221,9 +230,13 @@ impl DnsActor {
                 actor.poll_datagrams(&socket, bound, &mut batch, task)
             });
             Self::run(ctx, receiving);
-            let listener = tokio::net::TcpListener::from_std(listener.tcp.try_clone()?)?;
-            let serve = tcp::serve(listener, Arc::clone(&service));
-            ctx.spawn(serve.into_actor(self).map(|(), _, _| ()));
+            let listener = Arc::clone(&listener.tcp);
+            let accepting = accept(listener, Arc::clone(&kept.places), questions.clone());
+            let accepting = accepting.into_actor(self);
+            Self::run(
+                ctx,
+                accepting.map(|accepted, _, _| Err(Failure::of_listener(accepted))),
+            );
         }
         Ok(())
     }

@@ -1,12 +1,12 @@
 //! System calls, and links that are bad on purpose: nothing here knows a role's protocol.
 
+mod accept;
 mod allocator;
 mod batch;
 mod control;
 mod descriptors;
 mod driver;
 pub mod first_link;
-mod http;
 mod impairment;
 pub mod interface;
 pub mod link;
@@ -17,17 +17,20 @@ pub mod representation;
 mod socket_link;
 mod sockets;
 mod steering;
+mod tcp;
 mod timer;
 mod tun;
 mod tunnel;
 mod udp;
 
+pub use accept::{
+    Attend, Connection, Ends, Observer, PacedStream, Place, Places, Refusal, Shares, accept,
+};
 pub use allocator::keep_freed_memory;
 pub use batch::{Datagram, Ecn, ReceiveBatch, Segments};
 pub use control::{ClientCounters, LinkControl, LinkCounters};
 pub use descriptors::raise_descriptor_limit;
 pub use driver::{Driver, drive};
-pub use http::{Ends, HttpLimits, serve_http};
 pub use impairment::Loss;
 pub use listeners::{NotBound, TcpListeners};
 pub use relay::{Relay, RelayPlan};

@@ -9,9 +9,10 @@ use actix::{ActorFutureExt, Context, WrapFuture};
 use super::store::Store;
 use crate::{
     config::{self, OriginFiles},
-    net::{HttpLimits, TcpListeners, serve_http},
+    http::serve_http,
+    net::{Places, TcpListeners},
     role::{Failure, Keep, PrepareError, Resources, Role, role_actor},
-    telemetry::Metrics,
+    telemetry::{Metrics, shares},
 };
 
 /// Serves the built-in download page.
@@ -25,6 +26,7 @@ pub struct OriginActor {
 pub struct Kept {
     config: config::Origin,
     listeners: TcpListeners,
+    places: Arc<Places>,
     store: Arc<Store>,
     metrics: Arc<Metrics>,
 }
@@ -58,6 +60,10 @@ impl Role for OriginActor {
         Ok(Kept {
             config: config.clone(),
             listeners,
+            places: match previous {
+                Some(kept) => Arc::clone(&kept.places),
+                None => resources.metrics.places(Self::NAME, config.connections),
+            },
             store,
             metrics: Arc::clone(&resources.metrics),
         })
@@ -79,14 +85,16 @@ impl Role for OriginActor {
 
     fn start(&mut self, ctx: &mut Context<Self>) -> Result<(), Failure> {
         let Kept {
+            config,
             listeners,
+            places,
             store,
             metrics,
-            ..
         } = self.kept.clone();
+        places.set_shares(shares(config.connections));
         let router = page_server::router(store, metrics);
         for listener in listeners.iter().cloned() {
-            let serving = serve_http(listener, router.clone(), HttpLimits::default());
+            let serving = serve_http(listener, router.clone(), Arc::clone(&places));
             let serving = serving.into_actor(self);
             Self::run(
                 ctx,

@@ -8,6 +8,7 @@ use std::{
 };
 
 use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
+use tcp::Peers;
 use tokio::sync::{Notify, watch};
 use url::Url;
 
@@ -19,9 +20,9 @@ use super::{
 };
 use crate::{
     config,
-    net::TcpListeners,
+    net::{Places, TcpListeners, accept},
     role::{Failure, Keep, PrepareError, Resources, Role, role_actor},
-    telemetry::Metrics,
+    telemetry::{Metrics, shares},
 };
 
 /// Reads the download page and gives its list of files to whoever asks over TCP.
@@ -35,6 +36,7 @@ pub struct ScrapActor {
 pub struct Kept {
     config: config::Scrap,
     listeners: TcpListeners,
+    places: Arc<Places>,
     index: Arc<Index>,
     metrics: Arc<Metrics>,
 }
@@ -119,6 +121,10 @@ impl Role for ScrapActor {
         Ok(Kept {
             config: config.clone(),
             listeners,
+            places: match previous {
+                Some(kept) => Arc::clone(&kept.places),
+                None => resources.metrics.places(Self::NAME, config.peers),
+            },
             index,
             metrics: Arc::clone(&resources.metrics),
         })
@@ -142,13 +148,15 @@ impl Role for ScrapActor {
         let Kept {
             config,
             listeners,
+            places,
             index,
             metrics,
         } = self.kept.clone();
+        places.set_shares(shares(config.peers));
         ctx.spawn(keep_fresh(Arc::clone(&index), Arc::clone(&metrics)).into_actor(self));
+        let peers = Peers::new(index, &metrics);
         for listener in listeners.iter().cloned() {
-            let (index, metrics) = (Arc::clone(&index), Arc::clone(&metrics));
-            let serving = tcp::serve(listener, config.max_peers, index, metrics);
+            let serving = accept(listener, Arc::clone(&places), peers.clone());
             let serving = serving.into_actor(self);
             Self::run(
                 ctx,

@@ -5,11 +5,12 @@ use crate::{
     config::Config,
     dhcp::DhcpActor,
     dns::DnsActor,
+    http::HttpActor,
     origin::OriginActor,
     role::{Failure, PrepareError, Resources},
     rudp::RudpEndpoint,
     scrap::ScrapActor,
-    telemetry::{HttpActor, api::Change},
+    telemetry::api::Change,
 };
 
 /// All roles' slots in the order of their start: whoever is asked starts before whoever asks.

@@ -95,12 +95,19 @@ pub struct Metrics {
     pub scrap_fetches: IntCounterVec,
     /// `labnet_scrap_last_success_timestamp_seconds`
     pub scrap_last_success_timestamp: Gauge,
-    /// `labnet_scrap_requests_total{type}`: `signget`, `signurl`, `invalid`, `timeout`, `refused`.
+    /// `labnet_scrap_requests_total{type}`: `signget`, `signurl`, `invalid`, `timeout`.
     pub scrap_requests: IntCounterVec,
     /// `labnet_origin_requests_total{code}`
     pub origin_requests: IntCounterVec,
     /// `labnet_origin_sent_bytes_total`: bytes of file bodies.
     pub origin_sent_bytes: IntCounter,
+    /// `labnet_connections{component}`: TCP connections open now.
+    pub connections: IntGaugeVec,
+    /// `labnet_connections_closed_total{component,reason}`: TCP connections that were refused or
+    /// closed against their peer's will: `address_full` (its address has its share in use), `full`
+    /// (all are in use), `made_room` (for another one), `slow` (it took next to nothing of its
+    /// answer), `timeout` (it asked too slowly, or nothing for too long).
+    pub connections_closed: IntCounterVec,
     /// `labnet_http_requests_total{code}`
     pub http_requests: IntCounterVec,
     /// `labnet_log_lines_dropped_total`: see [`LOG_LINES_DROPPED`].
@@ -265,14 +272,7 @@ impl Metrics {
                 "labnet_dns_dropped_total",
                 "DNS messages that got no answer, by reason",
                 "reason",
-                &[
-                    "short",
-                    "response",
-                    "port_zero",
-                    "send",
-                    "tcp_full",
-                    "tcp_timeout",
-                ],
+                &["short", "response", "port_zero", "send", "tcp_timeout"],
             ),
             dns_truncated: metrics.counter(
                 "labnet_dns_truncated_total",
@@ -410,7 +410,7 @@ impl Metrics {
                 "labnet_scrap_requests_total",
                 "Requests of the proxy by type",
                 "type",
-                &["signget", "signurl", "invalid", "timeout", "refused"],
+                &["signget", "signurl", "invalid", "timeout"],
             ),
             origin_requests: metrics.counters_of(
                 "labnet_origin_requests_total",
@@ -422,11 +422,21 @@ impl Metrics {
                 "labnet_origin_sent_bytes_total",
                 "Bytes of files that the built-in origin sent",
             ),
+            connections: metrics.gauges(
+                "labnet_connections",
+                "TCP connections open now",
+                &["component"],
+            ),
+            connections_closed: metrics.counters(
+                "labnet_connections_closed_total",
+                "TCP connections refused, or closed against their peer's will, by reason",
+                &["component", "reason"],
+            ),
             http_requests: metrics.counters_of(
                 "labnet_http_requests_total",
                 "HTTP requests to the admin endpoints by status code",
                 "code",
-                &["200", "400", "403", "404"],
+                &["200", "400", "401", "403", "404", "421"],
             ),
             log_lines_dropped: metrics.add(Ok(LOG_LINES_DROPPED.clone())),
             build_info: metrics.floats("labnet_build_info", "The running version", &["version"]),

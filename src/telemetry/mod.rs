@@ -1,7 +1,7 @@
 //! What can be seen of the lab from outside.
 
 pub mod api;
-mod http;
+mod connections;
 mod link_packets;
 pub mod logging;
 mod metrics;
@@ -10,8 +10,7 @@ mod process;
 mod roster;
 mod stdio;
 
-pub use http::HttpActor;
-pub(crate) use http::{only_from_here, problem};
+pub use connections::shares;
 pub use link_packets::LinkPackets;
 pub use metrics::Metrics;
 pub use roster::{Member, Roster, State};

@@ -204,6 +204,8 @@ fn every_mistake_has_its_line_and_key() {
         ("[rudp]\nmax_sessions = 0\n", 2, "rudp.max_sessions", "out of bounds"),
         ("[http]\n[scrap]\norigin=\"http://a/\"\nmax_peers = -1\n", 4, "scrap.max_peers", "out of bounds"),
         ("[rudp]\nmax_window = 99999999999999999999\n", 2, "rudp.max_window", "whole number"),
+        ("[http]\nmax_connections = 8\nmax_connections_per_address = 9\n", 3, "http.max_connections_per_address", "more than there may be in all, 8"),
+        ("[origin]\nmax_connections = 0\n", 2, "origin.max_connections", "out of bounds"),
         // durations
         ("[rudp]\nidle_timeout = \"0s\"\n", 2, "rudp.idle_timeout", "100ms to 365days"),
         ("[rudp]\nidle_timeout = \"soon\"\n", 2, "rudp.idle_timeout", "`30s`"),

@@ -110,6 +110,10 @@ pub fn origin(files: OriginFiles, resources: &Resources) -> Running<OriginActor>
     let config = Origin {
         listen: vec!["127.0.0.1:0".parse().unwrap()],
         files,
+        connections: labnet::config::Connections {
+            total: 64,
+            per_address: 64,
+        },
     };
     Running::start(&config, resources)
 }

@@ -12,8 +12,8 @@ use serde_json::{Map, Value};
 
 use super::options::Directions;
 use crate::{
+    http::{only_from_here, problem},
     net::{LinkControl, LinkCounters},
-    telemetry::{only_from_here, problem},
 };
 
 /// `GET /counters`; `GET /options`, `PUT` for all of them (what is not named is off), `PATCH` for

@@ -16,7 +16,6 @@ pub(super) struct Counters {
     truncated: IntCounter,
     pub(super) port_zero: IntCounter,
     pub(super) send: IntCounter,
-    pub(super) tcp_full: IntCounter,
     pub(super) tcp_timeout: IntCounter,
     pub(super) tcp_connections: IntGauge,
 }
@@ -58,7 +57,6 @@ impl Counters {
             truncated: metrics.dns_truncated.clone(),
             port_zero: dropped("port_zero"),
             send: dropped("send"),
-            tcp_full: dropped("tcp_full"),
             tcp_timeout: dropped("tcp_timeout"),
             tcp_connections: metrics.dns_tcp_connections.clone(),
         }

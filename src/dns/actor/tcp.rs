@@ -1,37 +1,34 @@
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use bytes::{Buf, BytesMut};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
-    sync::Semaphore,
-    task::JoinSet,
-    time::{Instant, sleep, timeout_at},
+    time::{Instant, timeout_at},
 };
 
-use crate::telemetry::packets;
+use crate::{
+    net::{Attend, Connection, Ends, Places},
+    telemetry::packets,
+};
 
 use super::counters::Counters;
 use crate::dns::{Authority, Outcome, Transport, meaning};
 
-/// What connections may take (RFC 7766 section 6.2).
+/// What connections may take of our time (RFC 7766 section 6.2).
 #[derive(Clone, Copy)]
-pub(super) struct Limits {
-    /// Connections at once; one more is closed at once.
-    connections: usize,
+pub(super) struct Patience {
     /// A whole question has to come within so long of the connection's start or of the last
     /// answer, and an answer has to be taken within so long.
-    patience: Duration,
+    usual: Duration,
     /// The same once half of the connections are taken.
-    busy_patience: Duration,
+    busy: Duration,
 }
 
-impl Default for Limits {
+impl Default for Patience {
     fn default() -> Self {
         Self {
-            connections: 128,
-            patience: Duration::from_secs(10),
-            busy_patience: Duration::from_secs(1),
+            usual: Duration::from_secs(10),
+            busy: Duration::from_secs(1),
         }
     }
 }
@@ -46,67 +43,56 @@ const READ_AHEAD: usize = 512;
 pub(super) struct Service {
     authority: Arc<Authority>,
     counters: Counters,
-    limits: Limits,
-    slots: Arc<Semaphore>,
+    patience: Patience,
+    places: Arc<Places>,
 }
 
 impl Service {
-    pub(super) fn new(authority: Arc<Authority>, counters: Counters, limits: Limits) -> Self {
+    pub(super) fn new(
+        authority: Arc<Authority>,
+        counters: Counters,
+        patience: Patience,
+        places: Arc<Places>,
+    ) -> Self {
         Self {
             authority,
             counters,
-            limits,
-            slots: Arc::new(Semaphore::new(limits.connections)),
+            patience,
+            places,
         }
     }
 
     fn deadline(&self) -> Instant {
-        let patience = if self.slots.available_permits() < self.limits.connections / 2 {
-            self.limits.busy_patience
+        let (taken, total) = self.places.taken();
+        let patience = if taken > total / 2 {
+            self.patience.busy
         } else {
-            self.limits.patience
+            self.patience.usual
         };
         Instant::now() + patience
     }
 }
 
-/// Accepts connections until the future is dropped; they end with it.
-pub(super) async fn serve(listener: TcpListener, service: Arc<Service>) {
-    let mut connections = JoinSet::new();
-    loop {
-        let (stream, peer) = tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok(accepted) => accepted,
-                Err(error) => {
-                    // Out of descriptors, or a peer that was gone before it was accepted.
-                    tracing::debug!(%error, "accept failed");
-                    sleep(Duration::from_millis(20)).await;
-                    continue;
-                }
-            },
-            Some(ended) = connections.join_next() => {
-                if let Err(error) = ended {
-                    tracing::error!(%error, "a DNS connection failed");
-                }
-                continue;
-            }
+/// Serves connections; they end with the actor.
+#[derive(Clone)]
+pub(super) struct Questions(pub(super) Arc<Service>);
+
+impl Attend for Questions {
+    async fn attend(&self, mut connection: Connection) {
+        let service = &self.0;
+        let _open = Open::new(&service.counters);
+        let mut closing = connection.closing.clone();
+        let ended = tokio::select! {
+            ended = converse(&mut connection, service) => ended,
+            _ = closing.changed() => return,
         };
-        let Ok(slot) = Arc::clone(&service.slots).try_acquire_owned() else {
-            service.counters.tcp_full.inc();
-            tracing::debug!(%peer, "too many DNS connections");
-            continue;
-        };
-        let service = Arc::clone(&service);
-        connections.spawn(async move {
-            let _open = Open::new(&service.counters);
-            if let Err(error) = converse(stream, peer, &service).await {
-                if error.kind() == io::ErrorKind::TimedOut {
-                    service.counters.tcp_timeout.inc();
-                }
-                tracing::debug!(%peer, %error, "DNS connection ended");
+        if let Err(error) = ended {
+            if error.kind() == io::ErrorKind::TimedOut {
+                service.counters.tcp_timeout.inc();
+                connection.place.timed_out();
             }
-            drop(slot);
-        });
+            tracing::debug!(peer = %connection.ends.peer, %error, "DNS connection ended");
+        }
     }
 }
 
@@ -128,9 +114,9 @@ impl Drop for Open<'_> {
 
 /// Answers the questions of one connection in their order, each message after its length (RFC 1035
 /// section 4.2.2, RFC 7766), until the peer closes it, is too slow, or sends what is no question.
-async fn converse(mut stream: TcpStream, peer: SocketAddr, service: &Service) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    let local = stream.local_addr()?;
+async fn converse(connection: &mut Connection, service: &Service) -> io::Result<()> {
+    let Ends { peer, local } = connection.ends;
+    let stream = &mut connection.stream;
     let mut input = BytesMut::new();
     let mut output = Vec::new();
     let mut deadline = service.deadline();
@@ -173,7 +159,9 @@ async fn converse(mut stream: TcpStream, peer: SocketAddr, service: &Service) ->
             input.advance(taken);
         }
         if !output.is_empty() {
+            connection.place.busy();
             timeout_at(service.deadline(), stream.write_all(&output)).await??;
+            connection.place.idle();
             deadline = service.deadline();
         }
         if broken {
@@ -199,34 +187,42 @@ fn first_message(input: &[u8]) -> Option<&[u8]> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
+    use std::{net::SocketAddr, path::Path};
 
-    use tokio::task::JoinHandle;
+    use tokio::{
+        net::{TcpListener, TcpStream},
+        task::JoinHandle,
+        time::sleep,
+    };
 
     use super::*;
     use crate::{
         dns::{Name, Zone},
+        net::accept,
         telemetry::Metrics,
     };
 
     struct Server {
         address: SocketAddr,
         metrics: Metrics,
-        serving: JoinHandle<()>,
+        serving: JoinHandle<io::Result<()>>,
     }
 
-    const PATIENT: Limits = Limits {
-        connections: 8,
-        patience: Duration::from_secs(600),
-        busy_patience: Duration::from_secs(600),
+    const PATIENT: Patience = Patience {
+        usual: Duration::from_secs(600),
+        busy: Duration::from_secs(600),
     };
-    const IMPATIENT: Limits = Limits {
-        connections: 8,
-        patience: Duration::from_millis(50),
-        busy_patience: Duration::from_millis(50),
+    const IMPATIENT: Patience = Patience {
+        usual: Duration::from_millis(50),
+        busy: Duration::from_millis(50),
     };
 
-    async fn server(limits: Limits) -> Server {
+    async fn server(patience: Patience) -> Server {
+        server_for(patience, 8).await
+    }
+
+    /// One that has so many places, all of which one address may have.
+    async fn server_for(patience: Patience, connections: usize) -> Server {
         let mut text = "$TTL 1h\n@ SOA ns h 1 2 3 4 5\n@ NS ns\nns A 192.0.2.1\n".to_owned();
         for n in 0..200 {
             text += &format!("huge TXT \"{n} {}\"\n", "x".repeat(240));
@@ -237,8 +233,17 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
         let address = listener.local_addr().expect("bound");
         let metrics = Metrics::new();
-        let service = Service::new(Arc::new(authority), Counters::new(&metrics), limits);
-        let serving = tokio::spawn(serve(listener, Arc::new(service)));
+        let counters = Counters::new(&metrics);
+        let limits = crate::config::Connections {
+            total: connections,
+            per_address: connections,
+        };
+        let places = metrics.places("dns", limits);
+        let service = Service::new(Arc::new(authority), counters, patience, places);
+        let questions = Questions(Arc::new(service));
+        let places = Arc::clone(&questions.0.places);
+        let listener = Arc::new(listener.into_std().expect("a socket"));
+        let serving = tokio::spawn(accept(listener, places, questions));
         Server {
             address,
             metrics,
@@ -420,8 +425,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_peer_that_takes_no_answers_is_left_and_stalls_nobody() {
-        let server = server(Limits {
-            patience: Duration::from_secs(1),
+        let server = server(Patience {
+            usual: Duration::from_secs(1),
             ..PATIENT
         })
         .await;
@@ -436,24 +441,21 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_connection_too_many_is_closed_and_a_place_comes_free() {
-        let server = server(Limits {
-            connections: 2,
-            ..PATIENT
-        })
-        .await;
+    async fn whoever_is_idle_longest_makes_room() {
+        let server = server_for(PATIENT, 2).await;
         let mut first = server.connect().await;
         assert_works(&mut first).await;
         let mut second = server.connect().await;
         assert_works(&mut second).await;
-        assert_closed(&mut server.connect().await).await;
-        assert_eq!(server.dropped("tcp_full"), 1);
-        assert_works(&mut second).await;
-        drop(first);
-        while server.metrics.dns_tcp_connections.get() > 1 {
-            sleep(Duration::from_millis(5)).await;
-        }
-        assert_works(&mut server.connect().await).await;
+        assert_works(&mut first).await;
+        let mut third = server.connect().await;
+        assert_works(&mut third).await;
+        assert_closed(&mut second).await;
+        assert_works(&mut first).await;
+        let made_room = &server.metrics.connections_closed;
+        let made_room = made_room.with_label_values(&["dns", "made_room"]);
+        assert_eq!(made_room.get(), 1);
+        assert_eq!(server.metrics.dns_tcp_connections.get(), 2);
     }
 
     #[tokio::test]
@@ -463,6 +465,8 @@ mod tests {
         assert_works(&mut stream).await;
         server.serving.abort();
         assert_closed(&mut stream).await;
-        assert_eq!(server.metrics.dns_tcp_connections.get(), 0);
+        while server.metrics.dns_tcp_connections.get() > 0 {
+            sleep(Duration::from_millis(5)).await;
+        }
     }
 }

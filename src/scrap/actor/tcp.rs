@@ -1,9 +1,7 @@
 //! Answers the scraper's peers.
 
 use std::{
-    collections::VecDeque,
     io,
-    net::TcpListener,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -11,8 +9,6 @@ use std::{
 use prometheus::IntCounterVec;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-    task::AbortHandle,
     time::timeout,
 };
 
@@ -21,9 +17,12 @@ use crate::scrap::{
     catalog::Catalog,
     request::{MAX_REQUEST, Parsed, Request, parse},
 };
-use crate::telemetry::{
-    Metrics,
-    packets::{self, Fate},
+use crate::{
+    net::{Attend, Connection, Ends},
+    telemetry::{
+        Metrics,
+        packets::{self, Fate},
+    },
 };
 
 /// A request must be whole within so long of its connection's start.
@@ -33,49 +32,36 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a peer that has its answer may take to close.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Serves the peers of `listener` until the future is dropped. Peers that are there by then still
-/// get their answer, so that a restart leaves no question unanswered.
-///
-/// With `max_peers` connections open, the oldest makes room for the next: whoever holds connections
-/// without asking cannot keep out who asks.
-pub(super) async fn serve(
-    listener: Arc<TcpListener>,
-    max_peers: usize,
+/// Answers peers. Those that are there when the actor goes still get their answer, so that a restart
+/// leaves no question unanswered.
+#[derive(Clone)]
+pub(super) struct Peers {
     index: Arc<Index>,
-    metrics: Arc<Metrics>,
-) -> io::Result<()> {
-    let listener = listener.try_clone()?;
-    listener.set_nonblocking(true)?;
-    let listener = tokio::net::TcpListener::from_std(listener)?;
-    let mut peers: VecDeque<AbortHandle> = VecDeque::new();
-    loop {
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                // Out of descriptors, or a peer that was gone before it was accepted.
-                tracing::debug!(%error, "accept failed");
-                tokio::time::sleep(Duration::from_millis(20)).await;
-                continue;
-            }
-        };
-        peers.retain(|peer| !peer.is_finished());
-        if peers.len() >= max_peers
-            && let Some(oldest) = peers.pop_front()
-        {
-            oldest.abort();
-            metrics.scrap_requests.with_label_values(&["refused"]).inc();
-        }
-        let peer = Peer {
-            stream,
-            index: Arc::clone(&index),
+    requests: IntCounterVec,
+}
+
+impl Peers {
+    pub(super) fn new(index: Arc<Index>, metrics: &Metrics) -> Self {
+        Self {
+            index,
             requests: metrics.scrap_requests.clone(),
+        }
+    }
+}
+
+impl Attend for Peers {
+    async fn attend(&self, connection: Connection) {
+        let peer = Peer {
+            connection,
+            index: Arc::clone(&self.index),
+            requests: self.requests.clone(),
         };
-        peers.push_back(tokio::spawn(peer.serve()).abort_handle());
+        peer.serve().await;
     }
 }
 
 struct Peer {
-    stream: TcpStream,
+    connection: Connection,
     index: Arc<Index>,
     requests: IntCounterVec,
 }
@@ -85,8 +71,12 @@ impl Peer {
         let request = match timeout(REQUEST_TIMEOUT, self.request()).await {
             Ok(Ok(Some(request))) => request,
             Ok(_) => return self.count("invalid"),
-            Err(_) => return self.count("timeout"),
+            Err(_) => {
+                self.connection.place.timed_out();
+                return self.count("timeout");
+            }
         };
+        self.connection.place.busy();
         self.count(match request {
             Request::List => "signget",
             Request::Url(_) => "signurl",
@@ -97,6 +87,7 @@ impl Peer {
             tracing::debug!("a peer did not take its answer");
             return;
         }
+        self.connection.place.idle();
         let _ = timeout(CLOSE_TIMEOUT, self.drain()).await;
     }
 
@@ -108,7 +99,7 @@ impl Peer {
         let mut buffer = [0; MAX_REQUEST];
         let mut length = 0;
         loop {
-            let read = self.stream.read(&mut buffer[length..]).await?;
+            let read = self.connection.stream.read(&mut buffer[length..]).await?;
             length += read;
             match parse(&buffer[..length], read == 0) {
                 Parsed::Request(request) => return Ok(Some(request)),
@@ -162,19 +153,19 @@ impl Peer {
                     format!("this is where {name} is")
                 }
             };
-            let (local, peer) = (self.stream.local_addr()?, self.stream.peer_addr()?);
+            let Ends { local, peer } = self.connection.ends;
             let bytes = answer.len();
             packets::sent("scrap", "TCP", local, peer, bytes, Fate::Sent, meaning);
         }
-        self.stream.write_all(answer.as_bytes()).await?;
-        self.stream.shutdown().await
+        self.connection.stream.write_all(answer.as_bytes()).await?;
+        self.connection.stream.shutdown().await
     }
 
     /// Reads on until the peer closes: closing over unread bytes would reset the connection, and
     /// the peer could lose its answer.
     async fn drain(&mut self) -> io::Result<()> {
         let mut buffer = [0; 1024];
-        while self.stream.read(&mut buffer).await? > 0 {}
+        while self.connection.stream.read(&mut buffer).await? > 0 {}
         Ok(())
     }
 }

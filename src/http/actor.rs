@@ -13,14 +13,16 @@ use axum::{
 };
 use serde::Serialize;
 
-use super::{
-    Metrics, Roster,
-    api::{CrashSession, DescribeLink, ListLeases, ListSessions, Reload},
-};
+use super::serve_http;
 use crate::{
     config,
-    net::{Ends, HttpLimits, TcpListeners, serve_http},
+    net::{Ends, Places, TcpListeners},
     role::{Crash, Failure, Keep, PrepareError, Resources, Role, role_actor},
+    telemetry::{
+        Metrics, Roster,
+        api::{CrashSession, DescribeLink, ListLeases, ListSessions, Reload},
+        shares,
+    },
 };
 
 /// How long a role may take to answer what the API asks it.
@@ -36,7 +38,8 @@ pub struct HttpActor {
 #[derive(Clone)]
 pub struct Kept {
     listeners: TcpListeners,
-    fault_injection: bool,
+    places: Arc<Places>,
+    config: config::Http,
     metrics: Arc<Metrics>,
     roster: Roster,
 }
@@ -56,7 +59,11 @@ impl Role for HttpActor {
             .map_err(|error| PrepareError::new("http.listen", error))?;
         Ok(Kept {
             listeners,
-            fault_injection: config.fault_injection,
+            places: match previous {
+                Some(kept) => Arc::clone(&kept.places),
+                None => resources.metrics.places(Self::NAME, config.connections),
+            },
+            config: config.clone(),
             metrics: Arc::clone(&resources.metrics),
             roster: resources.roster.clone(),
         })
@@ -77,9 +84,11 @@ impl Role for HttpActor {
     }
 
     fn start(&mut self, ctx: &mut Context<Self>) -> Result<(), Failure> {
+        let places = &self.kept.places;
+        places.set_shares(shares(self.kept.config.connections));
         let router = router(self.kept.clone());
         for listener in self.kept.listeners.iter().cloned() {
-            let serving = serve_http(listener, router.clone(), HttpLimits::default());
+            let serving = serve_http(listener, router.clone(), Arc::clone(places));
             let serving = serving.into_actor(self);
             Self::run(
                 ctx,
@@ -254,7 +263,7 @@ async fn reload(State(kept): State<Kept>) -> Response {
 }
 
 async fn crash_component(State(kept): State<Kept>, Path(name): Path<String>) -> Response {
-    if !kept.fault_injection {
+    if !kept.config.fault_injection {
         return no_fault_injection();
     }
     let member = kept
@@ -280,7 +289,7 @@ async fn crash_component(State(kept): State<Kept>, Path(name): Path<String>) -> 
 }
 
 async fn crash_session(State(kept): State<Kept>, Path(client): Path<String>) -> Response {
-    if !kept.fault_injection {
+    if !kept.config.fault_injection {
         return no_fault_injection();
     }
     let Ok(client) = client.parse::<SocketAddr>() else {

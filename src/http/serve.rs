@@ -1,0 +1,136 @@
+//! Serves HTTP/1.1 on accepted connections.
+
+use std::{
+    io,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use axum::{Router, body::Body};
+use bytes::Bytes;
+use hyper::{
+    Request, Response,
+    body::{Body as HttpBody, Frame, Incoming, SizeHint},
+    service::{Service, service_fn},
+};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+
+use crate::net::{Attend, Connection, Place, Places, Refusal, accept};
+
+/// A request's header must be whole within so long of the connection's start or of the last answer.
+/// Also ends keep-alive connections that are not used.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Serves `router` on `listener` until the future is dropped. Connections then finish the request
+/// they are at, so that a reload answers the request that asked for it and a download outlives a
+/// restart. Every request carries its [`Ends`](crate::net::Ends) as an extension.
+///
+/// # Errors
+/// Those of the listener's set-up alone.
+pub async fn serve_http(
+    listener: Arc<std::net::TcpListener>,
+    router: Router,
+    places: Arc<Places>,
+) -> io::Result<()> {
+    accept(listener, places, Site { router }).await
+}
+
+#[derive(Clone)]
+struct Site {
+    router: Router,
+}
+
+impl Attend for Site {
+    async fn attend(&self, connection: Connection) {
+        let Connection {
+            stream,
+            ends,
+            place,
+            mut closing,
+        } = connection;
+        let router = TowerToHyperService::new(self.router.clone());
+        let busy = Arc::clone(&place);
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(ends);
+            busy.busy();
+            let answering = Answering(Arc::clone(&busy));
+            let answer = router.call(request);
+            async move {
+                let answer: Response<Body> = answer.await?;
+                Ok::<_, std::convert::Infallible>(answer.map(|body| Answer {
+                    body,
+                    _answering: answering,
+                }))
+            }
+        });
+        let connection = hyper::server::conn::http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEADER_TIMEOUT)
+            .max_buf_size(64 * 1024)
+            .serve_connection(TokioIo::new(stream), service);
+        let mut connection = pin!(connection);
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            _ = closing.changed() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = ended {
+            if error.is_timeout() {
+                place.timed_out();
+            }
+            tracing::debug!(peer = %ends.peer, %error, "HTTP connection ended");
+        }
+    }
+
+    fn refusal(&self, refusal: Refusal) -> Vec<u8> {
+        let words = format!("{refusal}\n");
+        format!(
+            "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\n\
+             Content-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\n\r\n{words}",
+            words.len()
+        )
+        .into_bytes()
+    }
+}
+
+/// The connection is busy as long as this lives.
+struct Answering(Arc<Place>);
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        self.0.idle();
+    }
+}
+
+/// An answer's body, which keeps its connection busy until it has gone out.
+struct Answer {
+    body: Body,
+    _answering: Answering,
+}
+
+impl HttpBody for Answer {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        task: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(task)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

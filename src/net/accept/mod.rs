@@ -1,0 +1,133 @@
+//! One loop that accepts connections, for everything that is spoken over TCP.
+
+mod pace;
+mod places;
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+pub use pace::PacedStream;
+pub use places::{Observer, Place, Places, Refusal, Shares};
+use tokio::{
+    io::AsyncReadExt,
+    net::{TcpListener, TcpStream},
+    sync::{Semaphore, watch},
+    time::timeout,
+};
+
+/// How long a refused peer may take to read why.
+const FAREWELL: Duration = Duration::from_secs(1);
+/// So many refused peers are told at once; others are cut off.
+const FAREWELLS: usize = 64;
+
+/// What serves the connections.
+pub trait Attend: Clone + Send + Sync + 'static {
+    /// Serves one connection to its end. Dropped if another needs its place.
+    fn attend(&self, connection: Connection) -> impl Future<Output = ()> + Send;
+
+    /// What a peer hears that gets no place; nothing if the protocol has no words for it.
+    fn refusal(&self, _refusal: Refusal) -> Vec<u8> {
+        Vec::new()
+    }
+}
+
+/// An accepted connection.
+pub struct Connection {
+    /// The bytes.
+    pub stream: PacedStream,
+    /// The two ends of it.
+    pub ends: Ends,
+    /// Its place among all: to be told whether it is idle or busy.
+    pub place: Arc<Place>,
+    /// Changes (its sender is gone) when nothing is accepted any more: the service has ended or is
+    /// made anew.
+    pub closing: watch::Receiver<()>,
+}
+
+/// The two ends of a connection.
+#[derive(Debug, Clone, Copy)]
+pub struct Ends {
+    /// The client's address and port.
+    pub peer: SocketAddr,
+    /// The server's.
+    pub local: SocketAddr,
+}
+
+/// Accepts the connections of a duplicate of `listener` until the future is dropped, each served in
+/// a task of its own that outlives it; [`Connection::closing`] tells the tasks.
+///
+/// # Errors
+/// Those of the listener's set-up alone; a failed `accept` is waited out.
+pub async fn accept(
+    listener: Arc<std::net::TcpListener>,
+    places: Arc<Places>,
+    service: impl Attend,
+) -> io::Result<()> {
+    let listener = listener.try_clone()?;
+    listener.set_nonblocking(true)?;
+    let listener = TcpListener::from_std(listener)?;
+    let farewells = Arc::new(Semaphore::new(FAREWELLS));
+    // Dropped with this future: that is what the connections watch.
+    let (_accepting, closing) = watch::channel(());
+    loop {
+        let (stream, peer) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Out of descriptors, or a peer that was gone before it was accepted.
+                tracing::debug!(%error, "accept failed");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                continue;
+            }
+        };
+        let _ = stream.set_nodelay(true);
+        let Ok(local) = stream.local_addr() else {
+            continue;
+        };
+        let place = match places.admit(peer.ip()) {
+            Ok(place) => Arc::new(place),
+            Err(refusal) => {
+                tracing::debug!(%peer, %local, "refused: {refusal}");
+                refuse(stream, service.refusal(refusal), &farewells);
+                continue;
+            }
+        };
+        let connection = Connection {
+            stream: PacedStream::new(stream, Arc::clone(&place)),
+            ends: Ends { peer, local },
+            place: Arc::clone(&place),
+            closing: closing.clone(),
+        };
+        let service = service.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                () = service.attend(connection) => {}
+                () = place.needed() => tracing::debug!(%peer, %local, "made room for another"),
+            }
+        });
+    }
+}
+
+/// Tells a peer why it is refused. What it has sent is read and thrown away: closing over unread
+/// bytes would reset the connection, and the peer could lose the words.
+fn refuse(mut stream: TcpStream, words: Vec<u8>, farewells: &Arc<Semaphore>) {
+    if words.is_empty() {
+        return;
+    }
+    let Ok(turn) = Arc::clone(farewells).try_acquire_owned() else {
+        return;
+    };
+    // A new connection's buffer is empty: the words go in as a whole.
+    if stream.try_write(&words).is_err() {
+        return;
+    }
+    tokio::spawn(async move {
+        use tokio::io::AsyncWriteExt;
+        let read = async {
+            stream.shutdown().await?;
+            let mut unread = [0; 1024];
+            while stream.read(&mut unread).await? > 0 {}
+            io::Result::Ok(())
+        };
+        let _ = timeout(FAREWELL, read).await;
+        drop(turn);
+    });
+}

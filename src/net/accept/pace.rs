@@ -1,0 +1,236 @@
+//! A connection that notices when its peer takes next to nothing.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use socket2::SockRef;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    time::{Instant, Sleep, sleep},
+};
+
+use super::places::Place;
+
+/// A peer that takes less than this many bytes a second, over [`PATIENCE`], is gone or means harm.
+/// The slowest line of a lesson (10 kbit/s) carries a hundred times as much.
+const LEAST: u64 = 10;
+const PATIENCE: Duration = Duration::from_secs(60);
+/// What a slow line of a lesson carries, bytes a second.
+const SLOW_LINE: u64 = 10_000 / 8;
+/// So often a peer that has something to take is looked at.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// The rule, without a socket and a clock.
+#[derive(Debug)]
+struct Pace {
+    /// The start of the present measurement, and what had been taken by then.
+    since: Instant,
+    taken: u64,
+}
+
+impl Pace {
+    /// Whether the peer is too slow, with `taken` bytes in all by `now`. It has to take
+    /// [`LEAST`] * [`PATIENCE`] bytes within `patience`, again and again; what it takes at once
+    /// counts for one such time.
+    fn is_too_slow(&mut self, now: Instant, taken: u64, patience: Duration) -> bool {
+        if taken.saturating_sub(self.taken) >= LEAST * PATIENCE.as_secs() {
+            (self.since, self.taken) = (now, taken);
+        }
+        now.saturating_duration_since(self.since) >= patience
+    }
+
+    fn restart(&mut self, now: Instant, taken: u64) {
+        (self.since, self.taken) = (now, taken);
+    }
+}
+
+/// An accepted connection. Reading and writing fail with [`io::ErrorKind::TimedOut`] once the peer
+/// has taken less of what is sent to it than the slowest line would carry.
+pub struct PacedStream {
+    stream: TcpStream,
+    place: Arc<Place>,
+    pace: Pace,
+    /// Runs while there may be something that the peer has not taken.
+    look: Option<Pin<Box<Sleep>>>,
+    written: u64,
+    /// The last write found the kernel's buffer full.
+    full: bool,
+}
+
+impl PacedStream {
+    pub(super) fn new(stream: TcpStream, place: Arc<Place>) -> Self {
+        Self {
+            stream,
+            place,
+            pace: Pace {
+                since: Instant::now(),
+                taken: 0,
+            },
+            look: None,
+            written: 0,
+            full: false,
+        }
+    }
+
+    fn wrote(&mut self, bytes: usize) {
+        self.written += bytes as u64;
+        self.full = false;
+        if self.look.is_none() {
+            self.pace.restart(Instant::now(), self.taken());
+            self.look = Some(Box::pin(sleep(LOOK)));
+        }
+    }
+
+    /// What the peer's kernel has taken of what was written.
+    fn taken(&self) -> u64 {
+        let waiting = crate::net::tcp::unacknowledged(&self.stream).unwrap_or(0);
+        self.written.saturating_sub(waiting)
+    }
+
+    /// Called when there is nothing else to do than to wait for the peer.
+    fn poll_pace(&mut self, task: &mut Context<'_>) -> io::Result<()> {
+        while let Some(look) = &mut self.look
+            && look.as_mut().poll(task).is_ready()
+        {
+            let (now, taken) = (Instant::now(), self.taken());
+            if taken == self.written && !self.full {
+                self.look = None;
+                break;
+            }
+            // A receiver says that it has room again one whole segment at a time. On loopback that
+            // is 64 kB: what a slow line takes minutes for is no news until then.
+            let segment = SockRef::from(&self.stream).tcp_mss().unwrap_or(0);
+            let segments = Duration::from_secs(2 * u64::from(segment) / SLOW_LINE);
+            if self.pace.is_too_slow(now, taken, PATIENCE.max(segments)) {
+                self.place.slow();
+                return Err(io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    format!("took less than {LEAST} bytes a second"),
+                ));
+            }
+            self.look = Some(Box::pin(sleep(LOOK)));
+        }
+        Ok(())
+    }
+
+    fn waiting<T>(&mut self, task: &mut Context<'_>) -> Poll<io::Result<T>> {
+        match self.poll_pace(task) {
+            Ok(()) => Poll::Pending,
+            Err(error) => Poll::Ready(Err(error)),
+        }
+    }
+
+    fn after_write(
+        &mut self,
+        task: &mut Context<'_>,
+        written: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        match written {
+            Poll::Pending => {
+                self.full = true;
+                self.waiting(task)
+            }
+            Poll::Ready(written) => {
+                if let Ok(bytes) = written {
+                    self.wrote(bytes);
+                }
+                Poll::Ready(written)
+            }
+        }
+    }
+}
+
+impl AsyncRead for PacedStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        task: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match Pin::new(&mut self.stream).poll_read(task, buffer) {
+            Poll::Pending => self.waiting(task),
+            ready => ready,
+        }
+    }
+}
+
+impl AsyncWrite for PacedStream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        task: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(task, bytes);
+        self.after_write(task, written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        task: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(task, slices);
+        self.after_write(task, written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = ready!(Pin::new(&mut self.stream).poll_flush(task));
+        Poll::Ready(flushed)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(task)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Looks every [`LOOK`] at a peer that has taken `taken(seconds)` bytes; when it was too slow.
+    fn given_up(patience: Duration, taken: impl Fn(u64) -> u64) -> Option<u64> {
+        let start = Instant::now();
+        let mut pace = Pace {
+            since: start,
+            taken: 0,
+        };
+        (1..4 * 3600 / LOOK.as_secs())
+            .map(|n| n * LOOK.as_secs())
+            .find(|&seconds| {
+                let now = start + Duration::from_secs(seconds);
+                pace.is_too_slow(now, taken(seconds), patience)
+            })
+    }
+
+    #[test]
+    fn who_takes_next_to_nothing_is_given_up() {
+        assert_eq!(given_up(PATIENCE, |_| 0), Some(60));
+        assert_eq!(given_up(PATIENCE, |seconds| 9 * seconds), Some(60));
+        // Much at first does not pay for later.
+        assert_eq!(given_up(PATIENCE, |_| 1 << 30), Some(65));
+        assert_eq!(
+            given_up(PATIENCE, |seconds| seconds.min(600) * 1000),
+            Some(660)
+        );
+    }
+
+    #[test]
+    fn a_slow_line_is_borne() {
+        assert_eq!(given_up(PATIENCE, |seconds| 11 * seconds), None);
+        assert_eq!(given_up(PATIENCE, |seconds| SLOW_LINE * seconds), None);
+        // In lumps, as a receiver with large segments gives them.
+        let lump = 2 * 65_483;
+        let patience = Duration::from_secs(lump / SLOW_LINE + 1);
+        let lumps = |seconds: u64| SLOW_LINE * seconds / lump * lump;
+        assert_eq!(given_up(patience + LOOK, lumps), None);
+    }
+}

@@ -1,0 +1,77 @@
+//! Counts what becomes of TCP connections.
+
+use std::sync::Arc;
+
+use prometheus::{IntCounter, IntGauge};
+
+use super::Metrics;
+use crate::{
+    config,
+    net::{Observer, Places, Refusal, Shares},
+};
+
+/// A component's counters.
+struct Counters {
+    open: IntGauge,
+    address_full: IntCounter,
+    full: IntCounter,
+    made_room: IntCounter,
+    slow: IntCounter,
+    timeout: IntCounter,
+}
+
+impl Metrics {
+    /// The places for a component's TCP connections, counted from zero on.
+    pub fn places(&self, component: &str, limits: config::Connections) -> Arc<Places> {
+        let closed = |reason| {
+            self.connections_closed
+                .with_label_values(&[component, reason])
+        };
+        let counters = Counters {
+            open: self.connections.with_label_values(&[component]),
+            address_full: closed("address_full"),
+            full: closed("full"),
+            made_room: closed("made_room"),
+            slow: closed("slow"),
+            timeout: closed("timeout"),
+        };
+        Places::new(shares(limits), Arc::new(counters))
+    }
+}
+
+/// The limits of a configuration, as places have them.
+pub fn shares(limits: config::Connections) -> Shares {
+    Shares {
+        total: limits.total,
+        per_address: limits.per_address,
+    }
+}
+
+impl Observer for Counters {
+    fn opened(&self) {
+        self.open.inc();
+    }
+
+    fn closed(&self) {
+        self.open.dec();
+    }
+
+    fn refused(&self, refusal: Refusal) {
+        match refusal {
+            Refusal::AddressFull { .. } => self.address_full.inc(),
+            Refusal::Full { .. } => self.full.inc(),
+        }
+    }
+
+    fn made_room(&self) {
+        self.made_room.inc();
+    }
+
+    fn slow(&self) {
+        self.slow.inc();
+    }
+
+    fn timed_out(&self) {
+        self.timeout.inc();
+    }
+}
