@@ -10,8 +10,8 @@ use std::{
 
 const ROLES: [&str; 5] = ["dhcp", "dns", "rudp", "scrap", "origin"];
 
-/// A role's shells: its actor (with the folder `actor/`) and the files that exist to do IO. All
-/// others are cores.
+/// A role's shells: its actor and its store (with their folders `actor/` and `store/`), and the files
+/// that exist to do IO. All others are cores.
 const SHELLS: [&str; 4] = ["actor.rs", "store.rs", "fetch.rs", "folder.rs"];
 
 /// Files of a core that are compiled for its tests alone: they make up the time.
@@ -172,8 +172,11 @@ fn cores_decide_and_touch_nothing() {
             .expect("a file")
             .to_string_lossy()
             .into_owned();
-        let in_actor = source.path.iter().any(|folder| folder == "actor");
-        if !ROLES.contains(&source.room.as_str()) || in_actor || SHELLS.contains(&name.as_str()) {
+        let in_shell = ["actor", "store"].iter().any(|shell| {
+            let mut folders = source.path.iter();
+            folders.any(|folder| folder == *shell)
+        });
+        if !ROLES.contains(&source.room.as_str()) || in_shell || SHELLS.contains(&name.as_str()) {
             continue;
         }
         if TESTS.contains(&name.as_str()) {

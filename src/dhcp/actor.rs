@@ -4,49 +4,69 @@ use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
     task::{self, Poll},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
-use actix::{AsyncContext, Context, Handler};
+use actix::{AsyncContext, Context, Handler, SpawnHandle};
 use dhcproto::v4::MessageType;
 use prometheus::{IntCounter, IntGauge};
 
 use listener::Listener;
 
 use super::{
-    lease::{Record, StoredLease, StoredState},
+    clock::{Clock, Reading},
+    lease::{LeaseNote, Record, StoredLease, StoredState},
     reply::Reply,
-    server::{DropReason, LeaseView, Outcome, Received, Server},
-    store::Store,
+    server::{DropReason, LeaseView, Link, Outcome, Received, Server},
+    store::{Owner, Store, StoreError},
 };
 use crate::{
     config,
     net::{self, Datagram, ReceiveBatch, UdpSocket},
-    role::{
-        Failure, FailureKind, Keep, LeaseEvent, Leases, PrepareError, Resources, Role, role_actor,
-    },
+    role::{Failure, Keep, LeaseEvent, Leases, PrepareError, Resources, Role, role_actor},
     telemetry::{
         Metrics,
-        api::{self, ListLeases},
+        api::{self, CopyLeases, ListLeases},
         packets,
     },
 };
 
-/// How often expired leases are looked for that no client asks about.
+/// How often the actor looks for what no client asks about: expired leases, a clock that was set, a
+/// lease file that was spoilt or can be mended.
 const TICK: Duration = Duration::from_secs(1);
 
-/// A store that fails is reported at most once in so many seconds.
-const REPORT_INTERVAL: u64 = 10;
+/// What the role lacks when its leases can't be stored.
+const LEASES: &str = "leases";
+
+/// So much of a host name is logged.
+const MAX_LOGGED: usize = 64;
 
 /// The DHCP server's actor.
 pub struct DhcpActor {
     keep: Keep<DhcpKept>,
     kept: DhcpKept,
     server: Server,
+    /// None until it has started.
+    ledger: Option<Ledger>,
+    /// What drives the sockets.
+    receiving: Vec<SpawnHandle>,
     counters: Counters,
     /// Of each subnet, by state.
     gauges: Vec<[IntGauge; 5]>,
-    reported: Option<u64>,
+    /// Why no lease can be stored, or why the next start will fail.
+    trouble: Option<String>,
+}
+
+/// The right to the store, and the time that its leases live by.
+struct Ledger {
+    owner: Owner,
+    clock: Clock,
+}
+
+impl Ledger {
+    fn now(&self) -> u64 {
+        self.clock.now(net::steady_time())
+    }
 }
 
 /// What outlives [`DhcpActor`].
@@ -57,6 +77,13 @@ pub struct DhcpKept {
     store: Store,
     metrics: Arc<Metrics>,
     leases: Leases,
+}
+
+impl DhcpKept {
+    fn links(&self) -> Vec<Link> {
+        let links = self.listeners.iter();
+        links.map(|listener| listener.link.clone()).collect()
+    }
 }
 
 impl Role for DhcpActor {
@@ -72,12 +99,7 @@ impl Role for DhcpActor {
         let unusable = |error| PrepareError::new("state_dir", error);
         let store = match previous {
             Some(previous) => previous.store.clone(),
-            None => {
-                let store = Store::open(&resources.state_dir).map_err(unusable)?;
-                // The actor loads them when it starts; here it can still be refused.
-                store.load().map_err(unusable)?;
-                store
-            }
+            None => Store::open(&resources.state_dir, reading()).map_err(unusable)?,
         };
         let kept = previous.map_or(&[][..], |previous| &previous.listeners);
         let listeners = Listener::prepare(&config.listen, kept, resources)?;
@@ -100,12 +122,13 @@ impl Role for DhcpActor {
 
     fn new(keep: Keep<DhcpKept>) -> Self {
         let kept = keep.get();
-        let links = kept.listeners.iter();
         Self {
-            server: Server::new(&kept.config, links.map(|l| l.link.clone()).collect()),
+            server: Server::new(&kept.config, kept.links()),
             counters: Counters::new(&kept.metrics),
+            ledger: None,
+            receiving: Vec::new(),
             gauges: Vec::new(),
-            reported: None,
+            trouble: None,
             keep,
             kept,
         }
@@ -115,8 +138,45 @@ impl Role for DhcpActor {
         &self.keep
     }
 
+    fn can_take_over(kept: &DhcpKept) -> bool {
+        kept.store.is_free()
+    }
+
+    fn take_over(kept: &DhcpKept) -> DhcpKept {
+        // The actor takes the store over itself when it starts; from here on nobody else writes.
+        drop(kept.store.take_over());
+        kept.clone()
+    }
+
     fn start(&mut self, ctx: &mut Context<Self>) -> Result<(), Failure> {
-        self.listen(ctx)
+        let owner = self.kept.store.take_over();
+        let (stored, clock) = owner.load();
+        let ledger = Ledger { owner, clock };
+        let leases = stored.len();
+        let elsewhere = self.server.restore(stored, ledger.now());
+        tracing::info!(leases, elsewhere, "leases loaded");
+        self.ledger = Some(ledger);
+        self.tell_all();
+        self.export();
+        self.listen(ctx)?;
+        ctx.run_interval(TICK, |actor, _| actor.tick());
+        Ok(())
+    }
+
+    fn change(&mut self, ctx: &mut Context<Self>) -> Result<bool, Failure> {
+        let Some(ledger) = &self.ledger else {
+            return Ok(false);
+        };
+        self.kept = self.keep.get();
+        let (stored, _) = ledger.owner.load();
+        let links = self.kept.links();
+        self.server = self
+            .server
+            .reconfigured(&self.kept.config, links, stored, ledger.now());
+        self.tell_all();
+        self.export();
+        self.listen(ctx)?;
+        Ok(true)
     }
 
     fn retire(metrics: &Metrics) {
@@ -131,12 +191,26 @@ impl Handler<ListLeases> for DhcpActor {
     type Result = Vec<api::Lease>;
 
     fn handle(&mut self, _: ListLeases, _: &mut Self::Context) -> Self::Result {
-        self.tick();
-        self.server.leases().map(shown).collect()
+        let now = self.ledger.as_ref().map_or(0, Ledger::now);
+        self.server.expire(now);
+        self.server.commit();
+        self.server
+            .leases()
+            .map(|lease| shown(lease, now))
+            .collect()
     }
 }
 
-fn shown(lease: LeaseView<'_>) -> api::Lease {
+impl Handler<CopyLeases> for DhcpActor {
+    type Result = Result<Vec<u8>, String>;
+
+    fn handle(&mut self, _: CopyLeases, _: &mut Self::Context) -> Self::Result {
+        let ledger = self.ledger.as_ref().ok_or("the DHCP server is starting")?;
+        ledger.owner.image().map_err(|error| error.to_string())
+    }
+}
+
+fn shown(lease: LeaseView<'_>, now: u64) -> api::Lease {
     let hexadecimal = |id: &[u8]| id.iter().map(|byte| format!("{byte:02x}")).collect();
     api::Lease {
         address: lease.address,
@@ -146,19 +220,17 @@ fn shown(lease: LeaseView<'_>) -> api::Lease {
         state: lease.state.to_owned(),
         subnet: lease.subnet.to_string(),
         expires_unix: lease.until,
+        seconds_left: lease.until.saturating_sub(now),
         reserved: lease.reserved,
     }
 }
 
 impl DhcpActor {
+    /// Drives the sockets that are kept now, and no others.
     fn listen(&mut self, ctx: &mut Context<Self>) -> Result<(), Failure> {
-        let stored = self.kept.store.load();
-        let stored = stored.map_err(|error| Failure::new(FailureKind::State, error))?;
-        let leases = stored.len();
-        let elsewhere = self.server.restore(stored, unix_now());
-        tracing::info!(leases, elsewhere, "leases loaded");
-        self.tell_all();
-        self.export();
+        for receiving in self.receiving.drain(..) {
+            ctx.cancel_future(receiving);
+        }
         for (link, listener) in self.kept.listeners.iter().enumerate() {
             let Some(socket) = &listener.socket else {
                 continue;
@@ -188,15 +260,18 @@ impl DhcpActor {
                     }
                 },
             );
-            Self::run(ctx, receiving);
+            self.receiving.push(Self::run(ctx, receiving));
         }
-        ctx.run_interval(TICK, |actor, _| actor.tick());
         Ok(())
     }
 
     /// Decides about a batch and stores what follows from it. What then is in the outbox may leave.
     fn decide(&mut self, link: usize, local: Ipv4Addr, batch: &ReceiveBatch, outbox: &mut Outbox) {
-        let now = unix_now();
+        let Some(ledger) = &self.ledger else {
+            // Sockets are driven from the start on.
+            return;
+        };
+        let now = ledger.now();
         for datagram in batch.iter() {
             let Some(received) = received(&datagram, link, local) else {
                 continue;
@@ -216,12 +291,13 @@ impl DhcpActor {
         let stored = if records.is_empty() {
             Ok(())
         } else {
-            self.kept.store.commit(&records)
+            ledger.owner.commit(&records, now)
         };
         match stored {
             Ok(()) => {
                 self.server.commit();
                 self.tell(records);
+                self.log_notes();
                 for reply in &outbox.replies {
                     self.counters.sent(reply.kind.message_type());
                 }
@@ -230,15 +306,34 @@ impl DhcpActor {
                 self.server.roll_back();
                 self.dropped(DropReason::Store, outbox.replies.len());
                 outbox.replies.clear();
-                self.report(&error, now);
+                self.tell_store(Err(error));
             }
         }
         self.publish();
     }
 
     fn tick(&mut self) {
-        self.server.expire(unix_now());
+        let Some(ledger) = &mut self.ledger else {
+            return;
+        };
+        let reading = reading();
+        if let Some(seconds) = ledger.clock.step(reading) {
+            ledger.clock.shift(seconds);
+            let now = ledger.clock.now(reading.steady);
+            // Superseded: whoever took over follows the clock.
+            if ledger.owner.shift(seconds, now).is_ok() {
+                self.server.shift(seconds);
+                tracing::warn!(
+                    seconds,
+                    "the clock was set; leases end when they would have, by the new time"
+                );
+            }
+        }
+        let now = ledger.clock.now(reading.steady);
+        let mended = ledger.owner.mend(now);
+        self.server.expire(now);
         self.server.commit();
+        self.log_notes();
         let bound: u64 = self
             .server
             .counts()
@@ -248,6 +343,56 @@ impl DhcpActor {
             self.tell_all();
         }
         self.publish();
+        self.tell_store(mended);
+    }
+
+    /// Tells once what is wrong with the store, and once that it is well again.
+    fn tell_store(&mut self, state: Result<(), StoreError>) {
+        match state {
+            // The successor tells.
+            Err(StoreError::Superseded) => {}
+            Err(error) => {
+                let trouble = error.to_string();
+                if self.trouble.as_ref() != Some(&trouble) {
+                    match error {
+                        StoreError::ReadOnly(_) => tracing::error!(
+                            "{trouble}. Leases are still stored in the open file, but the next \
+                             start will fail."
+                        ),
+                        _ => tracing::error!(
+                            "{trouble}. Leases can't be stored, so none are given until they can."
+                        ),
+                    }
+                    self.keep.degraded(LEASES, &trouble);
+                    self.trouble = Some(trouble);
+                }
+            }
+            Ok(()) => {
+                if self.trouble.take().is_some() {
+                    self.keep.recovered(LEASES);
+                    tracing::info!("leases are stored again");
+                }
+            }
+        }
+    }
+
+    fn log_notes(&mut self) {
+        for note in self.server.take_notes() {
+            let LeaseNote {
+                change,
+                address,
+                hardware,
+                hostname,
+                until,
+            } = note;
+            let hostname = hostname.unwrap_or_default();
+            let hostname: String = hostname
+                .chars()
+                .take(MAX_LOGGED)
+                .flat_map(char::escape_debug)
+                .collect();
+            tracing::info!(%address, %hardware, hostname, until, "lease {}", change.as_str());
+        }
     }
 
     /// Tells other roles what has become of leases.
@@ -277,14 +422,6 @@ impl DhcpActor {
         dropped
             .with_label_values(&[reason.label()])
             .inc_by(count as u64);
-    }
-
-    fn report(&mut self, error: &dyn std::error::Error, now: u64) {
-        let recent = |reported: u64| now.abs_diff(reported) < REPORT_INTERVAL;
-        if !self.reported.is_some_and(recent) {
-            self.reported = Some(now);
-            tracing::error!(%error, "leases can't be stored, so none are given");
-        }
     }
 
     /// Makes the subnets' gauges anew: a reload may have changed the subnets.
@@ -322,9 +459,9 @@ fn gauge(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
-fn unix_now() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    now.unwrap_or_default().as_secs()
+fn reading() -> Reading {
+    let (wall, steady) = net::wall_and_steady_time();
+    Reading { wall, steady }
 }
 
 /// `None` for what did not come over IPv4, which these sockets don't hear.

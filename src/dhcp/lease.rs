@@ -1,5 +1,10 @@
 use std::{fmt, net::Ipv4Addr, sync::Arc};
 
+use crate::config::MacAddress;
+
+/// Ethernet's hardware type (RFC 1700).
+const ETHERNET: u8 = 1;
+
 /// What a lease is bound to (RFC 2131 section 4.2): the client identifier where there is one, else
 /// the hardware type and address. The two kinds never equal each other.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -74,6 +79,12 @@ impl Hardware {
     pub fn address(&self) -> &[u8] {
         &self.bytes[..usize::from(self.len)]
     }
+
+    /// The address, if it is an Ethernet's.
+    pub fn mac(&self) -> Option<MacAddress> {
+        let mac = <[u8; 6]>::try_from(self.address()).ok()?;
+        (self.kind == ETHERNET).then_some(MacAddress(mac))
+    }
 }
 
 impl fmt::Display for Hardware {
@@ -106,8 +117,8 @@ pub(crate) struct Freed {
 pub(crate) enum State {
     /// Offered and not yet requested. `freed`: it was this client's before.
     Offered { until: u64, freed: Option<Freed> },
-    /// Leased.
-    Bound { until: u64 },
+    /// Leased. `renewed`: its client has asked for it again since.
+    Bound { until: u64, renewed: bool },
     /// Free, and remembered for the client that had it last.
     Freed(Freed),
     /// In use by somebody whom we don't know; nobody gets it until then.
@@ -117,10 +128,33 @@ pub(crate) enum State {
 impl State {
     pub(crate) fn deadline(&self) -> Option<u64> {
         match *self {
-            Self::Offered { until, .. } | Self::Bound { until } | Self::Declined { until } => {
+            Self::Offered { until, .. } | Self::Bound { until, .. } | Self::Declined { until } => {
                 Some(until)
             }
             Self::Freed(_) => None,
+        }
+    }
+
+    /// The same state, its dates moved by so many seconds.
+    pub(crate) fn shifted(self, seconds: i64) -> Self {
+        let shift = |date: u64| date.saturating_add_signed(seconds);
+        let freed = |freed: Freed| Freed {
+            since: shift(freed.since),
+            ..freed
+        };
+        match self {
+            Self::Offered { until, freed: had } => Self::Offered {
+                until: shift(until),
+                freed: had.map(freed),
+            },
+            Self::Bound { until, renewed } => Self::Bound {
+                until: shift(until),
+                renewed,
+            },
+            Self::Freed(had) => Self::Freed(freed(had)),
+            Self::Declined { until } => Self::Declined {
+                until: shift(until),
+            },
         }
     }
 
@@ -128,7 +162,7 @@ impl State {
     pub(crate) fn name_and_end(&self) -> (&'static str, u64) {
         match *self {
             Self::Offered { until, .. } => ("offered", until),
-            Self::Bound { until } => ("bound", until),
+            Self::Bound { until, .. } => ("bound", until),
             Self::Freed(Freed { since, released }) => {
                 (if released { "released" } else { "expired" }, since)
             }
@@ -208,6 +242,49 @@ pub enum StoredState {
     Released,
     /// Quarantined until then.
     Declined,
+}
+
+/// What became of a lease, for people who ask afterwards who had which address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeaseNote {
+    /// What.
+    pub change: LeaseChange,
+    /// The address.
+    pub address: Ipv4Addr,
+    /// The client's hardware address.
+    pub hardware: Hardware,
+    /// The client's host name.
+    pub hostname: Option<Arc<str>>,
+    /// When the new state ends, or when it began if it has no end: seconds since 1970.
+    pub until: u64,
+}
+
+/// What can become of a lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LeaseChange {
+    /// A client got it.
+    Given,
+    /// Its client asked for it again, for the first time.
+    Renewed,
+    /// Its client gave it back, or took another address instead.
+    Released,
+    /// Its time was over.
+    Expired,
+    /// Its client found the address in use by somebody else.
+    Declined,
+}
+
+impl LeaseChange {
+    /// The change as a word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Given => "given",
+            Self::Renewed => "renewed",
+            Self::Released => "released",
+            Self::Expired => "expired",
+            Self::Declined => "declined",
+        }
+    }
 }
 
 /// What has to be stored before the replies of the same batch may leave.

@@ -60,7 +60,6 @@ const MAX_IDENTIFIER: usize = 255;
 /// Two: with everything else the answer still fits into an Ethernet frame.
 const MAX_RELAY_INFORMATION: usize = 510;
 const OP_REQUEST: u8 = 1;
-const HTYPE_ETHERNET: u8 = 1;
 
 impl<'a> Message<'a> {
     pub(crate) fn parse(packet: &'a [u8]) -> Result<Self, Malformed> {
@@ -143,9 +142,7 @@ impl<'a> Message<'a> {
 
     /// The Ethernet address, which reservations go by.
     pub(crate) fn mac(&self) -> Option<MacAddress> {
-        let htype: u8 = self.header.htype().into();
-        let mac = <[u8; 6]>::try_from(self.chaddr).ok()?;
-        (htype == HTYPE_ETHERNET).then_some(MacAddress(mac))
+        self.hardware().mac()
     }
 
     /// What a lease is bound to: option 61 where there is one, else the hardware address (RFC 2131

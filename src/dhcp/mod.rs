@@ -7,10 +7,12 @@
 //! ```
 //!
 //! `Server` decides without IO: packets, wall time and stored leases come in, replies and records
-//! go out. `Store` keeps the leases, `DhcpActor` owns the sockets and holds every reply of a
+//! go out. Its seconds are a `Clock`'s, which go on evenly when the machine's clock is set. `Store`
+//! keeps the leases, also from what happens to its file, `DhcpActor` owns the sockets and holds every reply of a
 //! batch back until the batch's leases are on disk (RFC 2131 section 3.1, step 4).
 
 mod actor;
+mod clock;
 mod lease;
 mod message;
 mod pool;
@@ -21,10 +23,13 @@ mod subnet;
 mod table;
 
 pub use actor::{DhcpActor, DhcpKept};
-pub use lease::{ClientKey, Counts, Hardware, Record, StoredLease, StoredState};
+pub use clock::{Clock, Reading};
+pub use lease::{
+    ClientKey, Counts, Hardware, LeaseChange, LeaseNote, Record, StoredLease, StoredState,
+};
 pub use reply::{Nak, Reply, ReplyKind};
 pub use server::{
     Decision, DropReason, LeaseView, Link, Outcome, QUARANTINE, Received, Replies, Server,
 };
-pub use store::{Store, StoreError};
+pub use store::{Condition, Owner, Repaired, Store, StoreError, inspect, repair};
 pub use subnet::OFFER_HOLD;

@@ -7,7 +7,7 @@ use std::{
 use dhcproto::v4::{CLIENT_PORT, MessageType, SERVER_PORT};
 
 use super::{
-    lease::{ClientKey, Counts, Hardware, Record, State, StoredLease, StoredState},
+    lease::{ClientKey, Counts, Hardware, LeaseNote, Record, State, StoredLease, StoredState},
     message::Message,
     reply::{Reply, ReplyKind},
     subnet::{Requester, Served, bound},
@@ -134,6 +134,7 @@ pub struct Server {
     /// Subnets by their network address; none overlap.
     by_network: BTreeMap<Ipv4Addr, usize>,
     records: Vec<Record>,
+    notes: Vec<LeaseNote>,
 }
 
 impl Server {
@@ -153,6 +154,7 @@ impl Server {
                 .map(|subnet| Served::new(subnet, &own))
                 .collect(),
             records: Vec::new(),
+            notes: Vec::new(),
         };
         for link in &server.links {
             let missing = link.addresses.is_empty();
@@ -230,8 +232,41 @@ impl Server {
     /// The records are stored: what was decided since the last commit stands.
     pub fn commit(&mut self) {
         for subnet in &mut self.subnets {
-            subnet.table.commit();
+            subnet.table.commit(&mut self.notes);
         }
+    }
+
+    /// What has become of leases, in order, since this was asked last. Only what is committed.
+    pub fn take_notes(&mut self) -> Vec<LeaseNote> {
+        mem::take(&mut self.notes)
+    }
+
+    /// Moves every date by so many seconds, as the wall clock was moved. Between commits.
+    pub fn shift(&mut self, seconds: i64) {
+        for subnet in &mut self.subnets {
+            subnet.table.shift(seconds);
+        }
+    }
+
+    /// The same server under another configuration or at other addresses: with the stored leases,
+    /// those of networks that are served only now among them, and with the offers that are out.
+    pub fn reconfigured(
+        &self,
+        config: &config::Dhcp,
+        links: Vec<Link>,
+        stored: impl IntoIterator<Item = StoredLease>,
+        now: u64,
+    ) -> Self {
+        let mut server = Self::new(config, links);
+        server.restore(stored, now);
+        for (address, lease) in self.subnets.iter().flat_map(|subnet| subnet.table.iter()) {
+            let Some(index) = server.subnet_of(address) else {
+                continue;
+            };
+            server.subnets[index].adopt(address, lease);
+        }
+        server.commit();
+        server
     }
 
     /// The records could not be stored: nothing of what was decided since the last commit has
@@ -416,7 +451,7 @@ impl Server {
         table.expire(now);
         let lease = table.get(address).ok_or(DropReason::UnknownClient)?;
         match lease.state {
-            State::Bound { until } if lease.client.key == message.client_key() => {
+            State::Bound { until, .. } if lease.client.key == message.client_key() => {
                 let stored = bound(address, &lease.client, until);
                 Ok((table, stored))
             }

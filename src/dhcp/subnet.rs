@@ -4,7 +4,7 @@ use std::{
 };
 
 use super::{
-    lease::{Client, ClientKey, Hardware, Record, State, StoredLease, StoredState},
+    lease::{Client, ClientKey, Hardware, Lease, Record, State, StoredLease, StoredState},
     message::Message,
     pool::Pool,
     reply::{Nak, ReplyKind},
@@ -64,6 +64,22 @@ impl Served {
             lease_time: u32::try_from(subnet.lease_time.as_secs()).unwrap_or(u32::MAX - 1),
             config: subnet.clone(),
             warned: None,
+        }
+    }
+
+    /// Takes over what is not stored of a lease under the former configuration: an offer, and that a
+    /// client has renewed.
+    pub(crate) fn adopt(&mut self, address: Ipv4Addr, lease: &Lease) {
+        let client = &lease.client;
+        match lease.state {
+            State::Bound { renewed: true, .. } => self.table.set_renewed(&client.key, address),
+            State::Offered { until, .. }
+                if self.table.pool().permits(address, client.hardware.mac())
+                    && self.table.available(&client.key, address) =>
+            {
+                self.table.offer(address, client.clone(), until);
+            }
+            _ => {}
         }
     }
 
@@ -195,9 +211,11 @@ impl Served {
         let until = now.saturating_add(u64::from(self.lease_time));
         let holder = client.client();
         let stored = bound(address, &holder, until);
-        if let Some(left) = self.table.bind(address, holder, until) {
-            records.push(Record::Forget(left));
-        }
+        records.extend(
+            self.table
+                .bind(address, holder, now, until)
+                .map(Record::Forget),
+        );
         records.push(Record::Keep(stored));
         ReplyKind::Ack {
             address,

@@ -4,7 +4,10 @@ use std::{
 };
 
 use super::{
-    lease::{Client, ClientKey, Counts, Freed, Lease, State, StoredLease, StoredState},
+    lease::{
+        Client, ClientKey, Counts, Freed, Lease, LeaseChange, LeaseNote, State, StoredLease,
+        StoredState,
+    },
     pool::Pool,
 };
 
@@ -15,20 +18,24 @@ use super::{
 pub(crate) struct Table {
     pool: Pool,
     leases: BTreeMap<Ipv4Addr, Lease>,
-    /// The one address that a client is asked to use: offered, bound, or remembered. A bound lease
-    /// may be without an entry, if its client was offered another address instead.
+    /// The one address that a client is asked to use: offered, bound, or remembered.
     clients: HashMap<ClientKey, Ipv4Addr>,
+    /// The bound addresses of clients that were offered another one since: theirs until they take
+    /// it.
+    outgoing: HashMap<ClientKey, Ipv4Addr>,
     deadlines: BTreeSet<(u64, Ipv4Addr)>,
     /// Freed addresses of the pool, the longest free first.
     freed: BTreeSet<(u64, Ipv4Addr)>,
     counts: Counts,
     journal: Vec<Undo>,
+    notes: Vec<LeaseNote>,
 }
 
 /// What a change replaced.
 enum Undo {
     Lease(Ipv4Addr, Option<Lease>),
     Client(ClientKey, Option<Ipv4Addr>),
+    Outgoing(ClientKey, Option<Ipv4Addr>),
 }
 
 impl Table {
@@ -37,10 +44,12 @@ impl Table {
             pool,
             leases: BTreeMap::new(),
             clients: HashMap::new(),
+            outgoing: HashMap::new(),
             deadlines: BTreeSet::new(),
             freed: BTreeSet::new(),
             counts: Counts::default(),
             journal: Vec::new(),
+            notes: Vec::new(),
         }
     }
 
@@ -106,26 +115,64 @@ impl Table {
         self.put(address, Lease { client, state });
     }
 
-    /// Leases an available address. Returns the address that the client had before, if that was
-    /// another one; it is free now.
+    /// Leases an available address. Returns the other addresses that the client had or was offered;
+    /// they are free now.
     pub(crate) fn bind(
         &mut self,
         address: Ipv4Addr,
         client: Client,
+        now: u64,
         until: u64,
-    ) -> Option<Ipv4Addr> {
-        let before = self.clients.get(&client.key).copied();
-        let left = before.filter(|before| *before != address);
-        if let Some(left) = left {
+    ) -> impl Iterator<Item = Ipv4Addr> {
+        let key = client.key.clone();
+        let outgoing = self.set_outgoing(&key, None);
+        let before = self.clients.get(&key).copied();
+        let left = [before, outgoing].map(|left| left.filter(|left| *left != address));
+        for left in left.into_iter().flatten() {
+            if self.is_bound(left) {
+                self.note(LeaseChange::Released, left, now);
+            }
             self.remove(left);
         }
-        let state = State::Bound { until };
+        let own = self.get(address).filter(|lease| lease.client.key == key);
+        let (renewed, change) = match own.map(|lease| lease.state) {
+            Some(State::Bound { renewed: true, .. }) => (true, None),
+            Some(State::Bound { .. }) => (true, Some(LeaseChange::Renewed)),
+            _ => (false, Some(LeaseChange::Given)),
+        };
+        let state = State::Bound { until, renewed };
         self.put(address, Lease { client, state });
-        left
+        if let Some(change) = change {
+            self.note(change, address, until);
+        }
+        left.into_iter().flatten()
+    }
+
+    fn is_bound(&self, address: Ipv4Addr) -> bool {
+        self.get(address)
+            .is_some_and(|lease| matches!(lease.state, State::Bound { .. }))
+    }
+
+    /// Notes that the client of `address` has asked for it again before.
+    pub(crate) fn set_renewed(&mut self, key: &ClientKey, address: Ipv4Addr) {
+        if let Some(lease) = self.get(address)
+            && lease.client.key == *key
+            && let State::Bound { until, .. } = lease.state
+        {
+            let renewed = Lease {
+                client: lease.client.clone(),
+                state: State::Bound {
+                    until,
+                    renewed: true,
+                },
+            };
+            self.replace(address, Some(renewed));
+        }
     }
 
     /// The client has gone; the address stays remembered for it.
     pub(crate) fn release(&mut self, address: Ipv4Addr, now: u64) {
+        self.note(LeaseChange::Released, address, now);
         let released = Freed {
             since: now,
             released: true,
@@ -135,6 +182,7 @@ impl Table {
 
     /// Takes an address out of use until then.
     pub(crate) fn decline(&mut self, address: Ipv4Addr, until: u64) {
+        self.note(LeaseChange::Declined, address, until);
         if let Some(lease) = self.get(address) {
             let client = lease.client.clone();
             let state = State::Declined { until };
@@ -167,13 +215,16 @@ impl Table {
         {
             match self.get(address).map(|lease| lease.state) {
                 Some(State::Offered { freed, .. }) => self.end_offer(address, freed),
-                Some(State::Bound { until }) => self.free(
-                    address,
-                    Freed {
-                        since: until,
-                        released: false,
-                    },
-                ),
+                Some(State::Bound { until, .. }) => {
+                    self.note(LeaseChange::Expired, address, until);
+                    self.free(
+                        address,
+                        Freed {
+                            since: until,
+                            released: false,
+                        },
+                    );
+                }
                 _ => self.remove(address),
             }
         }
@@ -195,7 +246,10 @@ impl Table {
             hostname,
         };
         let state = match state {
-            StoredState::Bound if until > now => State::Bound { until },
+            StoredState::Bound if until > now => State::Bound {
+                until,
+                renewed: false,
+            },
             StoredState::Declined => State::Declined { until },
             StoredState::Bound | StoredState::Released => State::Freed(Freed {
                 since: until,
@@ -216,20 +270,42 @@ impl Table {
         self.put(address, Lease { client, state });
     }
 
-    /// Makes every change since the last commit final.
-    pub(crate) fn commit(&mut self) {
+    /// Moves every date by so many seconds. Only between commits: it can't be undone.
+    pub(crate) fn shift(&mut self, seconds: i64) {
+        self.deadlines.clear();
+        self.freed.clear();
+        for (address, lease) in &mut self.leases {
+            lease.state = lease.state.shifted(seconds);
+            if let Some(deadline) = lease.state.deadline() {
+                self.deadlines.insert((deadline, *address));
+            }
+            if let State::Freed(freed) = lease.state
+                && self.pool.holds(*address)
+            {
+                self.freed.insert((freed.since, *address));
+            }
+        }
+    }
+
+    /// Makes every change since the last commit final, and tells what it came to.
+    pub(crate) fn commit(&mut self, notes: &mut Vec<LeaseNote>) {
         self.journal.clear();
+        notes.append(&mut self.notes);
     }
 
     /// Undoes every change since the last commit.
     pub(crate) fn roll_back(&mut self) {
+        self.notes.clear();
         while let Some(undo) = self.journal.pop() {
             match undo {
                 Undo::Lease(address, lease) => {
                     self.swap_lease(address, lease);
                 }
                 Undo::Client(key, address) => {
-                    self.swap_client(key, address);
+                    swap(&mut self.clients, key, address);
+                }
+                Undo::Outgoing(key, address) => {
+                    swap(&mut self.outgoing, key, address);
                 }
             }
         }
@@ -274,9 +350,15 @@ impl Table {
         } else {
             if let Some((other, held)) = self.of_client(&key)
                 && other != address
-                && !matches!(held.state, State::Bound { .. })
             {
-                self.remove(other);
+                if matches!(held.state, State::Bound { .. }) {
+                    self.set_outgoing(&key, Some(other));
+                } else {
+                    // Its removal must not bring back what goes on to be outgoing.
+                    let outgoing = self.set_outgoing(&key, None);
+                    self.remove(other);
+                    self.set_outgoing(&key, outgoing.filter(|outgoing| *outgoing != address));
+                }
             }
             self.point(key, Some(address));
         }
@@ -284,26 +366,45 @@ impl Table {
     }
 
     fn unpoint(&mut self, key: ClientKey, address: Ipv4Addr) {
+        if self.outgoing.get(&key) == Some(&address) {
+            self.set_outgoing(&key, None);
+        }
         if self.clients.get(&key) == Some(&address) {
-            self.point(key, None);
+            // Who did not take the new address keeps the old one.
+            let outgoing = self.set_outgoing(&key, None);
+            self.point(key, outgoing);
         }
     }
 
     fn point(&mut self, key: ClientKey, address: Option<Ipv4Addr>) {
-        let old = self.swap_client(key.clone(), address);
+        let old = swap(&mut self.clients, key.clone(), address);
         self.journal.push(Undo::Client(key, old));
+    }
+
+    fn set_outgoing(&mut self, key: &ClientKey, address: Option<Ipv4Addr>) -> Option<Ipv4Addr> {
+        if address.is_none() && !self.outgoing.contains_key(key) {
+            return None;
+        }
+        let old = swap(&mut self.outgoing, key.clone(), address);
+        self.journal.push(Undo::Outgoing(key.clone(), old));
+        old
+    }
+
+    fn note(&mut self, change: LeaseChange, address: Ipv4Addr, until: u64) {
+        if let Some(lease) = self.leases.get(&address) {
+            self.notes.push(LeaseNote {
+                change,
+                address,
+                hardware: lease.client.hardware,
+                hostname: lease.client.hostname.clone(),
+                until,
+            });
+        }
     }
 
     fn replace(&mut self, address: Ipv4Addr, lease: Option<Lease>) {
         let old = self.swap_lease(address, lease);
         self.journal.push(Undo::Lease(address, old));
-    }
-
-    fn swap_client(&mut self, key: ClientKey, address: Option<Ipv4Addr>) -> Option<Ipv4Addr> {
-        match address {
-            Some(address) => self.clients.insert(key, address),
-            None => self.clients.remove(&key),
-        }
     }
 
     /// The one place where leases change: everything that follows from them changes with them.
@@ -336,5 +437,16 @@ impl Table {
             None => {}
         }
         old
+    }
+}
+
+fn swap(
+    addresses: &mut HashMap<ClientKey, Ipv4Addr>,
+    key: ClientKey,
+    address: Option<Ipv4Addr>,
+) -> Option<Ipv4Addr> {
+    match address {
+        Some(address) => addresses.insert(key, address),
+        None => addresses.remove(&key),
     }
 }

@@ -20,7 +20,7 @@ use crate::{
     role::{Crash, Failure, Keep, PrepareError, Resources, Role, role_actor},
     telemetry::{
         Metrics, Roster,
-        api::{CrashSession, DescribeLink, ListLeases, ListSessions, Reload},
+        api::{CopyLeases, CrashSession, DescribeLink, ListLeases, ListSessions, Reload},
         shares,
     },
 };
@@ -114,6 +114,7 @@ fn router(kept: Kept) -> Router {
         .route("/-/ready", get(ready))
         .route("/api/v1/status", get(status))
         .route("/api/v1/leases", get(leases))
+        .route("/api/v1/leases/backup", get(copy_leases))
         .route("/api/v1/sessions", get(sessions))
         .route("/api/v1/link", get(link))
         .merge(changes)
@@ -214,6 +215,24 @@ async fn status(State(kept): State<Kept>) -> Response {
 async fn leases(State(kept): State<Kept>) -> Response {
     let asked = kept.roster.read().leases.clone();
     ask(asked, ListLeases, "dhcp").await
+}
+
+/// A copy of the lease database, as a file.
+async fn copy_leases(State(kept): State<Kept>) -> Response {
+    let asked = kept.roster.read().copy_leases.clone();
+    let Some(dhcp) = asked else {
+        return problem(StatusCode::NOT_FOUND, "dhcp is not configured");
+    };
+    match tokio::time::timeout(ASK_TIMEOUT, dhcp.send(CopyLeases)).await {
+        Ok(Ok(Ok(bytes))) => {
+            ([(header::CONTENT_TYPE, "application/vnd.sqlite3")], bytes).into_response()
+        }
+        Ok(Ok(Err(why))) => problem(StatusCode::SERVICE_UNAVAILABLE, &why),
+        Ok(Err(_)) | Err(_) => problem(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "dhcp does not answer, it may be restarting: try again",
+        ),
+    }
 }
 
 async fn sessions(State(kept): State<Kept>) -> Response {

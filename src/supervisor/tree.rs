@@ -30,7 +30,9 @@ impl Tree {
             RoleSlot::<DhcpActor>::boxed(
                 |config| config.dhcp.clone(),
                 |roster, address| {
-                    roster.write().leases = address.map(|address| address.clone().recipient());
+                    let mut entries = roster.write();
+                    entries.leases = address.map(|address| address.clone().recipient());
+                    entries.copy_leases = address.map(|address| address.clone().recipient());
                 },
             ),
             RoleSlot::<RudpEndpoint>::boxed(

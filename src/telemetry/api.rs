@@ -15,6 +15,11 @@ use crate::net::{
 #[rtype(result = "Vec<Lease>")]
 pub struct ListLeases;
 
+/// Asks the DHCP server for a copy of its database: the bytes of a file, or why there is none.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "Result<Vec<u8>, String>")]
+pub struct CopyLeases;
+
 /// One address as the DHCP server sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lease {
@@ -32,6 +37,9 @@ pub struct Lease {
     pub subnet: String,
     /// When it ends, seconds since 1970.
     pub expires_unix: u64,
+    /// How long that is from now; 0 if it has ended.
+    #[serde(default)]
+    pub seconds_left: u64,
     /// Whether the address is reserved for this client.
     pub reserved: bool,
 }

@@ -6,7 +6,9 @@ use std::{
 
 use actix::Recipient;
 
-use super::api::{Component, CrashSession, DescribeLink, ListLeases, ListSessions, Reload, Status};
+use super::api::{
+    Component, CopyLeases, CrashSession, DescribeLink, ListLeases, ListSessions, Reload, Status,
+};
 use crate::role::Crash;
 
 /// A component that is stuck for longer will not be replaced by itself.
@@ -28,6 +30,8 @@ pub struct Entries {
     pub reload: Option<Recipient<Reload>>,
     /// The DHCP server.
     pub leases: Option<Recipient<ListLeases>>,
+    /// The same, for a copy of its database.
+    pub copy_leases: Option<Recipient<CopyLeases>>,
     /// The RUDP endpoint.
     pub sessions: Option<Recipient<ListSessions>>,
     /// The RUDP endpoint, too.
@@ -106,6 +110,7 @@ impl Default for Roster {
             config_file: None,
             reload: None,
             leases: None,
+            copy_leases: None,
             sessions: None,
             crash_session: None,
             link: None,
