@@ -6,6 +6,7 @@ mod support;
 
 use std::{
     net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -13,7 +14,7 @@ use std::{
 use labnet::rudp::{
     connection::{CloseReason, Config},
     exchange::{Answer, ErrorCode as Why, Question, Range, Statistics, decode_list},
-    packet::{Cid, ErrorCode, Hello, Parameters, Protection, Secret},
+    packet::{Cid, CookieReply, ErrorCode, Hello, Parameters, Protection, Secret},
 };
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg32;
@@ -395,6 +396,116 @@ fn who_is_refused_hears_why() {
     for client in [&mut first, &mut second] {
         assert_eq!(client.body(&get("a.txt")).1, b"a");
     }
+}
+
+/// Whoever asks for much and reads nothing of it keeps nobody from the origin, and may read on later.
+#[test]
+fn files_that_nobody_reads_leave_the_origin_to_others() {
+    let long = text(3_000_000);
+    let (lab, server) = site("max_fetches = 24", &[("files/a.txt", &long)]);
+    let flooder = Ipv4Addr::new(127, 0, 0, 66);
+    let mut flood: Vec<_> = (0..8)
+        .map(|_| Dialed::to(server, flooder, config_of(&lab)))
+        .collect();
+    let mut asked: Vec<Vec<_>> = Vec::new();
+    for client in &mut flood {
+        asked.push((0..16).map(|_| client.ask(&get("a.txt"))).collect());
+    }
+    let turn = |client: &mut Dialed| {
+        let mut turns = 0;
+        client.run("a turn", |_, _| {
+            turns += 1;
+            (turns > 1).then_some(())
+        });
+    };
+    let fetches = |state| lab.metric(&format!("labnet_rudp_fetches{{state=\"{state}\"}}"));
+    let start = Instant::now();
+    while fetches("waiting") < 60.0 {
+        flood.iter_mut().for_each(turn);
+        assert!(
+            start.elapsed() < support::PATIENCE,
+            "{}",
+            fetches("waiting")
+        );
+    }
+    assert!(fetches("running") <= 12.0, "an address has its share");
+    let busy = AtomicBool::new(true);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while busy.load(Ordering::Relaxed) {
+                flood.iter_mut().for_each(turn);
+            }
+        });
+        // Another address has what is left, and more of them than that take turns.
+        let mut others: Vec<_> = (0..3)
+            .map(|n| Dialed::to(server, Ipv4Addr::new(127, 0, 0, 99 + n), config_of(&lab)))
+            .collect();
+        for client in &mut others {
+            assert!(client.body(&get("a.txt")).1 == long.as_bytes());
+        }
+        busy.store(false, Ordering::Relaxed);
+    });
+    // All of the flood's have had a turn, and given it back; what is read at last is whole.
+    for (client, asked) in flood.iter_mut().zip(&mut asked) {
+        let mut whole = 0;
+        client.run("what nobody has read", |client, _| {
+            asked.retain_mut(|one| match client.read(one) {
+                None => true,
+                Some((_, body)) => {
+                    assert!(body == long.as_bytes(), "{} bytes", body.len());
+                    whole += 1;
+                    false
+                }
+            });
+            (whole == 16).then_some(())
+        });
+    }
+    assert_eq!((fetches("running"), fetches("waiting")), (0.0, 0.0));
+}
+
+/// A thousand that have shown their address and say no more keep nobody out.
+#[test]
+fn handshakes_that_nobody_confirms_leave_the_door_open() {
+    let (lab, server) = site("max_handshakes = 40", &[("files/a.txt", "a")]);
+    let key = Protection::Checksum.handshake_key();
+    let begin = |n: u8| {
+        let socket = UdpSocket::bind((Ipv4Addr::new(127, 0, 0, n), 0)).expect("loopback");
+        socket.connect(server).expect("loopback");
+        socket
+            .set_read_timeout(Some(support::PATIENCE))
+            .expect("a timeout");
+        let (cid, nonce) = (Cid(rand::random()), rand::random());
+        let mut cookie = Vec::new();
+        for _ in 0..2 {
+            let mut hello = Vec::new();
+            let parameters = Parameters::default();
+            Hello {
+                cid,
+                nonce,
+                cookie: &cookie,
+                parameters,
+            }
+            .encode(&key, &mut hello);
+            socket.send(&hello).expect("loopback");
+            let mut buffer = [0; 2048];
+            let length = socket.recv(&mut buffer).expect("a cookie, then an ACCEPT");
+            if let Ok(reply) = CookieReply::open(&buffer[..length], &key) {
+                cookie = reply.cookie.to_vec();
+            }
+        }
+        socket
+    };
+    let mut half_open = Vec::new();
+    for n in 0..60 {
+        half_open.push(begin(66 + n % 6));
+    }
+    let under_way = "labnet_rudp_half_open{protocol=\"transport\"}";
+    wait_for("the table to be full", || {
+        (lab.metric(under_way) >= 35.0).then_some(())
+    });
+    let mut fresh = Dialed::to(server, Ipv4Addr::new(127, 0, 0, 99), config_of(&lab));
+    assert_eq!(fresh.body(&get("a.txt")).1, b"a");
+    assert!(lab.metric("labnet_rudp_handshakes_total{result=\"displaced\"}") > 0.0);
 }
 
 #[test]

@@ -9,6 +9,7 @@
 //! | `source`, `origin`, `answer` | a file on its way from the HTTP origin |
 //! | `shared` | what those of one socket have in common, and who there is |
 //! | `workers` | the threads of the sockets beyond the first |
+//! | `gate` | turns at the origin and the scraper |
 //! | `settings`, `key`, `link` | what the configuration means for them |
 
 mod answer;
@@ -17,6 +18,7 @@ mod connection;
 mod counters;
 mod door;
 pub mod ecn;
+mod gate;
 mod key;
 mod link;
 mod origin;
@@ -46,7 +48,7 @@ use self::{
     receiver::Receiver,
     session::Describe,
     settings::Settings,
-    shared::{Busy, Shared, SharedTable},
+    shared::{Busy, Gates, Shared, SharedTable},
     workers::{Running, Workers},
 };
 use super::{
@@ -86,6 +88,7 @@ pub struct Kept {
     leases: Leases,
     /// Who is known to be where it says.
     allowance: Arc<Mutex<Allowance>>,
+    gates: Gates,
     /// The network before it, which does nothing unless `[link]` says so.
     link: SocketLink,
 }
@@ -149,6 +152,7 @@ impl Role for RudpEndpoint {
         let crowd = Arc::new(Mutex::new(Crowd::default()));
         let busy = Busy::default();
         let allowance = Arc::new(Mutex::new(Allowance::new(Instant::now())));
+        let gates = Gates::new(&config.shares, &counters);
         let shards = sockets.into_iter().map(|socket| Shard {
             socket,
             table: Arc::new(SharedTable::new(
@@ -156,6 +160,7 @@ impl Role for RudpEndpoint {
                 Arc::clone(&crowd),
                 busy.clone(),
                 Arc::clone(&allowance),
+                gates.clone(),
             )),
         });
         Ok(Kept {
@@ -167,6 +172,7 @@ impl Role for RudpEndpoint {
             workers: Arc::new(Workers::new(usize::from(count.get()) - 1)),
             leases: resources.leases.clone(),
             allowance,
+            gates,
             link,
         })
     }
@@ -193,6 +199,7 @@ impl Role for RudpEndpoint {
             shard.table.lock().scraper = self.kept.config.scraper;
         }
         self.kept.allowance().trust_loopback = self.kept.config.shares.trust_loopback;
+        self.kept.gates.configure(&self.kept.config.shares);
         self.kept.leases.subscribe(ctx.address().recipient());
         let mut receiver = self
             .kept

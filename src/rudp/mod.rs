@@ -51,6 +51,7 @@ mod rtt;
 pub mod serve;
 pub mod session;
 pub mod signal;
+pub mod turns;
 
 pub use actor::{Kept, RudpConnection, RudpEndpoint, RudpSession, ecn, link_options, pump};
 pub use requester::Requester;

@@ -51,6 +51,8 @@ pub struct Metrics {
     pub dns_zone_records: IntGaugeVec,
     /// `labnet_rudp_sessions`: open now.
     pub rudp_sessions: IntGauge,
+    /// `labnet_rudp_fetches{state}`: files from the origin, `running` or `waiting` for their turn.
+    pub rudp_fetches: IntGaugeVec,
     /// `labnet_rudp_half_open{protocol}`: `signals`, sessions that no numbered signal has come for
     /// since SIGNEW; `transport`, handshakes that the client has not confirmed.
     pub rudp_half_open: IntGaugeVec,
@@ -286,6 +288,11 @@ impl Metrics {
                 &["zone"],
             ),
             rudp_sessions: metrics.gauge("labnet_rudp_sessions", "RUDP sessions open now"),
+            rudp_fetches: metrics.gauges(
+                "labnet_rudp_fetches",
+                "Files that connections fetch from the origin: running, or waiting for a turn",
+                &["state"],
+            ),
             rudp_half_open: metrics.gauges(
                 "labnet_rudp_half_open",
                 "Clients that were answered once and have said nothing since that shows that they \

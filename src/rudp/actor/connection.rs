@@ -46,6 +46,8 @@ pub struct RudpConnection {
     opened: Instant,
     shared: Rc<Shared>,
     fetches: Vec<Fetch>,
+    /// When to look again at those of which nothing is wanted.
+    rest_at: Option<Instant>,
     alarm: Alarm,
     pump: Pump,
     /// Our address that the client writes to.
@@ -134,6 +136,7 @@ impl RudpConnection {
             opened: now,
             shared,
             fetches: Vec::new(),
+            rest_at: None,
             alarm,
             pump: Pump::default(),
             local: None,
@@ -199,6 +202,7 @@ impl RudpConnection {
         let due = [
             self.connection.poll_timeout(),
             self.server.poll_timeout(),
+            self.rest_at,
             report,
         ];
         if let Some(due) = due.into_iter().flatten().min() {
@@ -218,6 +222,7 @@ impl RudpConnection {
             self.carry_out(command);
         }
         let mut n = 0;
+        self.rest_at = None;
         while let Some(fetch) = self.fetches.get_mut(n) {
             let stream = fetch.stream;
             let progress = match &mut fetch.work {
@@ -239,7 +244,8 @@ impl RudpConnection {
                             Poll::Ready(progress) => Some(self.take(stream, progress, now)),
                         }
                     } else {
-                        source.rest();
+                        let look_again = source.rest(now);
+                        self.rest_at = self.rest_at.into_iter().chain(look_again).min();
                         None
                     }
                 }
@@ -319,12 +325,13 @@ impl RudpConnection {
 
     fn carry_out(&mut self, command: Command) {
         let from = self.local.unwrap_or(self.shared.local.ip());
+        let client = self.connection.remote().ip();
         match command {
             Command::List { stream } => {
                 let shared = Rc::clone(&self.shared);
                 let list = async move {
                     let most = exchange::MAX_LIST;
-                    shared.ask_scraper(from, &Query::List, most).await
+                    shared.ask_scraper(from, client, &Query::List, most).await
                 };
                 let work = Work::List(Box::pin(list));
                 self.fetches.push(Fetch { stream, work });
@@ -336,7 +343,7 @@ impl RudpConnection {
                 validator,
             } => {
                 let validator = validator.as_deref();
-                let source = Source::open(&self.shared, from, file, range, validator);
+                let source = Source::open(&self.shared, (from, client), file, range, validator);
                 let work = Work::File(Box::new(source));
                 self.fetches.push(Fetch { stream, work });
             }

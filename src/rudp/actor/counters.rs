@@ -197,6 +197,11 @@ impl Counters {
         }
     }
 
+    /// Of files from the origin: those that are under way, and those that wait for their turn.
+    pub(super) fn fetches(&self) -> [IntGauge; 2] {
+        ["running", "waiting"].map(|state| self.metrics.rudp_fetches.with_label_values(&[state]))
+    }
+
     /// Shows how many handshakes are under way.
     pub(super) fn handshakes_under_way(&self, count: usize) {
         self.handshakes_half_open.set(count as i64);

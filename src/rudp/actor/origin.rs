@@ -25,6 +25,7 @@ use url::{Host, Position, Url};
 
 use super::{
     answer::{Opened, Trouble, interpret},
+    gate::Turn,
     shared::Shared,
 };
 use crate::net::representation::want_sha256;
@@ -93,11 +94,13 @@ impl Origins {
 pub(super) struct Lease {
     to: SocketAddr,
     sender: Sender,
+    turn: Option<Turn>,
 }
 
 impl Lease {
     /// All that was wanted of `body` has been read: gives the connection back for the next request.
     pub(super) fn finish(mut self, body: Incoming, shared: &Rc<Shared>, from: IpAddr) {
+        self.turn = None;
         let shared = Rc::clone(shared);
         actix_rt::spawn(async move {
             // The body's end has perhaps not been read yet; if that takes long, there is more of it.
@@ -116,18 +119,21 @@ async fn drain(mut body: Incoming) -> bool {
     matches!(timeout(END, body.frame()).await, Ok(None))
 }
 
-/// Asks for a file, or a part of it.
+/// Asks for a file, or a part of it, once it is the client's turn; it lasts until the body has been
+/// read or dropped.
 pub(super) async fn open(
     shared: &Shared,
-    from: IpAddr,
+    (from, client): (IpAddr, IpAddr),
     mut url: Url,
     range: Range,
     validator: Option<&HeaderValue>,
 ) -> Result<Opened, Trouble> {
+    let turn = shared.gates.fetches.turn(client).await;
     for _ in 0..=MAX_REDIRECTS {
-        let (response, lease) = request(shared, from, &url, range, validator).await?;
+        let (response, mut lease) = request(shared, from, &url, range, validator).await?;
         match response.status() {
             StatusCode::OK | StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE => {
+                lease.turn = Some(turn);
                 return interpret(response, lease, url, range, validator.is_some());
             }
             StatusCode::NOT_FOUND | StatusCode::GONE => {
@@ -179,7 +185,8 @@ async fn request(
             tell(shared, from, to, url, range);
             let response = sender.send_request(request).await;
             let response = response.map_err(|error| error.to_string())?;
-            Ok((response, Lease { to, sender }))
+            let turn = None;
+            Ok((response, Lease { to, sender, turn }))
         };
         let sent = timeout(ANSWER, sent).await;
         match sent.unwrap_or_else(|_| Err("no answer in time".to_owned())) {

@@ -146,8 +146,9 @@ impl RudpSession {
     fn ask(&mut self, query: Query, ctx: &mut Context<Self>) {
         let shared = Rc::clone(&self.shared);
         let source = self.local.unwrap_or(shared.local.ip());
+        let client = self.client.ip();
         let asked = async move {
-            let answer = shared.ask_scraper(source, &query, MAX_LIST).await;
+            let answer = shared.ask_scraper(source, client, &query, MAX_LIST).await;
             (query, answer)
         };
         let told = asked.into_actor(self).map(|(query, answer), actor, ctx| {

@@ -16,16 +16,15 @@ use std::{
     time::Instant,
 };
 
-use actix::{Actor, Addr, Context, dev::ContextFut};
-use tokio::sync::Semaphore;
-
 use super::{
     clock::Clock,
     connection::RudpConnection,
     counters::{Counters, Step},
+    gate::Gate,
     origin::Origins,
     session::{RudpSession, Stop},
 };
+use crate::config::Shares;
 use crate::net::UdpSocket;
 use crate::rudp::{
     allowance::Allowance,
@@ -36,12 +35,17 @@ use crate::rudp::{
     output::{Change, Output},
     packet::Cid,
     session::Query,
+    turns,
 };
 use crate::telemetry::packets::{self, Fate};
+use actix::{Actor, Addr, Context, dev::ContextFut};
 
 /// Questions to the scraper at once: it takes no more peers than its own bound, and
 /// closes on the oldest beyond.
-const SCRAPER_TURNS: usize = 32;
+const QUESTIONS: turns::Limits = turns::Limits {
+    most: 32,
+    per_address: 16,
+};
 
 /// Bounds of a [`Shared::portion`].
 const LEAST_PORTION: u64 = 16 << 10;
@@ -65,7 +69,7 @@ pub(super) struct Shared {
     pub(super) busy: Busy,
     allowance: Arc<Mutex<Allowance>>,
     readable: bool,
-    turns: Semaphore,
+    pub(super) gates: Gates,
     blocked: RefCell<Vec<Waker>>,
     waits: Cell<bool>,
 }
@@ -93,7 +97,7 @@ impl Shared {
             busy: table.busy.clone(),
             allowance: Arc::clone(&table.allowance),
             readable,
-            turns: Semaphore::new(SCRAPER_TURNS),
+            gates: table.gates.clone(),
             blocked: RefCell::default(),
             waits: Cell::new(false),
         }))
@@ -120,11 +124,12 @@ impl Shared {
         (self.share() / 8).clamp(LEAST_PORTION, MOST_PORTION) as usize
     }
 
-    /// Asks the scraper, once it is our turn. `None`: it can't be reached. Without a scraper there
+    /// Asks the scraper for a client, once it is its turn. `None`: it can't be reached. Without a scraper there
     /// are no files.
     pub(super) async fn ask_scraper(
         &self,
         from: IpAddr,
+        client: IpAddr,
         query: &Query,
         most: usize,
     ) -> Option<String> {
@@ -132,7 +137,7 @@ impl Shared {
         let Some(scraper) = scraper else {
             return Some(String::new());
         };
-        let _turn = self.turns.acquire().await.ok()?;
+        let _turn = self.gates.questions.turn(client).await;
         fetch::ask(scraper, from, query, most).await
     }
 
@@ -169,6 +174,36 @@ impl Shared {
     }
 }
 
+/// What all sockets' clients take turns at.
+#[derive(Clone)]
+pub(super) struct Gates {
+    /// Files from the origin.
+    pub(super) fetches: Gate,
+    /// Questions to the scraper.
+    questions: Gate,
+}
+
+impl Gates {
+    pub(super) fn new(shares: &Shares, counters: &Counters) -> Self {
+        Self {
+            fetches: Gate::new(fetches(shares), Some(counters.fetches())),
+            questions: Gate::new(QUESTIONS, None),
+        }
+    }
+
+    /// Goes by what may have changed.
+    pub(super) fn configure(&self, shares: &Shares) {
+        self.fetches.set_limits(fetches(shares));
+    }
+}
+
+fn fetches(shares: &Shares) -> turns::Limits {
+    turns::Limits {
+        most: shares.fetches,
+        per_address: shares.fetches_per_address,
+    }
+}
+
 /// How many connections of all sockets carry something.
 #[derive(Clone, Default)]
 pub(super) struct Busy(Arc<AtomicUsize>);
@@ -198,6 +233,7 @@ pub(super) struct SharedTable {
     crowd: Arc<Mutex<Handshakes>>,
     busy: Busy,
     allowance: Arc<Mutex<Allowance>>,
+    gates: Gates,
     pub(super) counters: Arc<Counters>,
 }
 
@@ -228,6 +264,7 @@ impl SharedTable {
         crowd: Arc<Mutex<Handshakes>>,
         busy: Busy,
         allowance: Arc<Mutex<Allowance>>,
+        gates: Gates,
     ) -> Self {
         let table = Mutex::new(Table {
             endpoint: Endpoint::default(),
@@ -239,6 +276,7 @@ impl SharedTable {
             crowd,
             busy,
             allowance,
+            gates,
             counters,
         }
     }

@@ -29,6 +29,13 @@ use crate::rudp::{
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 /// How long a body may bring nothing although it is wanted.
 const STALL: Duration = Duration::from_secs(30);
+/// A body of which nothing is wanted for so long gives its turn at the origin back if others wait
+/// for one, and is asked for again when more of it is wanted.
+const SHORT_REST: Duration = Duration::from_secs(1);
+/// And for so long if nobody waits.
+const LONG_REST: Duration = Duration::from_secs(30);
+/// A body that others wait behind gives its turn back after so long, however fast it is read.
+const SLICE: Duration = Duration::from_secs(5);
 /// So often a body that broke off is resumed without having brought anything.
 const MAX_RESUMES: u32 = 5;
 
@@ -49,11 +56,15 @@ pub(super) struct Source {
     shared: Rc<Shared>,
     /// Where to send from, so that whoever watches sees the proxy ask.
     from: IpAddr,
+    /// Who wants it.
+    client: IpAddr,
     wanted: Wanted,
     state: State,
     /// What the first answer said: a resumed body must be of the same file.
     known: Option<Known>,
     resumes: u32,
+    /// Since when nothing is wanted of it.
+    resting: Option<std::time::Instant>,
 }
 
 #[derive(Clone)]
@@ -79,6 +90,8 @@ type Opening = Pin<Box<dyn Future<Output = Result<Opened, Trouble>>>>;
 enum State {
     Opening(Opening),
     Body(Box<Streaming>),
+    /// Its turn was given back; to be asked for again.
+    Parked,
     Over,
 }
 
@@ -87,6 +100,7 @@ struct Streaming {
     /// Bytes before the wanted ones, from an origin that knows no ranges.
     skip: u64,
     stall: Pin<Box<tokio::time::Sleep>>,
+    since: Instant,
     /// Whether it was polled in vain last.
     waits: bool,
 }
@@ -95,7 +109,7 @@ impl Source {
     /// Opens a file; `validator` is what an earlier head gave.
     pub(super) fn open(
         shared: &Rc<Shared>,
-        from: IpAddr,
+        (from, client): (IpAddr, IpAddr),
         file: Box<str>,
         range: Range,
         validator: Option<&str>,
@@ -109,14 +123,16 @@ impl Source {
                 HeaderValue::from_str(&state).unwrap_or(HeaderValue::from_static("\"\""))
             }),
         };
-        let opening = first(Rc::clone(shared), from, wanted.clone());
+        let opening = first(Rc::clone(shared), (from, client), wanted.clone());
         Self {
             shared: Rc::clone(shared),
             from,
+            client,
             wanted,
             state: State::Opening(Box::pin(opening)),
             known: None,
             resumes: 0,
+            resting: None,
         }
     }
 
@@ -125,15 +141,55 @@ impl Source {
         self.known.is_some()
     }
 
-    /// Nothing is wanted for now: it is not the origin that is slow.
-    pub(super) fn rest(&mut self) {
+    /// Nothing is wanted for now: it is not the origin that is slow. Gives when to say so again, if it
+    /// is still so.
+    pub(super) fn rest(&mut self, now: std::time::Instant) -> Option<std::time::Instant> {
         if let State::Body(streaming) = &mut self.state {
             streaming.waits = false;
         }
+        if !self.can_park() {
+            return None;
+        }
+        let since = *self.resting.get_or_insert(now);
+        let wanted = self.shared.gates.fetches.is_wanted(self.client);
+        let patience = if wanted { SHORT_REST } else { LONG_REST };
+        if now.saturating_duration_since(since) >= patience {
+            self.park("nobody reads it");
+            return None;
+        }
+        Some((now + SHORT_REST).min(since + LONG_REST))
+    }
+
+    /// Whether it could be asked for again: whoever resumes must be able to tell that the file is the
+    /// same.
+    fn can_park(&self) -> bool {
+        let resumable = |known: &Known| known.validator.is_some();
+        matches!(self.state, State::Body(_) | State::Opening(_))
+            && self.known.as_ref().is_some_and(resumable)
+    }
+
+    /// Whether others have waited long enough for the turn that it has.
+    fn is_over_time(&self) -> bool {
+        let fetches = &self.shared.gates.fetches;
+        matches!(&self.state, State::Body(streaming) if fetches.is_wanted(self.client)
+            && streaming.since.elapsed() >= SLICE)
+            && self.can_park()
+    }
+
+    /// Gives the turn at the origin back, and the connection with it.
+    fn park(&mut self, why: &str) {
+        let file = &self.wanted.file;
+        let at = self.known.as_ref().map(|known| known.at);
+        tracing::debug!(%file, at, why, "gives its turn at the origin back");
+        self.state = State::Parked;
     }
 
     /// The next step.
     pub(super) fn poll(&mut self, task: &mut task::Context<'_>) -> Poll<Progress> {
+        self.resting = None;
+        if self.is_over_time() {
+            self.park("others wait");
+        }
         loop {
             match &mut self.state {
                 State::Opening(opening) => {
@@ -161,6 +217,13 @@ impl Source {
                         Some(Err(error)) => self.resume(&error),
                     }
                 }
+                State::Parked => match &self.known {
+                    Some(known) if known.left != Some(0) => {
+                        let at = known.at;
+                        self.ask_from(at, Duration::ZERO);
+                    }
+                    _ => return Poll::Ready(self.end()),
+                },
                 State::Over => return Poll::Ready(Progress::End),
             }
         }
@@ -181,6 +244,7 @@ impl Source {
             answer: opened.answer,
             skip: opened.skip,
             stall: Box::pin(sleep(STALL)),
+            since: Instant::now(),
             waits: false,
         }));
         if self.known.is_some() {
@@ -204,17 +268,27 @@ impl Source {
         self.resumes += 1;
         let file = &self.wanted.file;
         tracing::debug!(%file, at = known.at, why, "the origin's answer broke off");
-        let (shared, from, at) = (Rc::clone(&self.shared), self.from, known.at);
-        let last = known.left.map(|left| known.at + left.saturating_sub(1));
+        if known.validator.is_none() || self.resumes > MAX_RESUMES {
+            let trouble = Trouble::unavailable(why);
+            self.state = State::Opening(Box::pin(async { Err(trouble) }));
+            return;
+        }
+        self.ask_from(known.at, FIRST_PAUSE * (1 << self.resumes.min(5)));
+    }
+
+    /// Asks for what is left of the file, after a pause.
+    fn ask_from(&mut self, at: u64, pause: Duration) {
+        let Some(known) = &self.known else {
+            return;
+        };
+        let shared = Rc::clone(&self.shared);
+        let whom = (self.from, self.client);
+        let last = known.left.map(|left| at + left.saturating_sub(1));
         let (url, validator) = (known.url.clone(), known.validator.clone());
-        let (resumes, why) = (self.resumes, why.to_owned());
         self.state = State::Opening(Box::pin(async move {
-            if validator.is_none() || resumes > MAX_RESUMES {
-                return Err(Trouble::unavailable(why));
-            }
-            sleep(FIRST_PAUSE * (1 << resumes.min(5))).await;
+            sleep(pause).await;
             let range = Range { first: at, last };
-            origin::open(&shared, from, url, range, validator.as_ref()).await
+            origin::open(&shared, whom, url, range, validator.as_ref()).await
         }));
     }
 
@@ -281,9 +355,16 @@ impl Streaming {
 }
 
 /// Finds a file and opens it.
-async fn first(shared: Rc<Shared>, from: IpAddr, wanted: Wanted) -> Result<Opened, Trouble> {
+async fn first(
+    shared: Rc<Shared>,
+    (from, client): (IpAddr, IpAddr),
+    wanted: Wanted,
+) -> Result<Opened, Trouble> {
     let query = Query::File(wanted.file);
-    let Some(text) = shared.ask_scraper(from, &query, exchange::MAX_LINE).await else {
+    let Some(text) = shared
+        .ask_scraper(from, client, &query, exchange::MAX_LINE)
+        .await
+    else {
         return Err(Trouble::unavailable("nobody tells where it is"));
     };
     if text.is_empty() {
@@ -293,7 +374,7 @@ async fn first(shared: Rc<Shared>, from: IpAddr, wanted: Wanted) -> Result<Opene
         return Err(Trouble::unavailable("its address is none"));
     };
     let validator = wanted.validator.as_ref();
-    origin::open(&shared, from, url, wanted.range, validator).await
+    origin::open(&shared, (from, client), url, wanted.range, validator).await
 }
 
 #[cfg(test)]
