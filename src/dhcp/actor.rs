@@ -116,8 +116,13 @@ impl Role for DhcpActor {
         kept.listeners.iter().map(Listener::name).collect()
     }
 
-    fn up_to_date(kept: &DhcpKept) -> bool {
-        kept.listeners.iter().all(Listener::is_up_to_date)
+    fn missing(kept: &DhcpKept) -> Vec<String> {
+        let absences = kept.listeners.iter().filter_map(Listener::absence);
+        absences.map(|absence| absence.to_string()).collect()
+    }
+
+    fn fits_host(kept: &DhcpKept) -> bool {
+        kept.listeners.iter().all(Listener::fits_host)
     }
 
     fn new(keep: Keep<DhcpKept>) -> Self {

@@ -15,7 +15,10 @@ use actix::{ActorFutureExt, Context, WrapFuture};
 
 use crate::{
     config,
-    net::{Datagram, Places, ReceiveBatch, UdpSocket, accept, drive},
+    net::{
+        Datagram, Places, ReceiveBatch, UdpSocket, accept, drive, interface::missing_addresses,
+        is_listening,
+    },
     role::{Failure, Keep, PrepareError, Resources, Role, role_actor},
     telemetry::{Metrics, packets, shares},
 };
@@ -51,6 +54,17 @@ struct Listener {
     bound: SocketAddr,
     udp: Arc<std::net::UdpSocket>,
     tcp: Arc<std::net::TcpListener>,
+}
+
+impl Listener {
+    /// The same, with a new TCP listener if somebody has closed it from outside.
+    fn checked(&self, resources: &Resources) -> io::Result<Self> {
+        let mut checked = self.clone();
+        if !is_listening(&checked.tcp) {
+            checked.tcp = resources.sockets.tcp(checked.bound)?;
+        }
+        Ok(checked)
+    }
 }
 
 /// A file that the zones were made from, as it was then.
@@ -106,12 +120,13 @@ impl Role for DnsActor {
                     .iter()
                     .find(|listener| listener.configured == address)
             });
-            match kept {
-                Some(listener) => Ok(listener.clone()),
-                None => bind(address, resources).map_err(|error| {
-                    PrepareError::new("dns.listen", format_args!("{address}: {error}"))
-                }),
-            }
+            let listener = match kept {
+                Some(listener) => listener.checked(resources),
+                None => bind(address, resources),
+            };
+            listener.map_err(|error| {
+                PrepareError::new("dns.listen", format_args!("{address}: {error}"))
+            })
         });
         Ok(Kept {
             listeners: listeners.collect::<Result<_, _>>()?,
@@ -131,6 +146,15 @@ impl Role for DnsActor {
         bound
             .flat_map(|address| [format!("udp {address}"), format!("tcp {address}")])
             .collect()
+    }
+
+    fn missing(kept: &Kept) -> Vec<String> {
+        missing_addresses(kept.listeners.iter().map(|listener| listener.configured))
+    }
+
+    fn fits_host(kept: &Kept) -> bool {
+        let mut listeners = kept.listeners.iter();
+        listeners.all(|listener| is_listening(&listener.tcp))
     }
 
     fn up_to_date(kept: &Kept) -> bool {

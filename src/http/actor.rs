@@ -74,6 +74,14 @@ impl Role for HttpActor {
         bound.map(|bound| format!("http://{bound}/")).collect()
     }
 
+    fn missing(kept: &Kept) -> Vec<String> {
+        kept.listeners.missing()
+    }
+
+    fn fits_host(kept: &Kept) -> bool {
+        kept.listeners.are_open()
+    }
+
     fn new(keep: Keep<Kept>) -> Self {
         let kept = keep.get();
         Self { keep, kept }

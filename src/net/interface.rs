@@ -97,6 +97,18 @@ pub fn address_absence(address: SocketAddr) -> Option<Absence> {
     absent.then_some(Absence::Address(address))
 }
 
+/// Of `addresses` those that no interface has, in words, none twice.
+pub fn missing_addresses(addresses: impl IntoIterator<Item = SocketAddr>) -> Vec<String> {
+    let absences = addresses.into_iter().filter_map(address_absence);
+    let mut missing = Vec::new();
+    for absence in absences.map(|absence| absence.to_string()) {
+        if !missing.contains(&absence) {
+            missing.push(absence);
+        }
+    }
+    missing
+}
+
 /// Whether what the kernel lists as `listed` is of the interface `name`. An IPv4 address is listed
 /// by its label, which is the interface's name, or begins with it and a colon (`lab0:1`); no
 /// interface's name has a colon.

@@ -4,7 +4,7 @@ use std::{
     sync::Arc,
 };
 
-use super::Sockets;
+use super::{Sockets, interface::missing_addresses, is_listening};
 
 /// The TCP listeners of a role, in the order of its configuration. Cloning it is cheap.
 #[derive(Clone)]
@@ -33,8 +33,8 @@ impl fmt::Display for NotBound {
 }
 
 impl TcpListeners {
-    /// Listens on each of `addresses`: on the listener that `previous` has for it, or else on the
-    /// one of `sockets`.
+    /// Listens on each of `addresses`: on the listener that `previous` has for it, if it still
+    /// listens, or else on the one of `sockets`.
     ///
     /// # Errors
     /// The first address that nobody can listen on. What was bound for the others is closed again.
@@ -46,7 +46,7 @@ impl TcpListeners {
         let bound = addresses.iter().map(|&address| {
             let kept = previous.and_then(|previous| {
                 let mut bound = previous.0.iter();
-                bound.find(|bound| bound.configured == address)
+                bound.find(|bound| bound.configured == address && is_listening(&bound.listener))
             });
             match kept {
                 Some(kept) => Ok(kept.clone()),
@@ -68,6 +68,17 @@ impl TcpListeners {
             let local = bound.listener.local_addr();
             local.unwrap_or(bound.configured)
         })
+    }
+
+    /// Whether all of them still listen: somebody can close them from outside (`ss --kill`).
+    pub fn are_open(&self) -> bool {
+        self.iter().all(|listener| is_listening(listener))
+    }
+
+    /// Of their addresses those that no interface has now, in words. The listeners are good, and
+    /// serve again when the address comes.
+    pub fn missing(&self) -> Vec<String> {
+        missing_addresses(self.0.iter().map(|bound| bound.configured))
     }
 
     /// The listeners themselves.

@@ -60,10 +60,15 @@ pub trait Role: Actor<Context = Context<Self>> + Supervised + Handler<Crash> {
         Vec::new()
     }
 
-    /// Whether what `prepare` read besides the configuration (zone files, the addresses of the
-    /// interfaces) is still as it was: if not, the role is prepared again, at a reload and when
-    /// interfaces or addresses change.
+    /// Whether what `prepare` read besides the configuration (zone files) is still as it was: if not,
+    /// a reload prepares the role again.
     fn up_to_date(_kept: &Self::Kept) -> bool {
+        true
+    }
+
+    /// Whether what is kept goes with the host's interfaces and addresses as they are now: if not, the
+    /// role is prepared again, at a reload and when they change.
+    fn fits_host(_kept: &Self::Kept) -> bool {
         true
     }
 

@@ -56,7 +56,7 @@ use super::{
 };
 use crate::{
     config,
-    net::{Side, SocketLink, UdpSocket, drive, link::LinkOptions},
+    net::{Side, SocketLink, UdpSocket, drive, interface::missing_addresses, link::LinkOptions},
     role::{Crash, Failure, Keep, LeaseEvent, Leases, PrepareError, Resources, Role, role_actor},
     telemetry::api::{self, CrashSession, DescribeLink, ListSessions},
 };
@@ -179,6 +179,10 @@ impl Role for RudpEndpoint {
 
     fn listens(kept: &Kept) -> Vec<String> {
         vec![format!("udp {}", kept.local)]
+    }
+
+    fn missing(kept: &Kept) -> Vec<String> {
+        missing_addresses([kept.config.listen])
     }
 
     fn new(keep: Keep<Kept>) -> Self {

@@ -135,6 +135,14 @@ impl Role for ScrapActor {
         bound.map(|bound| format!("tcp {bound}")).collect()
     }
 
+    fn missing(kept: &Kept) -> Vec<String> {
+        kept.listeners.missing()
+    }
+
+    fn fits_host(kept: &Kept) -> bool {
+        kept.listeners.are_open()
+    }
+
     fn new(keep: Keep<Kept>) -> Self {
         let kept = keep.get();
         Self { keep, kept }

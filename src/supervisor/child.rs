@@ -156,6 +156,16 @@ impl<R: Role> Child<R> {
     }
 }
 
+/// Tells what of `kept` is missing now.
+pub(super) fn tell_missing<R: Role>(keep: &Keep<R::Kept>, kept: &R::Kept) {
+    let missing = R::missing(kept);
+    if missing.is_empty() {
+        keep.recovered(LISTENING);
+    } else {
+        keep.degraded(LISTENING, missing.join("; "));
+    }
+}
+
 enum Woken {
     /// It has started and runs.
     Up,
@@ -206,12 +216,12 @@ impl<R: Role> Runner<R> {
                 Woken::Up => {
                     self.starting = false;
                     self.policy.on_started(Instant::now());
-                    self.tell_missing();
+                    tell_missing::<R>(&self.keep, &self.keep.get());
                     self.report(Report::Up);
                     self.answer(&Ok(false));
                 }
                 Woken::Changed(true) => {
-                    self.tell_missing();
+                    tell_missing::<R>(&self.keep, &self.keep.get());
                     self.answer(&Ok(true));
                 }
                 Woken::Changed(false) => {
@@ -311,15 +321,6 @@ impl<R: Role> Runner<R> {
         self.changed.take();
         self.starting = true;
         self.actor.restart()
-    }
-
-    fn tell_missing(&self) {
-        let missing = R::missing(&self.keep.get());
-        if missing.is_empty() {
-            self.keep.recovered(LISTENING);
-        } else {
-            self.keep.degraded(LISTENING, missing.join("; "));
-        }
     }
 
     fn report(&self, report: Report) {

@@ -9,7 +9,7 @@ use std::{
 
 use actix::{
     Actor, ActorFutureExt, Addr, AsyncContext, AtomicResponse, Context, Handler, Message,
-    WrapFuture,
+    SpawnHandle, WrapFuture, fut,
 };
 use tokio::sync::{mpsc, watch};
 
@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     config::{self, Config},
-    net::Sockets,
+    net::{Sockets, interface::InterfaceWatch},
     role::{Failure, Lack, PrepareError, Resources},
     telemetry::{
         Metrics, Roster, State,
@@ -117,6 +117,7 @@ impl Lab {
             reports,
             reported: Some(reported),
             watchdog: Watchdog::new(),
+            adapting_again: None,
             end,
         }
         .start();
@@ -168,6 +169,9 @@ impl Lab {
     }
 }
 
+/// When a role that could not be prepared for changed interfaces is tried again.
+const ADAPT_AGAIN: Duration = Duration::from_secs(5);
+
 #[derive(Message)]
 #[rtype(result = "()")]
 struct Shutdown;
@@ -188,6 +192,8 @@ struct Supervisor {
     reports: Reports,
     reported: Option<mpsc::UnboundedReceiver<(&'static str, Report)>>,
     watchdog: Watchdog,
+    /// Set while a role could not be prepared for the host's interfaces.
+    adapting_again: Option<SpawnHandle>,
     end: watch::Sender<Option<Ended>>,
 }
 
@@ -208,6 +214,16 @@ impl Actor for Supervisor {
             );
         }
         ctx.run_interval(Watchdog::INTERVAL, |supervisor, _| supervisor.look());
+        let supervisor = ctx.address();
+        let following = async move {
+            let mut interfaces = InterfaceWatch::new();
+            loop {
+                // The first time at once: something may have changed since the roles were prepared.
+                supervisor.do_send(HostChanged);
+                interfaces.changed().await;
+            }
+        };
+        ctx.spawn(following.into_actor(self));
     }
 }
 
@@ -415,6 +431,40 @@ impl Handler<Heard> for Supervisor {
         if let Some(ended) = self.hear(component, report) {
             self.end(ended);
         }
+    }
+}
+
+/// The host's interfaces or addresses may have changed.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct HostChanged;
+
+impl Handler<HostChanged> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, _: HostChanged, ctx: &mut Self::Context) {
+        let around = self.around();
+        let mut again = false;
+        for slot in self.tree.slots() {
+            let component = slot.name();
+            match slot.adapt(&self.resources, &around) {
+                Ok(None) => {}
+                Ok(Some(adapted)) => {
+                    let told = async move {
+                        if let Err(failure) = adapted.await {
+                            tracing::error!(component, "did not take its new sockets: {failure}");
+                        }
+                    };
+                    ctx.spawn(fut::wrap_future::<_, Self>(told));
+                }
+                Err(_) => again = true,
+            }
+        }
+        if let Some(waiting) = self.adapting_again.take() {
+            ctx.cancel_future(waiting);
+        }
+        // Of what stands in the way (a busy port) the kernel sends no word.
+        self.adapting_again = again.then(|| ctx.notify_later(HostChanged, ADAPT_AGAIN));
     }
 }
 

@@ -12,7 +12,7 @@ use actix::Addr;
 use tokio::time::timeout;
 
 use super::{
-    child::{Child, Reports},
+    child::{Child, Reports, tell_missing},
     policy::{Limits, Policy, Verdict},
 };
 use crate::{
@@ -23,6 +23,9 @@ use crate::{
 
 /// How long a role may take to go on with a change before it is no longer waited for.
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Of a role that can't go on with the host's interfaces as they are.
+const HOST: &str = "interfaces";
 
 /// Ends when a role has done what was committed, or with why it has not.
 pub(super) type Pending = Pin<Box<dyn Future<Output = Result<(), Failure>>>>;
@@ -102,6 +105,16 @@ pub(super) trait Slot {
     fn stop(&mut self, around: &Surroundings) -> Pending;
     /// Whether what the role read besides the configuration is still as it was.
     fn up_to_date(&self) -> bool;
+    /// The host's interfaces or addresses may have changed: tells what the role lacks now, and has it
+    /// go on with others if what it has does not go with them any more.
+    ///
+    /// # Errors
+    /// Why it could not be prepared again; it goes on as before, `degraded`.
+    fn adapt(
+        &mut self,
+        resources: &Resources,
+        around: &Surroundings,
+    ) -> Result<Option<Pending>, PrepareError>;
     /// Looks whether the role's threads beat, at `now`, and has another thread take over from one that
     /// was silent for `limit`.
     fn watch(&mut self, limit: Duration, now: Instant, around: &Surroundings) -> Pulse;
@@ -267,9 +280,40 @@ impl<R: Role> Slot for RoleSlot<R> {
     }
 
     fn up_to_date(&self) -> bool {
-        let running = self.running.as_ref();
-        running
-            .is_none_or(|(_, child)| child.keep.try_get().is_none_or(|kept| R::up_to_date(&kept)))
+        let kept = self
+            .running
+            .as_ref()
+            .and_then(|(_, child)| child.keep.try_get());
+        kept.is_none_or(|kept| R::up_to_date(&kept) && R::fits_host(&kept))
+    }
+
+    fn adapt(
+        &mut self,
+        resources: &Resources,
+        around: &Surroundings,
+    ) -> Result<Option<Pending>, PrepareError> {
+        let Some((table, child)) = &self.running else {
+            return Ok(None);
+        };
+        // A thread that was stopped in the middle of it is asked the next time.
+        let Some(kept) = child.keep.try_get() else {
+            return Ok(None);
+        };
+        tell_missing::<R>(&child.keep, &kept);
+        if R::fits_host(&kept) {
+            child.keep.recovered(HOST);
+            return Ok(None);
+        }
+        let prepared = R::prepare(table, Some(&kept), resources)
+            .inspect_err(|error| child.keep.degraded(HOST, error))?;
+        child.keep.recovered(HOST);
+        tracing::info!(
+            component = R::NAME,
+            listens = R::listens(&prepared).join(", "),
+            "interfaces or addresses have changed: listening anew"
+        );
+        self.prepared = Some(Prepared::Change(table.clone(), prepared));
+        Ok(Some(self.commit(around)))
     }
 
     fn watch(&mut self, limit: Duration, now: Instant, around: &Surroundings) -> Pulse {

@@ -123,7 +123,7 @@ impl Listener {
 
     /// Whether [`prepare`](Self::prepare) would make the same: the interface is still the one that
     /// the socket is on, and has the same addresses.
-    pub(super) fn is_up_to_date(&self) -> bool {
+    pub(super) fn fits_host(&self) -> bool {
         let Place::Interface(name) = &self.place else {
             return true;
         };
