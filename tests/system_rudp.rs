@@ -172,6 +172,131 @@ fn a_crashed_session_ends_alone() {
 }
 
 #[test]
+fn what_sessions_ended_with_can_be_told_afterwards() {
+    let (lab, server) = proxy("max_sessions_per_address = 2\n");
+    let (polite, victim, third) = (socket(server), socket(server), socket(server));
+    for client in [&polite, &victim] {
+        assert_eq!(ask(client, "SIGNEW:Tal"), "SIGNACK");
+        assert_eq!(ask(client, "SIGNECHO:290;x"), "ECHOREPLY:290;x");
+    }
+    assert_eq!(ask(&third, "SIGNEW:Dan"), "SIGNACK");
+    let refused = ask(&third, "SIGNSTAT:276");
+    assert!(
+        refused.starts_with("SIGNREFUSED:276;the proxy takes no more"),
+        "{refused}"
+    );
+    let full = "labnet_rudp_dropped_total{reason=\"address_full\"}";
+    assert_eq!(lab.metric(full), 1.0);
+    let address = victim.local_addr().expect("bound");
+    assert_eq!(
+        lab.post(&format!("/api/v1/sessions/{address}/crash")).0,
+        202
+    );
+    // A gap first, then a goodbye, twice.
+    assert_eq!(ask(&polite, "SIGNECHO:292;y"), "SIGNLOST:291");
+    assert_eq!(ask(&polite, "SIGNECHO:291;z"), "ECHOREPLY:291;z");
+    assert_eq!(hear(&polite), "ECHOREPLY:292;y");
+    assert_eq!(ask(&polite, "SIGNEND:293;SIGNEND"), "ACKEND:293");
+    let ended = wait_for("three to be told", || {
+        let ended = lab.json("/api/v1/sessions?ended");
+        (ended.as_array().expect("a list").len() == 3).then_some(ended)
+    });
+    let of = |how: &str| {
+        let mut all = ended.as_array().expect("a list").iter();
+        all.find(|session| session["how"] == how)
+            .unwrap_or_else(|| panic!("{how}: {ended}"))
+    };
+    assert_eq!(of("refused")["name"], "Dan");
+    assert!(
+        of("refused")["cause"]
+            .as_str()
+            .is_some_and(|why| why.contains("your address"))
+    );
+    assert_eq!(of("crash")["client"], address.to_string());
+    assert_eq!(of("crash")["cause"], "fault injection");
+    let end = of("end");
+    assert_eq!((&end["name"], &end["lost"]), (&"Tal".into(), &1.into()));
+    let sent: usize = [
+        "ECHOREPLY:290;x",
+        "SIGNLOST:291",
+        "ECHOREPLY:291;z",
+        "ECHOREPLY:292;y",
+    ]
+    .iter()
+    .map(|answer| answer.len())
+    .sum();
+    assert_eq!(end["bytes_sent"], sent + "ACKEND:293".len());
+    assert_eq!(
+        end["bytes_received"],
+        3 * "SIGNECHO:290;x".len() + "SIGNEND:293;SIGNEND".len()
+    );
+    let log = lab.log();
+    for told in [
+        "how=\"end\"",
+        "how=\"crash\" cause=\"fault injection\"",
+        "how=\"refused\"",
+    ] {
+        assert_eq!(log.matches(told).count(), 1, "{told}: {log}");
+    }
+    let url = format!("http://{}/", lab.http);
+    let shown = support::labnet(&["sessions", "--ended", "--url", &url]);
+    let shown = String::from_utf8(shown.stdout).expect("text");
+    assert!(
+        shown.contains("fault injection") && shown.contains("refused"),
+        "{shown}"
+    );
+    let json = support::labnet(&["sessions", "--ended", "--json", "--url", &url]);
+    let json: serde_json::Value = serde_json::from_slice(&json.stdout).expect("JSON");
+    assert_eq!(json, ended);
+}
+
+/// The cases of one address against all, against `labnet serve` itself.
+#[test]
+fn five_thousand_signews_from_one_address_leave_others_unharmed() {
+    let (lab, server) = proxy("");
+    let waiting = socket_on(Ipv4Addr::new(127, 0, 0, 99), server);
+    assert_eq!(ask(&waiting, "SIGNEW:Tal"), "SIGNACK");
+    for round in 0..2 {
+        let flood: Vec<_> = (0..500)
+            .map(|_| socket_on(Ipv4Addr::new(127, 0, 0, 66), server))
+            .collect();
+        for n in 0..5000 {
+            // A name each, so that each is news.
+            let signal = format!("SIGNEW:x{n}");
+            let _ = flood[n % flood.len()].send(signal.as_bytes());
+        }
+        let fresh = socket_on(Ipv4Addr::new(127, 0, 0, 98), server);
+        fresh
+            .set_read_timeout(Some(Duration::from_millis(500)))
+            .expect("a timeout");
+        let answered = wait_for("a place", || {
+            fresh.send(b"SIGNEW:Noa").expect("loopback");
+            let mut buffer = [0; 100];
+            fresh
+                .recv(&mut buffer)
+                .ok()
+                .map(|length| buffer[..length].to_vec())
+        });
+        assert_eq!(answered, b"SIGNACK", "round {round}");
+        assert_eq!(ask(&fresh, "SIGNECHO:287;x"), "ECHOREPLY:287;x");
+    }
+    assert_eq!(ask(&waiting, "SIGNECHO:290;x"), "ECHOREPLY:290;x");
+    assert!(lab.metric("labnet_rudp_half_open{protocol=\"signals\"}") <= 4096.0);
+}
+
+#[test]
+fn what_the_original_s_client_and_a_user_at_a_terminal_send_is_answered() {
+    let (_lab, server) = proxy("");
+    let client = socket(server);
+    assert_eq!(ask(&client, "SIGNEW:Tal\n"), "SIGNACK");
+    let stat = ask(&client, "SIGNSTAT:290;SIGNSTAT");
+    assert!(stat.starts_with("STATREPLY:290;Packets sent: 1"), "{stat}");
+    let foreign = socket(server);
+    let refused = ask(&foreign, "SIGNEW:Zo\u{eb}");
+    assert!(refused.starts_with("SIGNREFUSED:a name is"), "{refused}");
+}
+
+#[test]
 fn sessions_go_on_when_the_component_crashes() {
     let (lab, server) = proxy("");
     let client = socket(server);

@@ -1,11 +1,14 @@
-//! `labnet sessions`: the RUDP sessions, their windows and losses.
+//! `labnet sessions`: the RUDP sessions, their windows and losses; and those that are over.
 
-use std::{process::ExitCode, time::Duration};
+use std::{
+    process::ExitCode,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use super::api::{Target, ago, table};
 use crate::{
     client::units::{Latency, Size},
-    telemetry::api::{Connection, Session, Signals},
+    telemetry::api::{Connection, EndedSession, Session, Signals},
 };
 
 /// Arguments of `labnet sessions`.
@@ -13,11 +16,47 @@ use crate::{
 pub(super) struct Args {
     #[command(flatten)]
     target: Target,
+    /// Show those that are over, and how they ended
+    #[arg(long)]
+    ended: bool,
 }
 
 /// Prints the sessions.
 pub(super) fn run(args: Args) -> ExitCode {
+    if args.ended {
+        return args.target.show("/api/v1/sessions?ended", of_ended);
+    }
     args.target.show("/api/v1/sessions", describe)
+}
+
+fn of_ended(sessions: Vec<EndedSession>) -> String {
+    if sessions.is_empty() {
+        return "no session has ended yet".to_owned();
+    }
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let now = now.unwrap_or_default().as_secs_f64();
+    let rows = sessions.into_iter().map(|session| {
+        [
+            ago((now - session.ended_unix).max(0.0)),
+            session.client.to_string(),
+            session.name,
+            session.kind,
+            ago(session.connected_seconds),
+            Size(session.bytes_received).to_string(),
+            Size(session.bytes_sent).to_string(),
+            session.lost.to_string(),
+            session.sent_again.to_string(),
+            session.how,
+            session.cause.unwrap_or_default(),
+        ]
+    });
+    table(
+        [
+            "AGO", "CLIENT", "NAME", "KIND", "AGE", "RECEIVED", "SENT", "LOST", "AGAIN", "END",
+            "CAUSE",
+        ],
+        rows,
+    )
 }
 
 fn describe(sessions: Vec<Session>) -> String {

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use actix::{ActorFutureExt, Context, Message, Recipient, WrapFuture};
 use axum::{
     Extension, Json, Router,
-    extract::{Path, Request, State},
+    extract::{Path, RawQuery, Request, State},
     http::{StatusCode, header},
     middleware::{self, Next},
     response::{Html, IntoResponse, Response},
@@ -20,7 +20,10 @@ use crate::{
     role::{Crash, Failure, Keep, PrepareError, Resources, Role, role_actor},
     telemetry::{
         Metrics, Roster,
-        api::{CopyLeases, CrashSession, DescribeLink, ListLeases, ListSessions, Reload},
+        api::{
+            CopyLeases, CrashSession, DescribeLink, ListEndedSessions, ListLeases, ListSessions,
+            Reload,
+        },
         shares,
     },
 };
@@ -243,7 +246,13 @@ async fn copy_leases(State(kept): State<Kept>) -> Response {
     }
 }
 
-async fn sessions(State(kept): State<Kept>) -> Response {
+/// The sessions, or with `?ended` those that are over.
+async fn sessions(State(kept): State<Kept>, RawQuery(query): RawQuery) -> Response {
+    let asks = |pair: &str| matches!(pair, "ended" | "ended=" | "ended=1" | "ended=true");
+    if query.is_some_and(|query| query.split('&').any(asks)) {
+        let asked = kept.roster.read().ended_sessions.clone();
+        return ask(asked, ListEndedSessions, "rudp").await;
+    }
     let asked = kept.roster.read().sessions.clone();
     ask(asked, ListSessions, "rudp").await
 }

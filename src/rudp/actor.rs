@@ -9,6 +9,7 @@
 //! | `source`, `origin`, `answer` | a file on its way from the HTTP origin |
 //! | `shared` | what those of one socket have in common, and who there is |
 //! | `workers` | the threads of the sockets beyond the first |
+//! | `ended` | those that are over |
 //! | `gate` | turns at the origin and the scraper |
 //! | `settings`, `key`, `link` | what the configuration means for them |
 
@@ -18,6 +19,7 @@ mod connection;
 mod counters;
 mod door;
 pub mod ecn;
+mod ended;
 mod gate;
 mod key;
 mod link;
@@ -45,6 +47,7 @@ use futures_util::future::join_all;
 pub use self::{connection::RudpConnection, link::link_options, session::RudpSession};
 use self::{
     counters::Counters,
+    ended::EndedSessions,
     receiver::Receiver,
     session::Describe,
     settings::Settings,
@@ -58,7 +61,7 @@ use crate::{
     config,
     net::{Side, SocketLink, UdpSocket, drive, interface::missing_addresses, link::LinkOptions},
     role::{Crash, Failure, Keep, LeaseEvent, Leases, PrepareError, Resources, Role, role_actor},
-    telemetry::api::{self, CrashSession, DescribeLink, ListSessions},
+    telemetry::api::{self, CrashSession, DescribeLink, ListEndedSessions, ListSessions},
 };
 
 /// How long the sessions may take to describe themselves.
@@ -89,6 +92,7 @@ pub struct Kept {
     /// Who is known to be where it says.
     allowance: Arc<Mutex<Allowance>>,
     gates: Gates,
+    ended: EndedSessions,
     /// The network before it, which does nothing unless `[link]` says so.
     link: SocketLink,
 }
@@ -152,6 +156,8 @@ impl Role for RudpEndpoint {
         let crowd = Arc::new(Mutex::new(Crowd::default()));
         let busy = Busy::default();
         let allowance = Arc::new(Mutex::new(Allowance::new(Instant::now())));
+        let ended =
+            previous.map_or_else(|| EndedSessions::new(Instant::now()), |p| p.ended.clone());
         let gates = Gates::new(&config.shares, &counters);
         let shards = sockets.into_iter().map(|socket| Shard {
             socket,
@@ -161,6 +167,7 @@ impl Role for RudpEndpoint {
                 busy.clone(),
                 Arc::clone(&allowance),
                 gates.clone(),
+                ended.clone(),
             )),
         });
         Ok(Kept {
@@ -173,6 +180,7 @@ impl Role for RudpEndpoint {
             leases: resources.leases.clone(),
             allowance,
             gates,
+            ended,
             link,
         })
     }
@@ -323,6 +331,14 @@ impl Handler<ListSessions> for RudpEndpoint {
             listed.sort_by_key(api::Session::client);
             listed
         })
+    }
+}
+
+impl Handler<ListEndedSessions> for RudpEndpoint {
+    type Result = Vec<api::EndedSession>;
+
+    fn handle(&mut self, _: ListEndedSessions, _: &mut Self::Context) -> Self::Result {
+        self.kept.ended.list()
     }
 }
 

@@ -40,6 +40,7 @@ impl Tree {
                 |roster, address| {
                     let mut entries = roster.write();
                     entries.sessions = address.map(|address| address.clone().recipient());
+                    entries.ended_sessions = address.map(|address| address.clone().recipient());
                     entries.crash_session = address.map(|address| address.clone().recipient());
                     entries.link = address.map(|address| address.clone().recipient());
                 },

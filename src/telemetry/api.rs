@@ -143,6 +143,41 @@ pub struct Connection {
     pub idle_seconds: f64,
 }
 
+/// Asks the RUDP endpoint for the sessions that are over, the last first.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "Vec<EndedSession>")]
+pub struct ListEndedSessions;
+
+/// A session or connection that is over.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EndedSession {
+    /// `signals` or `transport`.
+    pub kind: String,
+    /// The client's address and port, where it was seen last.
+    pub client: SocketAddr,
+    /// The name it gave; empty if it gave none.
+    pub name: String,
+    /// The server's connection id of a connection.
+    pub connection_id: Option<String>,
+    /// `end`, `idle`, `crash`, `replaced` (by another SIGNEW), `shutdown`, `reset`, `violation` or
+    /// `refused`.
+    pub how: String,
+    /// The same in words, where there are more.
+    pub cause: Option<String>,
+    /// When, seconds since 1970.
+    pub ended_unix: f64,
+    /// How long it was there.
+    pub connected_seconds: f64,
+    /// UDP payload bytes received.
+    pub bytes_received: u64,
+    /// UDP payload bytes sent.
+    pub bytes_sent: u64,
+    /// Signals found missing, or packets declared lost.
+    pub lost: u64,
+    /// Answers sent again, or packets that carried a piece of a file again.
+    pub sent_again: u64,
+}
+
 /// Asks the RUDP endpoint for the network before it.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "Link")]

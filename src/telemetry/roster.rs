@@ -7,7 +7,8 @@ use std::{
 use actix::Recipient;
 
 use super::api::{
-    Component, CopyLeases, CrashSession, DescribeLink, ListLeases, ListSessions, Reload, Status,
+    Component, CopyLeases, CrashSession, DescribeLink, ListEndedSessions, ListLeases, ListSessions,
+    Reload, Status,
 };
 use crate::role::Crash;
 
@@ -34,6 +35,8 @@ pub struct Entries {
     pub copy_leases: Option<Recipient<CopyLeases>>,
     /// The RUDP endpoint.
     pub sessions: Option<Recipient<ListSessions>>,
+    /// The RUDP endpoint, of what is over.
+    pub ended_sessions: Option<Recipient<ListEndedSessions>>,
     /// The RUDP endpoint, too.
     pub crash_session: Option<Recipient<CrashSession>>,
     /// And for the network before it.
@@ -112,6 +115,7 @@ impl Default for Roster {
             leases: None,
             copy_leases: None,
             sessions: None,
+            ended_sessions: None,
             crash_session: None,
             link: None,
             started: Instant::now(),

@@ -2,7 +2,7 @@
 //! fetched for its streams, and sends by itself on the shared socket.
 
 use std::{
-    cell::Cell,
+    cell::RefCell,
     future::Future,
     io,
     net::IpAddr,
@@ -18,9 +18,10 @@ use bytes::BytesMut;
 use super::{
     clock::Alarm,
     counters::Window,
+    ended::Life,
     pump::{Observer, Pump, Pumped},
     session::{Describe, Stop},
-    shared::{BusyOne, Shared, caught},
+    shared::{BusyOne, Shared},
     source::{Progress, Source},
 };
 use crate::rudp::{
@@ -31,8 +32,14 @@ use crate::rudp::{
     session::Query,
     signal::{self, Name},
 };
-use crate::{net::drive, role::Crash, telemetry::api};
+use crate::{
+    net::drive,
+    role::{Crash, Guarded},
+    telemetry::api,
+};
 
+/// Their kind, where they are told beside sessions of the signals.
+pub(super) const TRANSPORT: &str = "transport";
 /// Messages that wait for a connection at most; each holds what one receive brought for it.
 const MAILBOX: usize = 32;
 /// How often what it has counted goes into the metrics.
@@ -59,8 +66,7 @@ pub struct RudpConnection {
     window: Option<Window>,
     /// While it carries something.
     busy: Option<BusyOne>,
-    /// Why it ended, for the table.
-    ended: Rc<Cell<&'static str>>,
+    life: Rc<RefCell<Life>>,
     stops: bool,
 }
 
@@ -128,7 +134,17 @@ impl RudpConnection {
         let cid = connection.cid();
         let table = shared.table.clone();
         let alarm = Alarm::new(&shared.clock);
-        let ended = Rc::new(Cell::new("end"));
+        let name = connection.peer().name;
+        let mut life = Life::new(
+            TRANSPORT,
+            connection.remote(),
+            name.as_deref().unwrap_or(""),
+        );
+        life.told().connection_id = Some(cid.to_string());
+        life.how("end", None);
+        // Before it is confirmed there is nobody to tell of.
+        let life = Rc::new(RefCell::new(life.unborn()));
+        let ended = shared.ended.clone();
         let actor = Self {
             server: Server::new(Limits::default(), now),
             connection,
@@ -145,17 +161,22 @@ impl RudpConnection {
             reported_at: now,
             window: None,
             busy: None,
-            ended: Rc::clone(&ended),
+            life: Rc::clone(&life),
             stops: false,
         };
         let context = Context::new();
         let address = context.address();
-        let run = Box::new(context.into_future(actor));
+        let running = Guarded::new(context, actor).run();
         actix_rt::spawn(async move {
-            let whole = caught(run).await;
-            if let Some(table) = table.upgrade() {
-                table.closed(cid, if whole { ended.get() } else { "crash" });
+            let outcome = running.await;
+            let mut life = life.borrow_mut();
+            if let Err(failure) = outcome {
+                life.how("crash", Some(&failure.cause));
             }
+            if let Some(table) = table.upgrade() {
+                table.closed(cid, &life.told().how);
+            }
+            life.end(&ended);
         });
         address
     }
@@ -298,6 +319,7 @@ impl RudpConnection {
                 }
                 let address = self.connection.remote().ip();
                 self.shared.allowance().proven(address, now);
+                self.life.borrow_mut().begin();
                 let name = self.connection.peer().name;
                 let name = name.and_then(|name| Name::new(name.as_str()).ok());
                 let window = name.and_then(|name| self.shared.counters.byte_window(&name));
@@ -311,13 +333,14 @@ impl RudpConnection {
             }
             Event::Closed(reason) => {
                 tracing::debug!(connection = %self.cid, %reason, "closed");
-                self.ended.set(match &reason {
+                let how = match &reason {
                     CloseReason::Idle => "idle",
                     CloseReason::Reset => "reset",
                     CloseReason::Violation { .. } => "violation",
                     CloseReason::Local { code } if *code == ErrorCode::SHUTDOWN => "shutdown",
                     _ => "end",
-                });
+                };
+                (self.life.borrow_mut()).how(how, Some(&reason.to_string()));
                 self.server.handle_close();
             }
         }
@@ -379,6 +402,12 @@ impl RudpConnection {
         }
         let stats = self.connection.stats();
         self.shared.counters.connection(&self.reported, &stats);
+        let mut life = self.life.borrow_mut();
+        let told = life.told();
+        told.client = self.connection.remote();
+        (told.bytes_received, told.bytes_sent) = (stats.bytes_received, stats.bytes_sent);
+        (told.lost, told.sent_again) = (stats.packets_lost, stats.packets_retransmitted);
+        drop(life);
         if let Some(window) = &self.window {
             window.set(stats.window);
         }

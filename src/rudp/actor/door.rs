@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    connection::{Displaced, RudpConnection},
+    connection::{Displaced, RudpConnection, TRANSPORT},
     counters::{Dropped, Step},
     settings::Settings,
     shared::{Shared, SharedTable, Table},
@@ -142,6 +142,9 @@ impl Door {
             counters.full(full);
             if self.refusals.take(now) {
                 let connection = self.accept(*hello, arrival, place.table, now);
+                let name = connection.peer().name;
+                let name = name.as_deref().unwrap_or("");
+                (place.shared.ended).refused(TRANSPORT, arrival.remote, name, full.words());
                 self.refuse(connection, full.words(), arrival, place.shared, now);
             }
             return None;

@@ -20,7 +20,7 @@ use super::{
     counters::Dropped,
     door::{Door, Place},
     ecn,
-    session::{Deliver, RudpSession},
+    session::{Deliver, RudpSession, SIGNALS},
     settings::Settings,
     shared::{Shared, SharedTable, Table},
 };
@@ -294,6 +294,8 @@ impl Signals<'_> {
         if let Err(full) = room {
             tracing::debug!(%client, ?full, "refused");
             counters.full(full);
+            let name = half_open.name.as_str();
+            (self.shared.ended).refused(SIGNALS, client, name, full.words());
             refuse(datagram, full.words(), output);
             return false;
         }

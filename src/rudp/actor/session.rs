@@ -1,6 +1,7 @@
 //! One client's session as an actor: hands it datagrams, sends its answers, keeps its one timer.
 
 use std::{
+    cell::RefCell,
     future::Future,
     net::{IpAddr, SocketAddr},
     pin::Pin,
@@ -19,7 +20,8 @@ use tokio::time::{Sleep, sleep_until};
 
 use super::{
     counters::{Dropped, Window},
-    shared::{Shared, caught},
+    ended::Life,
+    shared::Shared,
 };
 use crate::rudp::{
     endpoint::{HalfOpen, Serial},
@@ -30,13 +32,16 @@ use crate::rudp::{
 };
 use crate::{
     net::drive,
-    role::Crash,
+    role::{Crash, Guarded},
     telemetry::{api, packets},
 };
 
 /// What is told instead of an answer that is too long for an address that is not known.
 const TOO_LONG: &str = "the answer is too long for an address that is not known here: take a lease by \
                         DHCP, or ask over the transport (--via rudp)";
+
+/// Their kind, where they are told beside connections.
+pub(super) const SIGNALS: &str = "signals";
 
 /// Messages that wait for a session at most; each holds what one receive brought for it.
 const MAILBOX: usize = 16;
@@ -51,6 +56,7 @@ pub struct RudpSession {
     shared: Rc<Shared>,
     timer: Pin<Box<Sleep>>,
     window: Option<Window>,
+    life: Rc<RefCell<Life>>,
 }
 
 /// What one receive brought for one session.
@@ -84,6 +90,9 @@ impl RudpSession {
     ) -> Addr<Self> {
         let table = Weak::clone(&shared.table);
         let timer = Box::pin(sleep_until(session.poll_timeout().into()));
+        let life = Life::new(SIGNALS, client, session.name().as_str());
+        let life = Rc::new(RefCell::new(life));
+        let ended = shared.ended.clone();
         let actor = Self {
             client,
             serial,
@@ -92,15 +101,21 @@ impl RudpSession {
             shared,
             timer,
             window,
+            life: Rc::clone(&life),
         };
         let context = Context::new();
         let address = context.address();
-        let run = Box::new(context.into_future(actor));
+        let running = Guarded::new(context, actor).run();
         actix_rt::spawn(async move {
-            let reason = if caught(run).await { "idle" } else { "crash" };
-            if let Some(table) = table.upgrade() {
-                table.gone(client, serial, reason);
+            let outcome = running.await;
+            let mut life = life.borrow_mut();
+            if let Err(failure) = outcome {
+                life.how("crash", Some(&failure.cause));
             }
+            if let Some(table) = table.upgrade() {
+                table.gone(client, serial, &life.told().how);
+            }
+            life.end(&ended);
         });
         address
     }
@@ -113,11 +128,22 @@ impl RudpSession {
         call(&mut self.session, &mut output);
         // Before the answers leave: who has one, finds it counted.
         shared.counters.add(&output);
+        let renewed = output.changes.iter().any(|change| *change != Change::Ended);
+        let bytes: usize = output.replies().map(|reply| reply.bytes.len()).sum();
+        if !renewed {
+            self.note(bytes);
+        }
         for change in output.changes.drain(..) {
             self.turn(change);
         }
+        if renewed {
+            self.note(bytes);
+        }
         for reply in output.replies() {
-            shared.answer(&reply, self.client, self.local);
+            if !shared.answer(&reply, self.client, self.local) {
+                let mut life = self.life.borrow_mut();
+                life.told().bytes_sent -= reply.bytes.len() as u64;
+            }
         }
         drop(output);
         if let Some(window) = &self.window {
@@ -132,7 +158,27 @@ impl RudpSession {
         }
     }
 
+    /// Notes what it has done, and that it answers with so many bytes.
+    fn note(&self, bytes: usize) {
+        let done = self.session.describe(Instant::now());
+        let mut life = self.life.borrow_mut();
+        let told = life.told();
+        told.bytes_sent += bytes as u64;
+        (told.lost, told.sent_again) = (done.lost, done.repeated);
+    }
+
     fn turn(&mut self, change: Change) {
+        let mut life = self.life.borrow_mut();
+        match change {
+            Change::Ended => life.how("end", None),
+            Change::Replaced => life.how("replaced", None),
+            Change::Reopened => {}
+        }
+        life.end(&self.shared.ended);
+        if change != Change::Ended {
+            *life = Life::new(SIGNALS, self.client, self.session.name().as_str());
+        }
+        drop(life);
         if let Some(table) = self.shared.table.upgrade() {
             table.turned(self.client, self.serial, change);
         }
@@ -175,12 +221,18 @@ impl RudpSession {
 }
 
 impl Shared {
-    /// Sends an answer, if so much may go to its client.
-    pub(super) fn answer(&self, reply: &Reply<'_>, client: SocketAddr, local: Option<IpAddr>) {
+    /// Sends an answer, if so much may go to its client: says whether.
+    pub(super) fn answer(
+        &self,
+        reply: &Reply<'_>,
+        client: SocketAddr,
+        local: Option<IpAddr>,
+    ) -> bool {
         let now = Instant::now();
         let may = |bytes: &[u8]| self.allowance().send(client.ip(), bytes.len(), now);
         if may(reply.bytes) {
-            return self.send(reply, client, local);
+            self.send(reply, client, local);
+            return true;
         }
         tracing::debug!(%client, bytes = reply.bytes.len(), "too much for an unknown address");
         self.counters.dropped(Dropped::Amplification).inc();
@@ -203,6 +255,7 @@ impl Shared {
                 );
             }
         }
+        false
     }
 
     fn send(&self, reply: &Reply<'_>, client: SocketAddr, local: Option<IpAddr>) {
@@ -256,6 +309,8 @@ impl Handler<Deliver> for RudpSession {
 
     fn handle(&mut self, Deliver { first, more, local }: Deliver, ctx: &mut Self::Context) {
         self.local = local;
+        let bytes = first.len() + more.iter().map(Bytes::len).sum::<usize>();
+        self.life.borrow_mut().told().bytes_received += bytes as u64;
         let now = Instant::now();
         self.act(ctx, |session, output| {
             for datagram in std::iter::once(first).chain(more) {
@@ -311,6 +366,7 @@ impl Handler<Stop> for RudpSession {
     type Result = ();
 
     fn handle(&mut self, _: Stop, ctx: &mut Self::Context) {
+        self.life.borrow_mut().how("shutdown", None);
         ctx.stop();
     }
 }

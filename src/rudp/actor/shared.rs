@@ -2,17 +2,15 @@
 
 use std::{
     cell::{Cell, RefCell},
-    future::{Future, poll_fn},
+    future::poll_fn,
     io,
     net::{IpAddr, SocketAddr},
-    panic::{AssertUnwindSafe, catch_unwind},
-    pin::Pin,
     rc::Rc,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicUsize, Ordering},
     },
-    task::{Poll, Waker},
+    task::Waker,
     time::Instant,
 };
 
@@ -20,6 +18,7 @@ use super::{
     clock::Clock,
     connection::RudpConnection,
     counters::{Counters, Step},
+    ended::EndedSessions,
     gate::Gate,
     origin::Origins,
     session::{RudpSession, Stop},
@@ -38,7 +37,7 @@ use crate::rudp::{
     turns,
 };
 use crate::telemetry::packets::{self, Fate};
-use actix::{Actor, Addr, Context, dev::ContextFut};
+use actix::Addr;
 
 /// Questions to the scraper at once: it takes no more peers than its own bound, and
 /// closes on the oldest beyond.
@@ -70,6 +69,7 @@ pub(super) struct Shared {
     allowance: Arc<Mutex<Allowance>>,
     readable: bool,
     pub(super) gates: Gates,
+    pub(super) ended: EndedSessions,
     blocked: RefCell<Vec<Waker>>,
     waits: Cell<bool>,
 }
@@ -98,6 +98,7 @@ impl Shared {
             allowance: Arc::clone(&table.allowance),
             readable,
             gates: table.gates.clone(),
+            ended: table.ended.clone(),
             blocked: RefCell::default(),
             waits: Cell::new(false),
         }))
@@ -234,6 +235,7 @@ pub(super) struct SharedTable {
     busy: Busy,
     allowance: Arc<Mutex<Allowance>>,
     gates: Gates,
+    ended: EndedSessions,
     pub(super) counters: Arc<Counters>,
 }
 
@@ -265,6 +267,7 @@ impl SharedTable {
         busy: Busy,
         allowance: Arc<Mutex<Allowance>>,
         gates: Gates,
+        ended: EndedSessions,
     ) -> Self {
         let table = Mutex::new(Table {
             endpoint: Endpoint::default(),
@@ -277,6 +280,7 @@ impl SharedTable {
             busy,
             allowance,
             gates,
+            ended,
             counters,
         }
     }
@@ -380,19 +384,4 @@ impl Drop for SharedTable {
             address.do_send(Stop);
         }
     }
-}
-
-/// Runs an actor to its end and says whether it came there without a panic.
-/// Boxed: the futures around it would each hold a place for it.
-pub(super) async fn caught<A>(mut run: Box<ContextFut<A, Context<A>>>) -> bool
-where
-    A: Actor<Context = Context<A>> + Unpin,
-{
-    let whole = poll_fn(|task| {
-        let polled = catch_unwind(AssertUnwindSafe(|| Pin::new(&mut *run).poll(task)));
-        polled.map_or(Poll::Ready(false), |polled| polled.map(|()| true))
-    })
-    .await;
-    // Dropping a context polls its actor once more: that may panic, too.
-    catch_unwind(AssertUnwindSafe(move || drop(run))).is_ok() && whole
 }
