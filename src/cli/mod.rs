@@ -6,7 +6,9 @@ mod carriage;
 mod check;
 mod client;
 mod completions;
+mod configuration;
 mod demo;
+mod init;
 mod leases;
 mod link;
 mod man;
@@ -46,6 +48,8 @@ enum Verb {
     Demo(demo::Args),
     /// Walk through the lab as a student's program would; without a command, at a prompt
     Client(Box<client::Args>),
+    /// Write a configuration with comments, and its zones, to start from
+    Init(init::Args),
     /// Be a bad network: relay UDP, and lose, delay, reorder, duplicate and damage it
     Link(Box<link::Args>),
     /// Check a configuration: what it would run, or all that is wrong with it
@@ -72,6 +76,7 @@ pub fn run() -> ExitCode {
         Verb::Serve(args) => serve::run(args),
         Verb::Demo(args) => demo::run(args),
         Verb::Client(args) => client::run(*args),
+        Verb::Init(args) => init::run(args),
         Verb::Link(args) => link::run(*args),
         Verb::Check(args) => check::run(args),
         Verb::Reload(args) => reload::run(args),

@@ -1,12 +1,15 @@
 //! `labnet serve`: the lab's servers in the foreground.
 
-use std::{io, path::PathBuf, process::ExitCode};
+use std::{io, process::ExitCode};
 
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::level_filters::LevelFilter;
 
-use super::WRONG_USE;
+use super::{
+    WRONG_USE,
+    configuration::{self, Configuration},
+};
 use crate::{
     config::{self, LogFormat},
     net::{Sockets, raise_descriptor_limit},
@@ -17,9 +20,8 @@ use crate::{
 /// Arguments of `labnet serve`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The configuration file
-    #[arg(short, long, value_name = "FILE", default_value = "conf/labnet.toml")]
-    config: PathBuf,
+    #[command(flatten)]
+    configuration: Configuration,
     /// How log lines look, whatever `format` in [log] says
     #[arg(long, value_enum)]
     log_format: Option<LogFormat>,
@@ -28,7 +30,7 @@ pub(super) struct Args {
 /// Runs until SIGINT, SIGTERM or a component that fails too often.
 pub(super) fn run(args: Args) -> ExitCode {
     logging::init(args.log_format, LevelFilter::INFO);
-    let config = match config::load(&args.config) {
+    let config = match args.configuration.load() {
         Ok(config) => config,
         Err(problems) => {
             logging::say(&problems.to_string());
@@ -38,6 +40,8 @@ pub(super) fn run(args: Args) -> ExitCode {
     for (key, by) in logging::set_level(&config.log) {
         tracing::debug!("{key} goes without effect: {by} goes over it");
     }
+    tracing::info!("configuration: {}", configuration::origin(&config));
+    tracing::info!("state: {}", config.state_dir.display());
     if let Err(error) = raise_descriptor_limit() {
         tracing::warn!(%error, "no more files and sockets than the system's default");
     }

@@ -69,7 +69,7 @@ impl Compiler<'_> {
     fn config(&mut self, file: file::File, path: PathBuf) -> Option<Config> {
         self.unknown::<file::File>("", &file.unknown);
         let state_dir = self.scalar("state_dir", file.state_dir, TEXT, |text: String| {
-            resolve(self.base, &text)
+            resolve(state_base(self.base), &text)
         });
         let supervisor = self.table("supervisor", file.supervisor);
         let supervisor = self.supervisor(supervisor.unwrap_or_default());
@@ -118,7 +118,7 @@ impl Compiler<'_> {
         self.check_listeners();
         Some(Config {
             file: Some(path),
-            state_dir: state_dir?.unwrap_or_else(|| self.base.join("state")),
+            state_dir: state_dir?.unwrap_or_else(|| state_base(self.base).join("state")),
             supervisor: supervisor?,
             log: log?,
             http: whole(http)?,
@@ -504,6 +504,16 @@ fn whole<T>(table: Option<Option<T>>) -> Option<Option<T>> {
 
 pub(super) fn values<T>(list: Vec<(String, T)>) -> Vec<T> {
     list.into_iter().map(|(_, value)| value).collect()
+}
+
+/// From where a relative `state_dir` is counted: the file's folder, but no state belongs below /etc
+/// (Filesystem Hierarchy Standard 3.0, section 5.8).
+fn state_base(base: &Path) -> &Path {
+    if base.starts_with("/etc") {
+        Path::new("/var/lib/labnet")
+    } else {
+        base
+    }
 }
 
 fn resolve(base: &Path, text: &str) -> Result<PathBuf, String> {

@@ -3,6 +3,7 @@
 //! `file` holds the shapes of the TOML, `compile` turns them into these values or into all the
 //! problems at once. What a new configuration means for a running role, its supervisor tells.
 
+pub mod built_in;
 mod compile;
 mod compiler;
 mod file;
@@ -40,20 +41,26 @@ pub use transport::{Class, Congestion, Passphrase, Protection, Transport};
 ///
 /// All that is wrong with the file and the variables, or that the file cannot be read.
 pub fn load(path: &Path) -> Result<Config, Problems> {
-    let whole = |file: String, message: String| {
-        Problems(vec![Problem {
-            file,
-            line: None,
-            key: String::new(),
-            message,
-        }])
-    };
     let text = std::fs::read(path)
         .map_err(|error| error.to_string())
         .and_then(|bytes| {
             String::from_utf8(bytes).map_err(|_| "is no text: not encoded in UTF-8".into())
         })
         .map_err(|message| whole(path.display().to_string(), message))?;
+    parse(&text, path, load_environment()?)
+}
+
+fn whole(file: String, message: String) -> Problems {
+    Problems(vec![Problem {
+        file,
+        line: None,
+        key: String::new(),
+        message,
+    }])
+}
+
+/// The process's variables that begin with `LABNET_`.
+fn load_environment() -> Result<Vec<(String, String)>, Problems> {
     let mut environment = Vec::new();
     for (name, value) in std::env::vars_os() {
         let Some(name) = name
@@ -67,7 +74,7 @@ pub fn load(path: &Path) -> Result<Config, Problems> {
             .map_err(|_| whole(name.into(), "is no text: not encoded in UTF-8".into()))?;
         environment.push((name.to_owned(), value));
     }
-    parse(&text, path, environment)
+    Ok(environment)
 }
 
 /// Compiles the `text` of a configuration file with `environment` laid over it.

@@ -342,7 +342,11 @@ impl Supervisor {
 
     fn read(&self) -> Result<Config, Vec<String>> {
         let Some(file) = &self.config.file else {
-            return Err(vec!["there is no configuration file to reload".to_owned()]);
+            return Err(vec![
+                "the configuration runs that is built in, and no file: `labnet init` writes one, \
+                 `labnet serve -c FILE` runs it"
+                    .to_owned(),
+            ]);
         };
         let config = config::load(file).map_err(|problems| {
             problems
