@@ -61,7 +61,7 @@ pub(super) fn run(args: Args) -> ExitCode {
     } else {
         describe(&args.folder, &files)
     };
-    output(&mut io::stdout().lock(), text.as_bytes())
+    output(text.as_bytes())
 }
 
 fn describe(folder: &Path, files: &[File]) -> String {
