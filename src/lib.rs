@@ -48,5 +48,7 @@ pub mod rudp;
 pub mod scrap;
 // The tree of actors: restarts, reload, shutdown.
 pub mod supervisor;
+// Text from outsiders, made fit to be shown.
+pub mod text;
 // What can be seen: metrics, logs, packets, the HTTP endpoints.
 pub mod telemetry;

@@ -39,6 +39,7 @@ fn scrap_config(page: SocketAddr, refresh: Duration) -> Scrap {
         origin: Url::parse(&format!("http://{page}/")).unwrap(),
         refresh,
         peers: peers(256),
+        redirects_elsewhere: false,
     }
 }
 

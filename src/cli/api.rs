@@ -1,8 +1,9 @@
 //! Asks a running lab over its HTTP endpoints.
 
-use std::{array, fmt, iter, pin::pin, process::ExitCode, time::Duration};
+use std::{array, fmt, iter, path::PathBuf, pin::pin, process::ExitCode, time::Duration};
 
 use console::measure_text_width;
+use http::header::{AUTHORIZATION, HOST};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::{Method, Request, StatusCode, body::Bytes, client::conn::http1};
 use hyper_util::rt::TokioIo;
@@ -10,7 +11,7 @@ use tokio::{net::TcpStream, time::timeout};
 use url::Url;
 
 use super::output;
-use crate::telemetry::complain;
+use crate::{http::read_token, telemetry::complain};
 
 /// How to reach a running lab.
 #[derive(Debug, clap::Args)]
@@ -23,6 +24,9 @@ pub(super) struct Target {
         default_value = "http://127.0.0.1:9167/"
     )]
     url: Url,
+    /// The lab's bearer token is in this file: changes need it if `token_file` is set in [http]
+    #[arg(long, value_name = "FILE", env = "LABNET_TOKEN_FILE")]
+    token_file: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]
     pub(super) json: bool,
@@ -53,7 +57,10 @@ impl Target {
             .build()
             .map_err(|error| Unreachable(format!("no runtime: {error}")))?;
         let url = &self.url;
-        match runtime.block_on(async { timeout(TIMEOUT, self.exchange(method, path)).await }) {
+        let token = self.token_file.as_deref().map(read_token).transpose();
+        let token = token.map_err(|problem| Unreachable(format!("--token-file: {problem}")))?;
+        match runtime.block_on(async { timeout(TIMEOUT, self.exchange(method, path, token)).await })
+        {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => Err(Unreachable(format!(
                 "no answer from {url}: {error}\nIs `labnet serve` running, and its [http] listening there? --url names another address."
@@ -68,6 +75,7 @@ impl Target {
         &self,
         method: Method,
         path: &str,
+        token: Option<String>,
     ) -> Result<(StatusCode, Bytes), Box<dyn std::error::Error + Send + Sync>> {
         if self.url.scheme() != "http" {
             return Err("only http:// is spoken".into());
@@ -76,11 +84,14 @@ impl Target {
         let port = self.url.port_or_known_default().unwrap_or(80);
         let stream = TcpStream::connect((host.trim_matches(['[', ']']), port)).await?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-        let request = Request::builder()
+        let mut request = Request::builder()
             .method(method)
             .uri(path)
-            .header("host", format!("{host}:{port}"))
-            .body(Empty::<Bytes>::new())?;
+            .header(HOST, format!("{host}:{port}"));
+        if let Some(token) = token {
+            request = request.header(AUTHORIZATION, format!("Bearer {token}"));
+        }
+        let request = request.body(Empty::<Bytes>::new())?;
         let exchange = async {
             let response = sender.send_request(request).await?;
             let status = response.status();

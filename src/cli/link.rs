@@ -8,6 +8,7 @@ mod tally;
 use std::{
     io,
     net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
     pin::Pin,
     process::ExitCode,
     sync::Arc,
@@ -25,7 +26,8 @@ use tracing::level_filters::LevelFilter;
 
 use super::{WRONG_USE, output};
 use crate::{
-    http::serve_http,
+    config,
+    http::{Access, Token, serve_http},
     net::{
         LinkControl, Places, Relay, RelayPlan, Shares, TunPlan, Tunnel, TunnelPlan, bind_tcp,
         link::{Way, duration},
@@ -76,6 +78,13 @@ pub(super) struct Args {
     /// GET /counters, GET, PUT and PATCH /options here, as JSON
     #[arg(long, value_name = "ADDRESS:PORT")]
     http: Option<SocketAddr>,
+    /// Names that requests to --http may call this host by, besides localhost and IP addresses
+    #[arg(long, value_name = "NAME", requires = "http", value_parser = config::host_name)]
+    http_host: Vec<String>,
+    /// Changes over --http need the bearer token that is in this file; without it, they are for
+    /// loopback
+    #[arg(long, value_name = "FILE", requires = "http")]
+    token_file: Option<PathBuf>,
     /// Print the totals at the end as JSON
     #[arg(long)]
     json: bool,
@@ -140,10 +149,14 @@ pub(super) fn run(args: Args) -> ExitCode {
         Ok(plan) => plan,
         Err(problem) => return wrong_use(&problem),
     };
+    let access = match access(&args) {
+        Ok(access) => access,
+        Err(problem) => return wrong_use(&problem),
+    };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
-    let ran = runtime.and_then(|runtime| runtime.block_on(carry(&args, plan)));
+    let ran = runtime.and_then(|runtime| runtime.block_on(carry(&args, plan, access)));
     match ran {
         Ok(tally) if args.json => output(tally.json().as_bytes()),
         Ok(tally) => output(tally.table().as_bytes()),
@@ -152,6 +165,16 @@ pub(super) fn run(args: Args) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Who may ask the HTTP endpoints for what.
+fn access(args: &Args) -> Result<Access, String> {
+    let token = args.token_file.as_deref().map(Token::read).transpose();
+    Ok(Access {
+        hosts: args.http_host.clone(),
+        token: token.map_err(|problem| format!("--token-file: {problem}"))?,
+        protect_reads: false,
+    })
 }
 
 fn plan(args: &Args) -> Result<Plan, String> {
@@ -200,7 +223,7 @@ fn wrong_use(problem: &str) -> ExitCode {
     ExitCode::from(WRONG_USE)
 }
 
-async fn carry(args: &Args, plan: Plan) -> io::Result<Tally> {
+async fn carry(args: &Args, plan: Plan, access: Access) -> io::Result<Tally> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let running: Pin<Box<dyn Future<Output = io::Result<()>>>>;
@@ -237,7 +260,7 @@ async fn carry(args: &Args, plan: Plan) -> io::Result<Tally> {
     let serving = async {
         match listener {
             Some(listener) => {
-                let router = endpoints::router(control.clone());
+                let router = endpoints::router(control.clone(), access);
                 let places = Places::new(HTTP_SHARES, Arc::new(()));
                 serve_http(listener, router, places).await
             }

@@ -15,7 +15,6 @@ use std::{
 
 use bytes::Bytes;
 
-use super::file_name::printable;
 use crate::rudp::{
     connection::{
         Arrival, CloseReason, Config, Connection, Event as Happened, Introduction, Read, Stats,
@@ -27,6 +26,7 @@ use crate::rudp::{
     packet::ErrorCode,
     signal::MAX_TEXT,
 };
+use crate::text::{LONG, printable};
 
 /// So long a server may be silent at first: several HELLOs have been lost by then.
 pub const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -364,7 +364,7 @@ impl Asked {
                     }
                 }
                 Answer::Error { code, text } => {
-                    let text = printable(&text);
+                    let text = printable(&text, LONG);
                     Err(AnswerError::Refused { code, text })
                 }
             };

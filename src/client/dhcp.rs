@@ -14,7 +14,11 @@ use rand::{Rng, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 
 use super::exchange::{Exchange, Patience, Transmit};
-use crate::{config::MacAddress, telemetry::packets::Fate};
+use crate::{
+    config::MacAddress,
+    telemetry::packets::Fate,
+    text::{LONG, printable},
+};
 
 /// Who the client says it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -442,12 +446,8 @@ fn addresses(data: &[u8]) -> Vec<Ipv4Addr> {
 
 /// Text of a server that may be shown on a terminal: nothing that could steer it.
 fn text(data: &[u8]) -> Option<String> {
-    let text: String = String::from_utf8_lossy(data)
-        .trim_end_matches('\0')
-        .chars()
-        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
-        .take(200)
-        .collect();
+    let text = String::from_utf8_lossy(data);
+    let text = printable(text.trim_end_matches('\0'), LONG);
     (!text.is_empty()).then_some(text)
 }
 

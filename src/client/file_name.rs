@@ -4,6 +4,8 @@ use std::fmt;
 
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 
+use crate::text::{LONG, printable};
+
 /// Longest name on this side, in bytes: with the suffixes of a partial download it still fits into
 /// `NAME_MAX`, 255.
 const MAX_LOCAL: usize = 240;
@@ -39,7 +41,7 @@ impl FileName {
     }
 
     fn new(wire: String, name: String) -> Self {
-        let shown = printable(&name);
+        let shown = printable(&name, LONG);
         let mut local: String = shown
             .chars()
             .map(|c| if matches!(c, '/' | '\\') { '_' } else { c })
@@ -86,17 +88,6 @@ impl fmt::Display for FileName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&self.shown)
     }
-}
-
-/// A stranger's text without control characters and without those that turn the direction of
-/// writing, which could make one name look like another.
-pub fn printable(text: &str) -> String {
-    text.chars()
-        .map(|c| {
-            let turns = matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-            if c.is_control() || turns { '\u{fffd}' } else { c }
-        })
-        .collect()
 }
 
 #[cfg(test)]

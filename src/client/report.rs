@@ -7,7 +7,7 @@ use serde_json::json;
 use super::{
     download::Downloaded,
     failure::FetchError,
-    file_name::{FileName, printable},
+    file_name::FileName,
     session::{Answered, Counts},
     summary::{Summary, json_statistics, json_stats},
     transfer::hex,
@@ -17,6 +17,7 @@ use super::{
 use crate::{
     rudp::{connection::Stats, exchange},
     telemetry::{complain, print},
+    text::{LONG, printable},
 };
 
 /// A piece of data.
@@ -106,7 +107,7 @@ fn people(report: &Report<'_>) -> String {
 fn transport(server: &exchange::Statistics, client: &Stats) -> String {
     let lines = server
         .iter()
-        .map(|(key, value)| format!("{key:<26} {}\n", printable(value)));
+        .map(|(key, value)| format!("{key:<26} {}\n", printable(value, LONG)));
     let here = format!(
         "here: {} sent, {} received, {} twice, {} damaged; round trip {}\n",
         count(client.packets_sent, "packet"),

@@ -14,7 +14,7 @@ use url::Url;
 use super::{
     carrier::AnswerError,
     dialer::Dialer,
-    file_name::{FileName, printable},
+    file_name::FileName,
     http::{Answer, Http, HttpError},
     transfer::{Origin, Refusal, Sha256, Verdict, judge, judge_head},
     transport::{Reply, TransportError},
@@ -22,6 +22,7 @@ use super::{
 use crate::{
     net::representation::{self, want_sha256},
     rudp::exchange::ErrorCode,
+    text::{LONG, printable},
 };
 
 /// Why a source gives nothing, or no more.
@@ -138,7 +139,7 @@ impl Source {
         match self {
             Self::Http { url, .. } => {
                 let joined = url.join(target);
-                *url = joined.map_err(|_| HttpError::Url(printable(target)))?;
+                *url = joined.map_err(|_| HttpError::Url(printable(target, LONG)))?;
             }
             // The proxy sends nobody elsewhere: its answers have no such word.
             Self::Rudp(_) => {}

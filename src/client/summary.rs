@@ -10,6 +10,7 @@ use super::{
     units::{Latency, count},
 };
 use crate::rudp::{congestion::Algorithm, connection::Stats, exchange::Statistics};
+use crate::text::{SHORT, printable};
 
 /// Files that were asked for at once.
 #[derive(Debug, Clone, PartialEq)]
@@ -146,7 +147,7 @@ impl fmt::Display for Carried {
             write!(f, "round trip {}; ", Latency(rtt))?;
         }
         if let Some(congestion) = told("congestion").or(self.wish.map(Algorithm::name)) {
-            write!(f, "{}, ", super::file_name::printable(congestion))?;
+            write!(f, "{}, ", printable(congestion, SHORT))?;
         }
         f.write_str(self.protection)?;
         match self.connections {

@@ -207,7 +207,42 @@ impl Compiler<'_> {
             [table.max_connections, table.max_connections_per_address],
             HTTP_CONNECTIONS,
         );
+        let hosts = self.one_or_many(
+            "http.hosts",
+            table.hosts,
+            "a name in quotes, as `\"lab.example\"`, or a list of them in brackets",
+            |text: String| value::host_name(&text),
+        );
+        let base = self.base;
+        let token_file = self.scalar("http.token_file", table.token_file, TEXT, |text: String| {
+            let path = resolve(base, &text)?;
+            if path.is_file() {
+                Ok(path)
+            } else {
+                Err(format!(
+                    "there is no file `{}`; `openssl rand -hex 32` writes what it should hold",
+                    path.display()
+                ))
+            }
+        });
+        let protect_reads = self.scalar(
+            "http.protect_reads",
+            table.protect_reads,
+            "`true` or `false`",
+            Ok,
+        );
+        let (token_file, protect_reads) = (token_file?, protect_reads?.unwrap_or(false));
+        if protect_reads && token_file.is_none() {
+            self.problem(
+                "http.protect_reads",
+                "reading would need a token, and there is no `token_file` to hold one; name it, \
+                 or delete this",
+            );
+        }
         Some(Http {
+            hosts: values(hosts?.unwrap_or_default()),
+            token_file,
+            protect_reads,
             connections: connections?,
             listen: listen?,
             fault_injection: fault_injection?.unwrap_or(false),
@@ -431,11 +466,18 @@ impl Compiler<'_> {
             [table.max_peers, table.max_peers_per_address],
             SCRAP_PEERS,
         );
+        let redirects_elsewhere = self.scalar(
+            "scrap.redirects_elsewhere",
+            table.redirects_elsewhere,
+            "`true` or `false`",
+            Ok,
+        );
         Some(Scrap {
             listen: listen?,
             origin: origin?,
             refresh: refresh?.unwrap_or(Duration::from_secs(30)),
             peers: peers?,
+            redirects_elsewhere: redirects_elsewhere?.unwrap_or(false),
         })
     }
 

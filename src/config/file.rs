@@ -113,6 +113,9 @@ tables! {
         fault_injection: Key<bool>,
         max_connections: Key<i64>,
         max_connections_per_address: Key<i64>,
+        hosts: Key<OneOrMany<String>>,
+        token_file: Key<String>,
+        protect_reads: Key<bool>,
     }
     /// `[dhcp]`
     Dhcp {
@@ -215,6 +218,7 @@ tables! {
         refresh: Key<String>,
         max_peers: Key<i64>,
         max_peers_per_address: Key<i64>,
+        redirects_elsewhere: Key<bool>,
     }
     /// `[origin]`
     Origin {

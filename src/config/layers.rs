@@ -16,10 +16,11 @@ use super::problem::Problem;
 /// What every environment variable of the configuration begins with.
 pub(super) const PREFIX: &str = "LABNET_";
 /// Variables with the prefix that are the command line's, not the configuration's.
-const OTHERS: [&str; 2] = ["LABNET_SECRET", "LABNET_URL"];
+const OTHERS: &[&str] = &["LABNET_SECRET", "LABNET_URL", "LABNET_TOKEN_FILE"];
 /// Keys whose variable is a list, its elements separated by commas.
 const LISTS: &[&str] = &[
     "http.listen",
+    "http.hosts",
     "dhcp.listen",
     "dhcp.interfaces",
     "dns.listen",
@@ -31,6 +32,7 @@ const LISTS: &[&str] = &[
 const TYPED: &[&str] = &[
     "supervisor.max_restarts",
     "http.fault_injection",
+    "http.protect_reads",
     "http.max_connections",
     "http.max_connections_per_address",
     "dns.max_connections",
@@ -49,6 +51,7 @@ const TYPED: &[&str] = &[
     "rudp.shards",
     "link.seed",
     "scrap.max_peers",
+    "scrap.redirects_elsewhere",
     "scrap.max_peers_per_address",
     "origin.max_connections",
     "origin.max_connections_per_address",

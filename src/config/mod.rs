@@ -30,6 +30,7 @@ use url::Url;
 pub use problem::{Problem, Problems};
 pub use shares::Shares;
 pub use transport::{Class, Congestion, Passphrase, Protection, Transport};
+pub(crate) use value::host_name;
 
 /// Reads the configuration file at `path`, lays the process's `LABNET_` environment over it and
 /// compiles both.
@@ -186,6 +187,13 @@ pub struct Http {
     pub fault_injection: bool,
     /// Default 256, 64 of one address.
     pub connections: Connections,
+    /// Names that a request may call the lab by, besides `localhost` and IP addresses; lower case,
+    /// without a final dot.
+    pub hosts: Vec<String>,
+    /// The file of the token that changes need, from anywhere; none: changes are for loopback.
+    pub token_file: Option<PathBuf>,
+    /// Whether reading needs the token, too. Default false.
+    pub protect_reads: bool,
 }
 
 /// How many TCP connections a role has at once.
@@ -416,6 +424,8 @@ pub struct Scrap {
     pub refresh: Duration,
     /// Its peers. Default 256, 128 of one address: a proxy asks for all its clients.
     pub peers: Connections,
+    /// Whether redirects off the page's host and port are followed. Default false.
+    pub redirects_elsewhere: bool,
 }
 
 /// The built-in origin.

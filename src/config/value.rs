@@ -39,6 +39,23 @@ pub(super) fn socket_address(text: &str) -> Result<SocketAddr, String> {
     }
 }
 
+/// A host's name as HTTP requests give it, without a port; lower case, without a final dot.
+pub(crate) fn host_name(text: &str) -> Result<String, String> {
+    let name = text.strip_suffix('.').unwrap_or(text);
+    let fits = (1..=253).contains(&name.len())
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
+    if fits {
+        Ok(name.to_ascii_lowercase())
+    } else {
+        Err(format!(
+            "`{}` is no host's name; write it as `lab.example`, without a port",
+            text.escape_debug()
+        ))
+    }
+}
+
 /// One host's IPv4 address.
 pub(super) fn host(text: &str) -> Result<Ipv4Addr, String> {
     let address = ipv4(text)?;

@@ -4,21 +4,21 @@ mod page_server;
 
 use std::sync::Arc;
 
-use actix::{ActorFutureExt, Context, WrapFuture};
+use actix::Context;
 
 use super::store::Store;
 use crate::{
     config::{self, OriginFiles},
     http::serve_http,
     net::{Places, TcpListeners},
-    role::{Failure, Keep, PrepareError, Resources, Role, role_actor},
+    role::{Accepting, Failure, Keep, PrepareError, Resources, Role, role_actor},
     telemetry::{Metrics, shares},
 };
 
 /// Serves the built-in download page.
 pub struct OriginActor {
     keep: Keep<Kept>,
-    kept: Kept,
+    accepting: Accepting,
 }
 
 /// What outlives the actor: the listener, the samples and the sums of the files.
@@ -27,8 +27,8 @@ pub struct Kept {
     config: config::Origin,
     listeners: TcpListeners,
     places: Arc<Places>,
-    store: Arc<Store>,
-    metrics: Arc<Metrics>,
+    pub(super) store: Arc<Store>,
+    pub(super) metrics: Arc<Metrics>,
 }
 
 impl Role for OriginActor {
@@ -83,8 +83,10 @@ impl Role for OriginActor {
     }
 
     fn new(keep: Keep<Kept>) -> Self {
-        let kept = keep.get();
-        Self { keep, kept }
+        Self {
+            keep,
+            accepting: Accepting::default(),
+        }
     }
 
     fn keep(&self) -> &Keep<Kept> {
@@ -92,24 +94,23 @@ impl Role for OriginActor {
     }
 
     fn start(&mut self, ctx: &mut Context<Self>) -> Result<(), Failure> {
-        let Kept {
-            config,
-            listeners,
-            places,
-            store,
-            metrics,
-        } = self.kept.clone();
-        places.set_shares(shares(config.connections));
-        let router = page_server::router(store, metrics);
-        for listener in listeners.iter().cloned() {
-            let serving = serve_http(listener, router.clone(), Arc::clone(&places));
-            let serving = serving.into_actor(self);
-            Self::run(
-                ctx,
-                serving.map(|served, _, _| Err(Failure::of_listener(served))),
-            );
-        }
+        let kept = self.keep.get();
+        kept.places.set_shares(shares(kept.config.connections));
+        let router = page_server::router(self.keep.clone());
+        self.accepting.follow(ctx, &kept.listeners, |listener| {
+            serve_http(listener, router.clone(), Arc::clone(&kept.places))
+        });
         Ok(())
+    }
+
+    /// Connections live on and ask of the new files next; downloads under way are of the old ones.
+    fn change(&mut self, ctx: &mut Context<Self>) -> Result<bool, Failure> {
+        self.start(ctx)?;
+        Ok(true)
+    }
+
+    fn finishing(kept: &Kept) -> bool {
+        kept.places.taken().0 > 0
     }
 }
 

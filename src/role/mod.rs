@@ -4,6 +4,7 @@
 //! table of sessions) is its [`Role::Kept`], which the supervisor holds in a [`Keep`]. A restart
 //! after a panic and a reload are the same act: the actor is made anew from what is kept.
 
+mod accepting;
 mod beat;
 mod failure;
 mod keep;
@@ -17,6 +18,7 @@ use actix::{
 };
 
 pub use self::{
+    accepting::Accepting,
     beat::Beats,
     failure::{Failure, FailureKind, Guarded, children_here},
     keep::{Keep, Lack},
@@ -103,6 +105,12 @@ pub trait Role: Actor<Context = Context<Self>> + Supervised + Handler<Crash> {
     /// Why it can't go on.
     fn change(&mut self, _ctx: &mut Context<Self>) -> Result<bool, Failure> {
         Ok(false)
+    }
+
+    /// Whether transfers are under way that finish although the role was removed: its thread stays
+    /// as long.
+    fn finishing(_kept: &Self::Kept) -> bool {
+        false
     }
 
     /// Takes away the series that tell of what the role has: it runs no more.

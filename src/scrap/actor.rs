@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
+use actix::{AsyncContext, Context, SpawnHandle, WrapFuture};
 use tcp::Peers;
 use tokio::sync::{Notify, watch};
 use url::Url;
@@ -21,14 +21,16 @@ use super::{
 use crate::{
     config,
     net::{Places, TcpListeners, accept},
-    role::{Failure, Keep, PrepareError, Resources, Role, role_actor},
+    role::{Accepting, Failure, Keep, PrepareError, Resources, Role, role_actor},
     telemetry::{Metrics, shares},
 };
 
 /// Reads the download page and gives its list of files to whoever asks over TCP.
 pub struct ScrapActor {
     keep: Keep<Kept>,
-    kept: Kept,
+    accepting: Accepting,
+    /// What keeps an index fresh.
+    reading: Option<(Arc<Index>, SpawnHandle)>,
 }
 
 /// What outlives the actor: the listener and what is known of the page.
@@ -37,8 +39,8 @@ pub struct Kept {
     config: config::Scrap,
     listeners: TcpListeners,
     places: Arc<Places>,
-    index: Arc<Index>,
-    metrics: Arc<Metrics>,
+    pub(super) index: Arc<Index>,
+    pub(super) metrics: Arc<Metrics>,
 }
 
 /// What is known of the download page.
@@ -55,6 +57,7 @@ pub(super) struct View {
     /// The newest list; `None` until the page has been read once.
     pub(super) catalog: Option<Arc<Catalog>>,
     validators: Option<Validators>,
+    refresh: Duration,
     pub(super) schedule: Schedule,
     /// Fetches that ended, well or badly.
     pub(super) fetches: u64,
@@ -67,6 +70,7 @@ impl Index {
             view: watch::Sender::new(View {
                 catalog: None,
                 validators: None,
+                refresh: config.refresh,
                 schedule: Schedule::new(config.refresh, Instant::now()),
                 fetches: 0,
             }),
@@ -74,19 +78,18 @@ impl Index {
         }
     }
 
-    /// A copy, so that the running actor is not disturbed by a reload that may be refused.
-    fn refreshed_every(&self, refresh: Duration) -> Self {
-        let view = self.view.borrow();
-        Self {
-            page: self.page.clone(),
-            view: watch::Sender::new(View {
-                catalog: view.catalog.clone(),
-                validators: view.validators.clone(),
-                schedule: view.schedule.refreshed_every(refresh, Instant::now()),
-                fetches: view.fetches,
-            }),
-            demand: Notify::new(),
-        }
+    /// Other times from now on, if they are others.
+    fn refresh_every(&self, refresh: Duration) {
+        self.view.send_if_modified(|view| {
+            let other = view.refresh != refresh;
+            if other {
+                view.refresh = refresh;
+                view.schedule = view.schedule.refreshed_every(refresh, Instant::now());
+                // Whoever waits for the next fetch has the old time in mind.
+                self.demand.notify_one();
+            }
+            other
+        });
     }
 }
 
@@ -112,9 +115,6 @@ impl Role for ScrapActor {
             .map_err(|error| PrepareError::new("scrap.listen", error))?;
         let index = match previous {
             Some(kept) if kept.config.origin != config.origin => Arc::new(Index::new(config)),
-            Some(kept) if kept.config.refresh != config.refresh => {
-                Arc::new(kept.index.refreshed_every(config.refresh))
-            }
             Some(kept) => Arc::clone(&kept.index),
             None => Arc::new(Index::new(config)),
         };
@@ -144,8 +144,11 @@ impl Role for ScrapActor {
     }
 
     fn new(keep: Keep<Kept>) -> Self {
-        let kept = keep.get();
-        Self { keep, kept }
+        Self {
+            keep,
+            accepting: Accepting::default(),
+            reading: None,
+        }
     }
 
     fn keep(&self) -> &Keep<Kept> {
@@ -153,32 +156,40 @@ impl Role for ScrapActor {
     }
 
     fn start(&mut self, ctx: &mut Context<Self>) -> Result<(), Failure> {
-        let Kept {
-            config,
-            listeners,
-            places,
-            index,
-            metrics,
-        } = self.kept.clone();
-        places.set_shares(shares(config.peers));
-        ctx.spawn(keep_fresh(Arc::clone(&index), Arc::clone(&metrics)).into_actor(self));
-        let peers = Peers::new(index, &metrics);
-        for listener in listeners.iter().cloned() {
-            let serving = accept(listener, Arc::clone(&places), peers.clone());
-            let serving = serving.into_actor(self);
-            Self::run(
-                ctx,
-                serving.map(|served, _, _| Err(Failure::of_listener(served))),
-            );
+        let kept = self.keep.get();
+        kept.places.set_shares(shares(kept.config.peers));
+        kept.index.refresh_every(kept.config.refresh);
+        let reads_it = |(index, _): &(Arc<Index>, _)| Arc::ptr_eq(index, &kept.index);
+        if !self.reading.as_ref().is_some_and(reads_it) {
+            if let Some((_, before)) = self.reading.take() {
+                ctx.cancel_future(before);
+            }
+            let index = Arc::clone(&kept.index);
+            let reading = keep_fresh(Arc::clone(&index), self.keep.clone()).into_actor(self);
+            self.reading = Some((index, ctx.spawn(reading)));
         }
+        let peers = Peers::new(self.keep.clone());
+        self.accepting.follow(ctx, &kept.listeners, |listener| {
+            accept(listener, Arc::clone(&kept.places), peers.clone())
+        });
         Ok(())
+    }
+
+    fn change(&mut self, ctx: &mut Context<Self>) -> Result<bool, Failure> {
+        self.start(ctx)?;
+        Ok(true)
+    }
+
+    fn finishing(kept: &Kept) -> bool {
+        kept.places.taken().0 > 0
     }
 }
 
 role_actor!(ScrapActor);
 
 /// Fetches the page whenever it is due, or when a peer wants it and may.
-async fn keep_fresh(index: Arc<Index>, metrics: Arc<Metrics>) {
+async fn keep_fresh(index: Arc<Index>, keep: Keep<Kept>) {
+    let metrics = keep.get().metrics;
     index.view.send_modify(|view| view.schedule.abandon());
     let files = index
         .view
@@ -193,7 +204,8 @@ async fn keep_fresh(index: Arc<Index>, metrics: Arc<Metrics>) {
         wait(&index).await;
         index.view.send_modify(|view| view.schedule.begin());
         let known = index.view.borrow().validators.clone();
-        let fetched = match fetch(&index.page, known.as_ref()).await {
+        let elsewhere = keep.get().config.redirects_elsewhere;
+        let fetched = match fetch(&index.page, known.as_ref(), elsewhere).await {
             Ok(fetched) => read(fetched).await,
             Err(error) => Err(error),
         };

@@ -18,6 +18,7 @@ use url::{Host, Position, Url};
 
 use super::freshness::Lifetime;
 use crate::telemetry::packets::{self, Fate};
+use crate::text::{LONG, printable};
 
 /// The largest page: some 30,000 files of nginx's listing.
 const MAX_PAGE: usize = 8 << 20;
@@ -79,18 +80,34 @@ pub(super) enum FetchError {
     TooManyRedirects,
     #[error("redirected to {0:?}, which plain HTTP cannot reach")]
     Redirect(String),
+    #[error(
+        "redirected to {0}, which is off the page's host and port; `redirects_elsewhere = true` in \
+         [scrap] would follow"
+    )]
+    Elsewhere(String),
     #[error("the address cannot be asked for: {0}")]
     Request(#[from] http::Error),
 }
 
-/// Fetches `page`; with `known`, only if it has changed since.
-pub(super) async fn fetch(page: &Url, known: Option<&Validators>) -> Result<Fetched, FetchError> {
-    timeout(FETCH_TIMEOUT, follow(page.clone(), known))
+/// Fetches `page`; with `known`, only if it has changed since. Redirects are followed on the page's
+/// host and port alone, unless `elsewhere` allows others: what the page's server says must not make
+/// the scraper ask what only this machine can reach.
+pub(super) async fn fetch(
+    page: &Url,
+    known: Option<&Validators>,
+    elsewhere: bool,
+) -> Result<Fetched, FetchError> {
+    timeout(FETCH_TIMEOUT, follow(page, known, elsewhere))
         .await
         .unwrap_or(Err(FetchError::Timeout))
 }
 
-async fn follow(mut page: Url, known: Option<&Validators>) -> Result<Fetched, FetchError> {
+async fn follow(
+    configured: &Url,
+    known: Option<&Validators>,
+    elsewhere: bool,
+) -> Result<Fetched, FetchError> {
+    let mut page = configured.clone();
     for _ in 0..=MAX_REDIRECTS {
         let known = known.filter(|known| known.page == page);
         // The connection lives in here until the body is read.
@@ -108,11 +125,21 @@ async fn follow(mut page: Url, known: Option<&Validators>) -> Result<Fetched, Fe
             | StatusCode::FOUND
             | StatusCode::SEE_OTHER
             | StatusCode::TEMPORARY_REDIRECT
-            | StatusCode::PERMANENT_REDIRECT => page = redirected(&page, &response)?,
+            | StatusCode::PERMANENT_REDIRECT => {
+                page = redirected(&page, &response)?;
+                if !elsewhere && !is_same_server(&page, configured) {
+                    return Err(FetchError::Elsewhere(printable(page.as_str(), LONG)));
+                }
+            }
             status => return Err(FetchError::Status(status)),
         }
     }
     Err(FetchError::TooManyRedirects)
+}
+
+/// Whether two URLs of plain HTTP lead to the same host and port.
+fn is_same_server(a: &Url, b: &Url) -> bool {
+    a.host() == b.host() && a.port_or_known_default() == b.port_or_known_default()
 }
 
 fn redirected(page: &Url, response: &Response<Incoming>) -> Result<Url, FetchError> {
@@ -122,7 +149,7 @@ fn redirected(page: &Url, response: &Response<Incoming>) -> Result<Url, FetchErr
     let location = String::from_utf8_lossy(location.as_bytes());
     match page.join(&location) {
         Ok(url) if url.scheme() == "http" => Ok(url),
-        _ => Err(FetchError::Redirect(location.into_owned())),
+        _ => Err(FetchError::Redirect(printable(&location, LONG))),
     }
 }
 

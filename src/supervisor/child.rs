@@ -262,7 +262,7 @@ impl<R: Role> Runner<R> {
         } = self;
         let _ = actor.discard();
         drop(waiting);
-        leave(&keep, controlled, stopped).await;
+        leave::<R>(&keep, controlled, stopped).await;
     }
 
     async fn wake(&mut self) -> Woken {
@@ -342,9 +342,10 @@ impl<R: Role> Runner<R> {
 }
 
 /// Lets the thread end: for one that was stopped within [`STOP_TIMEOUT`]; one that was superseded
-/// remains as long as sessions live in it; one that gave up waits to be stopped.
-async fn leave<K: Clone>(
-    keep: &Keep<K>,
+/// remains as long as sessions live in it; one that gave up waits to be stopped. Transfers under way
+/// are not waited for by whoever stops the role, but finish if the process goes on.
+async fn leave<R: Role>(
+    keep: &Keep<R::Kept>,
     mut controlled: async_mpsc::UnboundedReceiver<Control>,
     stopped: Option<oneshot::Sender<()>>,
 ) {
@@ -368,6 +369,9 @@ async fn leave<K: Clone>(
     }
     if let Some(done) = done {
         let _ = done.send(());
+    }
+    while R::finishing(&keep.get()) {
+        sleep(LOOK).await;
     }
 }
 

@@ -206,6 +206,11 @@ fn every_mistake_has_its_line_and_key() {
         ("[rudp]\nmax_window = 99999999999999999999\n", 2, "rudp.max_window", "whole number"),
         ("[http]\nmax_connections = 8\nmax_connections_per_address = 9\n", 3, "http.max_connections_per_address", "more than there may be in all, 8"),
         ("[origin]\nmax_connections = 0\n", 2, "origin.max_connections", "out of bounds"),
+        // who may ask
+        ("[http]\nhosts = [\"lab.example\", \"lab.example:80\"]\n", 2, "http.hosts[1]", "without a port"),
+        ("[http]\nhosts = 5\n", 2, "http.hosts", "or a list of them"),
+        ("[http]\ntoken_file = \"absent\"\n", 2, "http.token_file", "there is no file"),
+        ("[http]\nprotect_reads = true\n", 2, "http.protect_reads", "no `token_file`"),
         // durations
         ("[rudp]\nidle_timeout = \"0s\"\n", 2, "rudp.idle_timeout", "100ms to 365days"),
         ("[rudp]\nidle_timeout = \"soon\"\n", 2, "rudp.idle_timeout", "`30s`"),

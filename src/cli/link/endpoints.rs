@@ -1,36 +1,34 @@
 //! What HTTP shows and changes of a running link.
 
+use std::sync::Arc;
+
 use axum::{
     Json, Router,
     extract::State,
     http::{Method, StatusCode},
-    middleware,
     response::{IntoResponse, Response},
-    routing::{get, put},
+    routing::get,
 };
 use serde_json::{Map, Value};
 
 use super::options::Directions;
 use crate::{
-    http::{only_from_here, problem},
+    http::{Access, guarded, problem},
     net::{LinkControl, LinkCounters},
 };
 
 /// `GET /counters`; `GET /options`, `PUT` for all of them (what is not named is off), `PATCH` for
-/// some (what is not named stays).
-pub(super) fn router(control: LinkControl) -> Router {
-    let changes = Router::new()
-        .route("/options", put(change).patch(change))
-        .layer(middleware::from_fn(only_from_here));
-    Router::new()
+/// some (what is not named stays). Who may do so: as with the lab's own endpoints.
+pub(super) fn router(control: LinkControl, access: Access) -> Router {
+    let routes = Router::new()
         .route("/counters", get(counters))
-        .route("/options", get(options))
-        .merge(changes)
+        .route("/options", get(options).put(change).patch(change))
         .fallback(|| async {
             let pages = "no such page: there are /counters and /options";
             problem(StatusCode::NOT_FOUND, pages)
-        })
-        .with_state(control)
+        });
+    let access = Arc::new(access);
+    guarded(routes, move || Arc::clone(&access)).with_state(control)
 }
 
 async fn counters(State(control): State<LinkControl>) -> Json<LinkCounters> {

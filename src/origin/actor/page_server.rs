@@ -21,12 +21,14 @@ use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use prometheus::IntCounter;
 use tokio::task::{JoinHandle, spawn_blocking};
 
+use super::Kept;
 use crate::origin::{
     answer::{self, Answer, Body, Target},
     store::{Content, Store, Stored},
 };
 use crate::{
     net::Ends,
+    role::Keep,
     telemetry::{
         Metrics,
         packets::{self, Fate},
@@ -36,20 +38,20 @@ use crate::{
 /// How much of a file is read at a time.
 const CHUNK: usize = 64 * 1024;
 
-#[derive(Clone)]
 struct Site {
     store: Arc<Store>,
     metrics: Arc<Metrics>,
 }
 
-/// The routes: everything goes to one handler, which needs the path as it came.
-pub(super) fn router(store: Arc<Store>, metrics: Arc<Metrics>) -> Router {
-    Router::new()
-        .fallback(handle)
-        .with_state(Site { store, metrics })
+/// The routes: everything goes to one handler, which needs the path as it came. Each request is
+/// answered from the files that are kept then.
+pub(super) fn router(keep: Keep<Kept>) -> Router {
+    Router::new().fallback(handle).with_state(keep)
 }
 
-async fn handle(State(site): State<Site>, request: Request) -> Response {
+async fn handle(State(keep): State<Keep<Kept>>, request: Request) -> Response {
+    let Kept { store, metrics, .. } = keep.get();
+    let site = Site { store, metrics };
     let (request, _) = request.into_parts();
     let (answer, content) = site.answer(&request).await;
     let code = answer.status.as_str();

@@ -12,17 +12,15 @@ use tokio::{
     time::timeout,
 };
 
-use super::Index;
+use super::{Index, Kept};
 use crate::scrap::{
     catalog::Catalog,
     request::{MAX_REQUEST, Parsed, Request, parse},
 };
 use crate::{
     net::{Attend, Connection, Ends},
-    telemetry::{
-        Metrics,
-        packets::{self, Fate},
-    },
+    role::Keep,
+    telemetry::packets::{self, Fate},
 };
 
 /// A request must be whole within so long of its connection's start.
@@ -35,26 +33,21 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Answers peers. Those that are there when the actor goes still get their answer, so that a restart
 /// leaves no question unanswered.
 #[derive(Clone)]
-pub(super) struct Peers {
-    index: Arc<Index>,
-    requests: IntCounterVec,
-}
+pub(super) struct Peers(Keep<Kept>);
 
 impl Peers {
-    pub(super) fn new(index: Arc<Index>, metrics: &Metrics) -> Self {
-        Self {
-            index,
-            requests: metrics.scrap_requests.clone(),
-        }
+    pub(super) fn new(keep: Keep<Kept>) -> Self {
+        Self(keep)
     }
 }
 
 impl Attend for Peers {
     async fn attend(&self, connection: Connection) {
+        let Kept { index, metrics, .. } = self.0.get();
         let peer = Peer {
             connection,
-            index: Arc::clone(&self.index),
-            requests: self.requests.clone(),
+            index,
+            requests: metrics.scrap_requests.clone(),
         };
         peer.serve().await;
     }

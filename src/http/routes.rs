@@ -1,0 +1,228 @@
+//! The API's routes, and how the roles are asked.
+
+use std::{net::SocketAddr, time::Duration};
+
+use actix::{Message, Recipient};
+use axum::{
+    Json, Router,
+    extract::{FromRef, Path, RawQuery, Request, State},
+    http::{StatusCode, header},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use serde::Serialize;
+
+use super::{actor::Kept, guard::guarded, page, problem};
+use crate::{
+    role::{Crash, Keep},
+    telemetry::api::{
+        CopyLeases, CrashSession, DescribeLink, ListEndedSessions, ListLeases, ListSessions, Reload,
+    },
+};
+
+/// How long a role may take to answer what the API asks it.
+const ASK_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Each request is answered by what is kept then: a reload changes the rules under a connection.
+impl FromRef<Keep<Kept>> for Kept {
+    fn from_ref(keep: &Keep<Kept>) -> Self {
+        keep.get()
+    }
+}
+
+/// All routes.
+pub(super) fn router(keep: Keep<Kept>) -> Router {
+    let routes = Router::new()
+        .merge(page::routes())
+        .route("/metrics", get(metrics))
+        .route("/-/healthy", get(healthy))
+        .route("/-/ready", get(ready))
+        .route("/-/reload", post(reload).put(reload))
+        .route("/api/v1/status", get(status))
+        .route("/api/v1/leases", get(leases))
+        .route("/api/v1/leases/backup", get(copy_leases))
+        .route("/api/v1/sessions", get(sessions))
+        .route("/api/v1/sessions/{client}/crash", post(crash_session))
+        .route("/api/v1/components/{name}/crash", post(crash_component))
+        .route("/api/v1/link", get(link))
+        .fallback(|| async { problem(StatusCode::NOT_FOUND, "no such page: GET / lists them") });
+    let rules = keep.clone();
+    guarded(routes, move || rules.get().rules.access.clone())
+        .layer(middleware::from_fn_with_state(keep.clone(), count))
+        .with_state(keep)
+}
+
+/// Counts every answer by its status code.
+async fn count(State(kept): State<Kept>, request: Request, next: Next) -> Response {
+    let response = next.run(request).await;
+    kept.metrics
+        .http_requests
+        .with_label_values(&[response.status().as_str()])
+        .inc();
+    response
+}
+
+async fn metrics(State(kept): State<Kept>) -> impl IntoResponse {
+    (
+        [(
+            header::CONTENT_TYPE,
+            "text/plain; version=0.0.4; charset=utf-8",
+        )],
+        kept.metrics.render(),
+    )
+}
+
+async fn healthy(State(kept): State<Kept>) -> Response {
+    if kept.roster.heals() {
+        return "healthy\n".into_response();
+    }
+    let text = format!("unhealthy: {}\n", kept.roster.not_ready().join(", "));
+    (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
+}
+
+async fn ready(State(kept): State<Kept>) -> Response {
+    let missing = kept.roster.not_ready();
+    if missing.is_empty() {
+        "ready\n".into_response()
+    } else {
+        let text = format!("not ready: {}\n", missing.join(", "));
+        (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
+    }
+}
+
+async fn status(State(kept): State<Kept>) -> Response {
+    Json(kept.roster.status()).into_response()
+}
+
+async fn leases(State(kept): State<Kept>) -> Response {
+    let asked = kept.roster.read().leases.clone();
+    ask(asked, ListLeases, "dhcp").await
+}
+
+/// A copy of the lease database, as a file.
+async fn copy_leases(State(kept): State<Kept>) -> Response {
+    let asked = kept.roster.read().copy_leases.clone();
+    let Some(dhcp) = asked else {
+        return problem(StatusCode::NOT_FOUND, "dhcp is not configured");
+    };
+    match tokio::time::timeout(ASK_TIMEOUT, dhcp.send(CopyLeases)).await {
+        Ok(Ok(Ok(bytes))) => {
+            ([(header::CONTENT_TYPE, "application/vnd.sqlite3")], bytes).into_response()
+        }
+        Ok(Ok(Err(why))) => problem(StatusCode::SERVICE_UNAVAILABLE, &why),
+        Ok(Err(_)) | Err(_) => problem(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "dhcp does not answer, it may be restarting: try again",
+        ),
+    }
+}
+
+/// The sessions, or with `?ended` those that are over.
+async fn sessions(State(kept): State<Kept>, RawQuery(query): RawQuery) -> Response {
+    let asks = |pair: &str| matches!(pair, "ended" | "ended=" | "ended=1" | "ended=true");
+    if query.is_some_and(|query| query.split('&').any(asks)) {
+        let asked = kept.roster.read().ended_sessions.clone();
+        return ask(asked, ListEndedSessions, "rudp").await;
+    }
+    let asked = kept.roster.read().sessions.clone();
+    ask(asked, ListSessions, "rudp").await
+}
+
+async fn link(State(kept): State<Kept>) -> Response {
+    let asked = kept.roster.read().link.clone();
+    ask(asked, DescribeLink, "rudp").await
+}
+
+/// Asks a role and answers with what it says.
+async fn ask<M>(whom: Option<Recipient<M>>, message: M, name: &str) -> Response
+where
+    M: Message + Send + 'static,
+    M::Result: Serialize + Send + 'static,
+{
+    let Some(whom) = whom else {
+        return problem(StatusCode::NOT_FOUND, &format!("{name} is not configured"));
+    };
+    match tokio::time::timeout(ASK_TIMEOUT, whom.send(message)).await {
+        Ok(Ok(answer)) => Json(answer).into_response(),
+        Ok(Err(_)) | Err(_) => problem(
+            StatusCode::SERVICE_UNAVAILABLE,
+            &format!("{name} does not answer, it may be restarting: try again"),
+        ),
+    }
+}
+
+async fn reload(State(kept): State<Kept>) -> Response {
+    let supervisor = kept.roster.read().reload.clone();
+    let Some(supervisor) = supervisor else {
+        return problem(
+            StatusCode::NOT_FOUND,
+            "there is no configuration file to reload",
+        );
+    };
+    match supervisor.send(Reload).await {
+        Ok(Ok(reloaded)) => Json(reloaded).into_response(),
+        Ok(Err(refused)) => (StatusCode::BAD_REQUEST, Json(refused)).into_response(),
+        Err(_) => problem(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the supervisor is shutting down",
+        ),
+    }
+}
+
+async fn crash_component(State(kept): State<Kept>, Path(name): Path<String>) -> Response {
+    if !kept.rules.fault_injection {
+        return no_fault_injection();
+    }
+    let member = kept
+        .roster
+        .write()
+        .member_mut(&name)
+        .map(|member| member.crash.clone());
+    match member {
+        Some(component) => {
+            // Not waited for: the answer to a crash is a closed mailbox.
+            component.do_send(Crash);
+            (
+                StatusCode::ACCEPTED,
+                Json(serde_json::json!({ "crashed": name })),
+            )
+                .into_response()
+        }
+        None => problem(
+            StatusCode::NOT_FOUND,
+            "no such component: GET /api/v1/status lists them",
+        ),
+    }
+}
+
+async fn crash_session(State(kept): State<Kept>, Path(client): Path<String>) -> Response {
+    if !kept.rules.fault_injection {
+        return no_fault_injection();
+    }
+    let Ok(client) = client.parse::<SocketAddr>() else {
+        return problem(
+            StatusCode::BAD_REQUEST,
+            "a session is named by its client's ADDRESS:PORT: GET /api/v1/sessions lists them",
+        );
+    };
+    let endpoint = kept.roster.read().crash_session.clone();
+    let Some(endpoint) = endpoint else {
+        return problem(StatusCode::NOT_FOUND, "rudp is not configured");
+    };
+    match tokio::time::timeout(ASK_TIMEOUT, endpoint.send(CrashSession(client))).await {
+        Ok(Ok(true)) => {
+            let crashed = serde_json::json!({ "crashed": client });
+            (StatusCode::ACCEPTED, Json(crashed)).into_response()
+        }
+        Ok(Ok(false)) => problem(StatusCode::NOT_FOUND, "no such session"),
+        Ok(Err(_)) | Err(_) => problem(StatusCode::SERVICE_UNAVAILABLE, "rudp does not answer"),
+    }
+}
+
+fn no_fault_injection() -> Response {
+    problem(
+        StatusCode::FORBIDDEN,
+        "fault injection is off: set fault_injection = true in [http] and reload",
+    )
+}
