@@ -178,7 +178,11 @@ fn components(config: &Config) -> Vec<Component> {
         });
         found.push(Component {
             name: "rudp",
-            listens: vec![format!("udp {}", rudp.listen)],
+            listens: rudp
+                .listen
+                .iter()
+                .map(|address| format!("udp {address}"))
+                .collect(),
             facts: vec![
                 format!(
                     "window of {} signals, {} sessions at most, idle after {}",

@@ -377,15 +377,8 @@ impl Compiler<'_> {
         link: Option<Link>,
     ) -> Option<Rudp> {
         self.unknown::<file::Rudp>("rudp", &table.unknown);
-        let right = "an address in quotes, as `\"127.0.0.10:49152\"`";
-        let listen = self.scalar("rudp.listen", table.listen, right, |text: String| {
-            value::socket_address(&text)
-        });
-        let listen = listen.map(|listen| listen.unwrap_or(RUDP_LISTEN));
-        if let Some(address) = listen {
-            let listener = ("rudp.listen".into(), Transport::Udp, address);
-            self.listeners.push(listener);
-        }
+        let udp = [Transport::Udp];
+        let listen = self.listen("rudp.listen", table.listen, &udp, RUDP_LISTEN);
         let max_window = self.scalar("rudp.max_window", table.max_window, NUMBER, |number| {
             value::number(number, 2..=1024)
         });

@@ -152,7 +152,7 @@ tables! {
     }
     /// `[rudp]`
     Rudp {
-        listen: Key<String>,
+        listen: Key<OneOrMany<String>>,
         max_window: Key<i64>,
         idle_timeout: Key<String>,
         max_sessions: Key<i64>,

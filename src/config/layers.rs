@@ -24,6 +24,7 @@ const LISTS: &[&str] = &[
     "dhcp.listen",
     "dhcp.interfaces",
     "dns.listen",
+    "rudp.listen",
     "scrap.listen",
     "origin.listen",
     "origin.samples",

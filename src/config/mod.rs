@@ -355,8 +355,8 @@ pub struct Zone {
 /// The reliable-UDP proxy.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rudp {
-    /// Default 127.0.0.10:49152.
-    pub listen: SocketAddr,
+    /// No two alike. Default 127.0.0.10:49152.
+    pub listen: Vec<SocketAddr>,
     /// Signals the server holds unanswered for one client before it says SIGNFULL; also how far
     /// ahead of the expected id a signal may be. 2 to 1024, default 64.
     pub max_window: u32,

@@ -76,6 +76,11 @@ impl<K: Clone> Keep<K> {
         }
     }
 
+    /// Changes what is kept, whatever a reload has made of it meanwhile.
+    pub fn update(&self, change: impl FnOnce(&mut K)) {
+        change(&mut lock(&self.0.kept));
+    }
+
     /// Replaces what is kept; the next restart works with it.
     pub fn set(&self, kept: K) {
         *lock(&self.0.kept) = kept;

@@ -9,6 +9,7 @@
 //! | `source`, `origin`, `answer` | a file on its way from the HTTP origin |
 //! | `shared` | what those of one socket have in common, and who there is |
 //! | `workers` | the threads of the sockets beyond the first |
+//! | `front` | the sockets of one address |
 //! | `ended` | those that are over |
 //! | `gate` | turns at the origin and the scraper |
 //! | `settings`, `key`, `link` | what the configuration means for them |
@@ -20,6 +21,7 @@ mod counters;
 mod door;
 pub mod ecn;
 mod ended;
+mod front;
 mod gate;
 mod key;
 mod link;
@@ -33,48 +35,48 @@ mod source;
 mod workers;
 
 use std::{
-    io,
-    net::SocketAddr,
-    num::NonZeroU16,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     task::Poll,
     time::{Duration, Instant},
 };
 
-use actix::{AsyncContext, Context, Handler, Message, MessageResult, Recipient, ResponseFuture};
+use actix::{
+    AsyncContext, Context, Handler, Message, MessageResult, Recipient, ResponseFuture, SpawnHandle,
+};
 use futures_util::future::join_all;
 
 pub use self::{connection::RudpConnection, link::link_options, session::RudpSession};
 use self::{
     counters::Counters,
-    ended::EndedSessions,
-    receiver::Receiver,
+    front::{Front, Plan},
     session::Describe,
     settings::Settings,
-    shared::{Busy, Gates, Shared, SharedTable},
+    shared::{Common, SharedTable},
     workers::{Running, Workers},
 };
-use super::{
-    allowance::Allowance, connections::Crowd, listener, packet::Protection, session::Limits,
-};
+use super::{endpoint::HalfOpenLimits, session::Limits};
 use crate::{
     config,
-    net::{Side, SocketLink, UdpSocket, drive, interface::missing_addresses, link::LinkOptions},
+    net::{Side, SocketLink, drive, interface::missing_addresses, link::LinkOptions},
     role::{Crash, Failure, Keep, LeaseEvent, Leases, PrepareError, Resources, Role, role_actor},
     telemetry::api::{self, CrashSession, DescribeLink, ListEndedSessions, ListSessions},
 };
 
 /// How long the sessions may take to describe themselves.
 const DESCRIBE: Duration = Duration::from_secs(3);
-/// The first byte of the packets that go to the socket that their connection id tells: DATA.
-const STEERED: [u8; 1] = [0x80];
+/// How often the addresses where it listens no more are looked at, whether anybody is left there.
+const DRAINED: Duration = Duration::from_secs(1);
+/// Places before the link that the sockets of one address have, at most: see `rudp.shards`.
+const PORTS: usize = 64;
 
 /// The proxy's endpoint.
 pub struct RudpEndpoint {
     keep: Keep<Kept>,
     kept: Kept,
-    /// The receivers of the sockets beyond the first.
-    running: Option<Running>,
+    /// The receivers of the sockets beyond each address's first.
+    running: Vec<Running>,
+    /// Where it listens no more, and what receives there.
+    draining: Vec<(Front, SpawnHandle, Running)>,
 }
 
 /// What outlives the actor: the sessions go on while it restarts.
@@ -84,24 +86,15 @@ pub struct Kept {
     settings: Settings,
     /// What cookies and resets are made with.
     key: [u8; 32],
-    local: SocketAddr,
-    shards: Vec<Shard>,
-    workers: Arc<Workers>,
+    /// Where it listens.
+    fronts: Vec<Front>,
+    /// Where it listens no more: those who are there finish there.
+    draining: Vec<Front>,
+    common: Common,
     /// Who holds an address by DHCP.
     leases: Leases,
-    /// Who is known to be where it says.
-    allowance: Arc<Mutex<Allowance>>,
-    gates: Gates,
-    ended: EndedSessions,
     /// The network before it, which does nothing unless `[link]` says so.
     link: SocketLink,
-}
-
-/// One of the sockets on the endpoint's address.
-#[derive(Clone)]
-struct Shard {
-    socket: Arc<std::net::UdpSocket>,
-    table: Arc<SharedTable>,
 }
 
 impl Role for RudpEndpoint {
@@ -117,87 +110,81 @@ impl Role for RudpEndpoint {
         let settings =
             Settings::new(config).map_err(|error| PrepareError::new("rudp.secret", error))?;
         let config = config.clone();
-        if let Some(previous) = previous
-            && previous.config.listen == config.listen
-        {
-            if previous.config.transport.shards != config.transport.shards {
-                let problem = "the sockets of an address are as many as there were when it was \
-                               bound; restart the program, or change `rudp.listen`, too";
-                return Err(PrepareError::new("rudp.shards", problem));
-            }
-            return Ok(Kept {
-                config,
-                settings,
-                ..previous.clone()
-            });
-        }
-        let count = NonZeroU16::from(config.transport.shards);
-        let (sockets, local) = resources
-            .sockets
-            .udp_group(config.listen, count, &STEERED)
-            .and_then(|sockets| {
-                let first = sockets.first().ok_or(io::ErrorKind::AddrNotAvailable)?;
-                let local = first.local_addr()?;
-                Ok((sockets, local))
-            })
-            .map_err(|error| PrepareError::new("rudp.listen", error))?;
-        let key = key::load(&resources.state_dir)
-            .map_err(|error| PrepareError::new("state_dir", format!("rudp.key: {error}")))?;
-        let link = previous.map_or_else(
-            || {
+        let (key, common, link) = match previous {
+            Some(previous) => (previous.key, previous.common.clone(), previous.link.clone()),
+            None => {
+                let key = key::load(&resources.state_dir).map_err(|error| {
+                    PrepareError::new("state_dir", format!("rudp.key: {error}"))
+                })?;
+                let counters = Counters::new(Arc::clone(&resources.metrics));
+                let common = Common::new(&config.shares, counters, Instant::now());
                 let nothing = LinkOptions::default();
                 let link = SocketLink::new(Side::Server, nothing, nothing, 0);
                 resources.metrics.link_packets.watch(link.control());
-                link
-            },
-            |previous| previous.link.clone(),
-        );
-        let counters = Arc::new(Counters::new(Arc::clone(&resources.metrics)));
-        let crowd = Arc::new(Mutex::new(Crowd::default()));
-        let busy = Busy::default();
-        let allowance = Arc::new(Mutex::new(Allowance::new(Instant::now())));
-        let ended =
-            previous.map_or_else(|| EndedSessions::new(Instant::now()), |p| p.ended.clone());
-        let gates = Gates::new(&config.shares, &counters);
-        let shards = sockets.into_iter().map(|socket| Shard {
-            socket,
-            table: Arc::new(SharedTable::new(
-                Arc::clone(&counters),
-                Arc::clone(&crowd),
-                busy.clone(),
-                Arc::clone(&allowance),
-                gates.clone(),
-                ended.clone(),
-            )),
+                (key, common, link)
+            }
+        };
+        let mut before: Vec<Front> = previous.map_or_else(Vec::new, |previous| {
+            let all = previous.fronts.iter().chain(&previous.draining);
+            all.cloned().collect()
         });
+        let mut ports: Vec<usize> = before.iter().map(|front| front.port).collect();
+        let count = usize::from(config.transport.shards.get());
+        let alike = before.iter().find(|front| front.count() == count);
+        let workers = alike.map_or_else(
+            || Arc::new(Workers::new(count - 1)),
+            |front| Arc::clone(&front.workers),
+        );
+        let mut fronts = Vec::new();
+        for address in &config.listen {
+            let known = before.iter().position(|front| front.configured == *address);
+            let front = match known.map(|at| before.swap_remove(at)) {
+                Some(front) if front.count() == count => front,
+                Some(_) => {
+                    let problem = "the sockets of an address are as many as there were when it was \
+                                   bound; restart the program, or change `rudp.listen`, too";
+                    return Err(PrepareError::new("rudp.shards", problem));
+                }
+                None => {
+                    let free = (0..).map(|n| n * PORTS).find(|port| !ports.contains(port));
+                    let port = free.unwrap_or_default();
+                    ports.push(port);
+                    Front::bind(*address, &workers, port, &resources.sockets, &common).map_err(
+                        |error| {
+                            PrepareError::new("rudp.listen", format_args!("{address}: {error}"))
+                        },
+                    )?
+                }
+            };
+            fronts.push(front);
+        }
         Ok(Kept {
             config,
             settings,
             key,
-            local,
-            shards: shards.collect(),
-            workers: Arc::new(Workers::new(usize::from(count.get()) - 1)),
+            fronts,
+            draining: before,
+            common,
             leases: resources.leases.clone(),
-            allowance,
-            gates,
-            ended,
             link,
         })
     }
 
     fn listens(kept: &Kept) -> Vec<String> {
-        vec![format!("udp {}", kept.local)]
+        let listens = |front: &Front| format!("udp {}", front.local);
+        kept.fronts.iter().map(listens).collect()
     }
 
     fn missing(kept: &Kept) -> Vec<String> {
-        missing_addresses([kept.config.listen])
+        missing_addresses(kept.config.listen.iter().copied())
     }
 
     fn new(keep: Keep<Kept>) -> Self {
         Self {
             kept: keep.get(),
             keep,
-            running: None,
+            running: Vec::new(),
+            draining: Vec::new(),
         }
     }
 
@@ -206,70 +193,91 @@ impl Role for RudpEndpoint {
     }
 
     fn start(&mut self, ctx: &mut Context<Self>) -> Result<(), Failure> {
-        link::configure(&self.kept.link, self.kept.config.link.as_ref());
-        for shard in &self.kept.shards {
-            shard.table.lock().scraper = self.kept.config.scraper;
+        let kept = self.kept.clone();
+        link::configure(&kept.link, kept.config.link.as_ref());
+        for table in kept.tables() {
+            table.lock().scraper = kept.config.scraper;
         }
-        self.kept.allowance().trust_loopback = self.kept.config.shares.trust_loopback;
-        self.kept.gates.configure(&self.kept.config.shares);
-        self.kept.leases.subscribe(ctx.address().recipient());
-        let mut receiver = self
-            .kept
-            .receiver(0)
-            .map_err(|error| Failure::socket("taking over the proxy's socket", error))?;
-        self.running = Some(self.kept.workers.start(&self.kept, &ctx.address()));
-        let local = self.kept.local;
-        let receiving = drive(move |_: &mut Self, _, task| {
-            let error = std::task::ready!(receiver.poll(task));
-            let tried = format_args!("receiving at udp {local}");
-            Poll::Ready(Err(Failure::socket(tried, error)))
-        });
-        Self::run(ctx, receiving);
+        kept.common.allowance().trust_loopback = kept.config.shares.trust_loopback;
+        kept.common.gates.configure(&kept.config.shares);
+        kept.leases.subscribe(ctx.address().recipient());
+        let plan = kept.plan();
+        for front in &kept.fronts {
+            let (_, running) = receive(front, &plan, ctx)?;
+            self.running.push(running);
+        }
+        let plan = plan.draining();
+        for front in kept.draining {
+            let (receiving, running) = receive(&front, &plan, ctx)?;
+            self.draining.push((front, receiving, running));
+        }
+        self.drain(ctx);
+        if !self.draining.is_empty() {
+            ctx.run_interval(DRAINED, Self::drain);
+        }
         Ok(())
     }
 }
 
+/// Receives for an address: for its first socket in this thread.
+fn receive(
+    front: &Front,
+    plan: &Plan,
+    ctx: &mut Context<RudpEndpoint>,
+) -> Result<(SpawnHandle, Running), Failure> {
+    let local = front.local;
+    let mut receiver = front.receiver(plan, 0).map_err(|error| {
+        Failure::socket(format_args!("taking over the socket at udp {local}"), error)
+    })?;
+    let running = Workers::start(front, plan, &ctx.address());
+    let receiving = drive(move |_: &mut RudpEndpoint, _, task| {
+        let error = std::task::ready!(receiver.poll(task));
+        let tried = format_args!("receiving at udp {local}");
+        Poll::Ready(Err(Failure::socket(tried, error)))
+    });
+    Ok((RudpEndpoint::run(ctx, receiving), running))
+}
+
+impl RudpEndpoint {
+    /// Leaves the addresses where it listens no more and nobody is left.
+    fn drain(&mut self, ctx: &mut Context<Self>) {
+        let mut left = 0;
+        self.draining.retain(|(front, receiving, _)| {
+            let here = front.left();
+            left += here;
+            if here == 0 {
+                tracing::info!(address = %front.local, "nobody is left there, and nobody is heard");
+                ctx.cancel_future(*receiving);
+                let others = |kept: &mut Kept| kept.draining.retain(|other| !other.is(front));
+                self.keep.update(others);
+                others(&mut self.kept);
+            }
+            here > 0
+        });
+        self.kept.common.counters.draining(left);
+    }
+}
+
 impl Kept {
-    fn allowance(&self) -> MutexGuard<'_, Allowance> {
-        // Counts: whole enough whatever a thread died of while it held the lock.
-        self.allowance
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    /// The tables of all sockets.
+    fn tables(&self) -> impl Iterator<Item = &SharedTable> {
+        let fronts = self.fronts.iter().chain(&self.draining);
+        fronts.flat_map(Front::tables)
     }
 
-    /// A receiver of the socket `number`, in the current thread.
-    fn receiver(&self, number: usize) -> io::Result<Receiver> {
-        let shard = self
-            .shards
-            .get(number)
-            .ok_or(io::ErrorKind::AddrNotAvailable)?;
-        let socket = UdpSocket::adopt(&shard.socket)?.unfragmented()?;
-        let shared = Shared::new(
-            socket.behind(&self.link, number),
-            self.local,
-            &shard.table,
-            self.settings.send_memory,
-            *self.settings.protection() == Protection::Checksum,
-        )?;
-        let place = listener::Shard {
-            // As many as the configuration allows fit.
-            index: u8::try_from(number).unwrap_or_default(),
-            count: self.config.transport.shards.get(),
-        };
+    fn plan(&self) -> Plan {
+        let sockets: usize = self.fronts.iter().map(Front::count).sum();
         let limits = Limits::from(&self.config);
-        let table = Arc::clone(&shard.table);
-        Ok(Receiver::new(
-            shared,
-            table,
-            self.settings.clone(),
+        Plan {
+            settings: self.settings.clone(),
+            key: self.key,
             limits,
-            self.config
-                .shares
-                .half_open
-                .div_ceil(self.shards.len().max(1)),
-            &self.key,
-            place,
-        ))
+            half_open: HalfOpenLimits {
+                most: self.config.shares.half_open.div_ceil(sockets.max(1)),
+                idle_timeout: limits.idle_timeout,
+            },
+            link: self.link.clone(),
+        }
     }
 }
 
@@ -292,7 +300,7 @@ impl Handler<LeaseEvent> for RudpEndpoint {
     type Result = ();
 
     fn handle(&mut self, event: LeaseEvent, _: &mut Self::Context) {
-        let mut allowance = self.kept.allowance();
+        let mut allowance = self.kept.common.allowance();
         match event {
             LeaseEvent::Bound { address, .. } => allowance.leased(address),
             LeaseEvent::Ended { address } => allowance.lease_ended(address),
@@ -308,8 +316,8 @@ impl Handler<ListSessions> for RudpEndpoint {
         let mut half_open = Vec::new();
         let limits = Limits::from(&self.kept.config);
         let now = Instant::now();
-        for shard in &self.kept.shards {
-            let table = shard.table.lock();
+        for table in self.kept.tables() {
+            let table = table.lock();
             let described = table.endpoint.half_open().map(|(client, half_open)| {
                 session::describe_half_open(*client, half_open, limits, now)
             });
@@ -338,7 +346,7 @@ impl Handler<ListEndedSessions> for RudpEndpoint {
     type Result = Vec<api::EndedSession>;
 
     fn handle(&mut self, _: ListEndedSessions, _: &mut Self::Context) -> Self::Result {
-        self.kept.ended.list()
+        self.kept.common.ended.list()
     }
 }
 
@@ -355,8 +363,8 @@ impl Handler<CrashSession> for RudpEndpoint {
 
     /// A client's session of the signals, or else its connection.
     fn handle(&mut self, CrashSession(client): CrashSession, _: &mut Self::Context) -> bool {
-        self.kept.shards.iter().any(|shard| {
-            let table = shard.table.lock();
+        self.kept.tables().any(|table| {
+            let table = table.lock();
             if let Some(session) = table.endpoint.get(client) {
                 session.do_send(Crash);
                 return true;

@@ -7,6 +7,7 @@ use std::{
 };
 
 use super::{
+    endpoint::MOVED,
     packet::Cid,
     places::{Places, Prefix},
 };
@@ -98,6 +99,13 @@ impl<H> Connections<H> {
             .map(|entry| (entry.client, &entry.handle))
     }
 
+    /// All, as the crowd counts them: our id, whence it was opened, and whether it is confirmed.
+    pub fn counted(&self) -> impl Iterator<Item = (Cid, IpAddr, bool)> {
+        let counted =
+            |(cid, entry): (&Cid, &Entry<H>)| (*cid, entry.greeted_from.ip(), entry.confirmed);
+        self.open.iter().map(counted)
+    }
+
     /// All handles.
     pub fn handles(&self) -> impl Iterator<Item = &H> {
         self.open.values().map(|entry| &entry.handle)
@@ -111,7 +119,8 @@ pub struct Bounds {
     pub sessions: usize,
     /// Of these, those of one address.
     pub per_address: usize,
-    /// Connections that are not confirmed yet.
+    /// Connections that are not confirmed yet; 0: nobody new is taken, as the server listens
+    /// elsewhere.
     pub handshakes: usize,
     /// Of these, those of one address.
     pub handshakes_per_address: usize,
@@ -148,6 +157,8 @@ pub enum Full {
     Address,
     /// Too many handshakes of this address under way.
     Handshakes,
+    /// Nobody new is taken.
+    Moved,
 }
 
 impl Full {
@@ -163,6 +174,7 @@ impl Full {
                 "the proxy takes no more connections from your address until those that it has begun \
                  are confirmed"
             }
+            Self::Moved => MOVED,
         }
     }
 }
@@ -188,6 +200,9 @@ impl<H> Crowd<H> {
     /// # Errors
     /// Which bound is in the way.
     pub fn has_room_for_handshake(&self, address: IpAddr, bounds: &Bounds) -> Result<(), Full> {
+        if bounds.handshakes == 0 {
+            return Err(Full::Moved);
+        }
         self.has_room(address, bounds)?;
         if self.handshakes.held(Prefix::of(address)) >= bounds.handshakes_per_address {
             return Err(Full::Handshakes);

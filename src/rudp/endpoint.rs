@@ -19,6 +19,9 @@ use super::{
 /// What a SIGNEW is told whose name can't be one.
 const BAD_NAME: &str = "a name is 1 to 64 characters of printable ASCII without semicolon";
 
+/// What somebody new is told where nobody new is taken.
+pub const MOVED: &str = "the proxy listens at another address now: ask for it again";
+
 /// The sessions by their client's address and port. `H` is what the shell reaches one by.
 #[derive(Debug)]
 pub struct Endpoint<H> {
@@ -54,7 +57,7 @@ pub struct HalfOpen {
 /// What half-open sessions may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HalfOpenLimits {
-    /// So many at once.
+    /// So many at once; 0: nobody new is taken, as the server listens elsewhere.
     pub most: usize,
     /// A client that says nothing for so long is forgotten.
     pub idle_timeout: Duration,
@@ -94,6 +97,8 @@ pub enum Reason {
     Malformed,
     /// A numbered signal from an address without a session.
     NoSession(SignalKind),
+    /// A SIGNEW where nobody new is taken.
+    Moved,
 }
 
 /// Answers a signal that nothing is done about: why.
@@ -153,6 +158,10 @@ impl<H> Endpoint<H> {
                 Some(half_open) => Route::Open(half_open.clone()),
                 None => Route::Drop(Reason::NoSession(signal.kind())),
             },
+            Ok(Signal::New(_)) if limits.most == 0 && self.half_open.get(&source).is_none() => {
+                refuse(datagram, MOVED, out);
+                Route::Drop(Reason::Moved)
+            }
             Ok(Signal::New(name)) => Route::Greeted(self.greet(source, name, limits, now, out)),
         }
     }
@@ -268,6 +277,12 @@ impl<H> Endpoint<H> {
         self.sessions
             .values()
             .map(|entry| (entry.open, &entry.handle))
+    }
+
+    /// The clients whose session is open.
+    pub fn open_clients(&self) -> impl Iterator<Item = &SocketAddr> {
+        let open = self.sessions.iter().filter(|(_, entry)| entry.open);
+        open.map(|(client, _)| client)
     }
 
     /// The clients of the half-open sessions.
@@ -397,6 +412,26 @@ mod tests {
         let late = SocketAddr::from((Ipv4Addr::new(127, 0, 0, 98), 5000));
         assert_eq!(answers(&mut endpoint, late, "SIGNEW:Noa", now), ["SIGNACK"]);
         assert!(opens(&mut endpoint, late, now) && opens(&mut endpoint, other, now));
+    }
+
+    #[test]
+    fn where_the_server_has_moved_from_nobody_new_is_taken() {
+        let now = Instant::now();
+        let mut endpoint = Endpoint::<()>::default();
+        answers(&mut endpoint, client(1), "SIGNEW:Tal", now);
+        let closed = HalfOpenLimits { most: 0, ..LIMITS };
+        let mut out = Output::default();
+        let route = endpoint.route(client(2), b"SIGNEW:Dan", &closed, now, &mut out);
+        assert_eq!(route, Route::Drop(Reason::Moved));
+        let refused = out.replies().next().expect("told");
+        assert!(
+            refused
+                .bytes
+                .starts_with(b"SIGNREFUSED:the proxy listens at another")
+        );
+        let route = endpoint.route(client(1), b"SIGNEW:Tal", &closed, now, &mut out);
+        assert_eq!(route, Route::Greeted(Greeting::Again));
+        assert!(opens(&mut endpoint, client(1), now));
     }
 
     #[test]

@@ -51,6 +51,9 @@ pub struct Metrics {
     pub dns_zone_records: IntGaugeVec,
     /// `labnet_rudp_sessions`: open now.
     pub rudp_sessions: IntGauge,
+    /// `labnet_rudp_draining_sessions`: sessions and connections that go on at an address where the
+    /// proxy listens no more.
+    pub rudp_draining: IntGauge,
     /// `labnet_rudp_fetches{state}`: files from the origin, `running` or `waiting` for their turn.
     pub rudp_fetches: IntGaugeVec,
     /// `labnet_rudp_half_open{protocol}`: `signals`, sessions that no numbered signal has come for
@@ -288,6 +291,10 @@ impl Metrics {
                 &["zone"],
             ),
             rudp_sessions: metrics.gauge("labnet_rudp_sessions", "RUDP sessions open now"),
+            rudp_draining: metrics.gauge(
+                "labnet_rudp_draining_sessions",
+                "RUDP sessions that go on at an address where the proxy listens no more",
+            ),
             rudp_fetches: metrics.gauges(
                 "labnet_rudp_fetches",
                 "Files that connections fetch from the origin: running, or waiting for a turn",
@@ -348,6 +355,7 @@ impl Metrics {
                     "handshakes_full",
                     "address_full",
                     "amplification",
+                    "moved",
                 ],
             ),
             rudp_window: metrics.histogram(

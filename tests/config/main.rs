@@ -114,7 +114,7 @@ fn a_role_whose_table_is_absent_does_not_run() {
         .unwrap_or_else(|problems| panic!("{problems}"));
     assert!(config.http.is_none() && config.dhcp.is_none() && config.dns.is_none());
     assert!(config.scrap.is_none() && config.origin.is_none());
-    assert_eq!(config.rudp.expect("rudp").listen, address("[::1]:0"));
+    assert_eq!(config.rudp.expect("rudp").listen, [address("[::1]:0")]);
 }
 
 #[test]

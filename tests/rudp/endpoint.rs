@@ -447,7 +447,7 @@ async fn after_its_end_a_session_repeats_its_answers_for_a_while() {
 #[actix::test]
 async fn answers_leave_from_the_address_that_was_asked() {
     let proxy = Proxy::start(&config::Rudp {
-        listen: "0.0.0.0:0".parse().unwrap(),
+        listen: vec!["0.0.0.0:0".parse().unwrap()],
         ..config(None)
     });
     // Connected sockets hear nobody but whom they asked.
@@ -464,7 +464,7 @@ async fn the_protocol_is_spoken_over_ipv6_alike() {
         return;
     };
     let proxy = Proxy::start(&config::Rudp {
-        listen: "[::1]:0".parse().unwrap(),
+        listen: vec!["[::1]:0".parse().unwrap()],
         ..config(Some(start_scraper().await))
     });
     socket.connect(proxy.address).await.expect("loopback");

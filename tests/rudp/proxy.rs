@@ -27,7 +27,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) fn config(scraper: Option<SocketAddr>) -> config::Rudp {
     config::Rudp {
-        listen: "127.0.0.1:0".parse().unwrap(),
+        listen: vec!["127.0.0.1:0".parse().unwrap()],
         max_window: 64,
         idle_timeout: Duration::from_secs(60),
         max_sessions: 4096,

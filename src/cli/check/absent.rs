@@ -47,7 +47,7 @@ pub(super) fn warnings(config: &Config) -> Vec<Problem> {
 /// The addresses of all roles but DHCP, each with its key.
 fn addresses(config: &Config) -> impl Iterator<Item = (&'static str, SocketAddr)> {
     let dns = config.dns.iter().flat_map(|dns| &dns.listen);
-    let rudp = config.rudp.iter().map(|rudp| &rudp.listen);
+    let rudp = config.rudp.iter().flat_map(|rudp| &rudp.listen);
     let scrap = config.scrap.iter().flat_map(|scrap| &scrap.listen);
     let origin = config.origin.iter().flat_map(|origin| &origin.listen);
     let http = config.http.iter().flat_map(|http| &http.listen);

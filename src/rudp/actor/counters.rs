@@ -49,6 +49,7 @@ labels! {
         HandshakesFull = "handshakes_full",
         AddressFull = "address_full",
         Amplification = "amplification",
+        Moved = "moved",
     }
 }
 
@@ -130,6 +131,7 @@ impl Counters {
             Full::Sessions => Dropped::SessionsFull,
             Full::Address => Dropped::AddressFull,
             Full::Handshakes => Dropped::HandshakesFull,
+            Full::Moved => Dropped::Moved,
         };
         self.dropped(reason).inc();
     }
@@ -159,6 +161,7 @@ impl Counters {
     pub(super) fn no_session(&self, reason: Reason) {
         let (kind, reason) = match reason {
             Reason::Malformed => (None, Dropped::Malformed),
+            Reason::Moved => (None, Dropped::Moved),
             Reason::NoSession(kind) => (Some(kind), Dropped::NoSession),
         };
         if let Some(kind) = kind {
@@ -200,6 +203,11 @@ impl Counters {
     /// Of files from the origin: those that are under way, and those that wait for their turn.
     pub(super) fn fetches(&self) -> [IntGauge; 2] {
         ["running", "waiting"].map(|state| self.metrics.rudp_fetches.with_label_values(&[state]))
+    }
+
+    /// Shows how many are left on sockets that take nobody new.
+    pub(super) fn draining(&self, left: usize) {
+        self.metrics.rudp_draining.set(left as i64);
     }
 
     /// Shows how many handshakes are under way.

@@ -20,8 +20,8 @@ use super::{
     counters::Dropped,
     door::{Door, Place},
     ecn,
+    front::Plan,
     session::{Deliver, RudpSession, SIGNALS},
-    settings::Settings,
     shared::{Shared, SharedTable, Table},
 };
 use crate::net::ReceiveBatch;
@@ -59,29 +59,22 @@ pub(super) struct Receiver {
 }
 
 impl Receiver {
-    /// `key` is what cookies and resets are made with; `shard` is the socket's place among those on
-    /// its address.
+    /// `shard` is the socket's place among those on its address.
     pub(super) fn new(
         shared: Rc<Shared>,
         table: Arc<SharedTable>,
-        settings: Settings,
-        limits: Limits,
-        max_half_open: usize,
-        key: &[u8; 32],
+        plan: &Plan,
         shard: Shard,
     ) -> Self {
         Self {
-            half_open: HalfOpenLimits {
-                most: max_half_open,
-                idle_timeout: limits.idle_timeout,
-            },
+            half_open: plan.half_open,
             expiry: None,
             shared,
             table,
             batch: ReceiveBatch::new(),
             pool: BytesMut::with_capacity(POOL),
-            limits,
-            door: Door::new(settings, key, shard),
+            limits: plan.limits,
+            door: Door::new(plan.settings.clone(), &plan.key, shard),
             signals: Vec::new(),
             packets: Vec::new(),
         }

@@ -1,6 +1,10 @@
 //! What the configuration means for connections.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use crate::config;
 use crate::rudp::{
@@ -34,7 +38,7 @@ impl Settings {
     /// If the secret is too short.
     pub(super) fn new(rudp: &config::Rudp) -> Result<Self, ShortPassphrase> {
         let transport = &rudp.transport;
-        let ethernet = if rudp.listen.is_ipv4() {
+        let ethernet = if rudp.listen.iter().all(SocketAddr::is_ipv4) {
             Config::ETHERNET_IPV4
         } else {
             Config::ETHERNET_IPV6

@@ -66,7 +66,7 @@ pub(super) struct Shared {
     /// Bytes that all connections together may hold.
     send_memory: u64,
     pub(super) busy: Busy,
-    allowance: Arc<Mutex<Allowance>>,
+    common: Common,
     readable: bool,
     pub(super) gates: Gates,
     pub(super) ended: EndedSessions,
@@ -94,11 +94,11 @@ impl Shared {
             burst: RefCell::default(),
             origins: Origins::default(),
             send_memory,
-            busy: table.busy.clone(),
-            allowance: Arc::clone(&table.allowance),
+            busy: table.common.busy.clone(),
+            common: table.common.clone(),
             readable,
-            gates: table.gates.clone(),
-            ended: table.ended.clone(),
+            gates: table.common.gates.clone(),
+            ended: table.common.ended.clone(),
             blocked: RefCell::default(),
             waits: Cell::new(false),
         }))
@@ -106,10 +106,7 @@ impl Shared {
 
     /// Who is known to be where it says, and what others may get.
     pub(super) fn allowance(&self) -> MutexGuard<'_, Allowance> {
-        // Counts: whole enough whatever a thread died of while it held the lock.
-        self.allowance
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.common.allowance()
     }
 
     /// What one connection may hold in memory now.
@@ -230,13 +227,41 @@ impl Drop for BusyOne {
 /// configuration. When the last holder of the table drops it, the role is gone, and they end.
 pub(super) struct SharedTable {
     table: Mutex<Table>,
-    /// Those of all sockets.
+    common: Common,
+    pub(super) counters: Arc<Counters>,
+}
+
+/// What the sockets of all addresses have in common.
+#[derive(Clone)]
+pub(super) struct Common {
     crowd: Arc<Mutex<Handshakes>>,
     busy: Busy,
     allowance: Arc<Mutex<Allowance>>,
-    gates: Gates,
-    ended: EndedSessions,
+    pub(super) gates: Gates,
+    pub(super) ended: EndedSessions,
     pub(super) counters: Arc<Counters>,
+}
+
+impl Common {
+    /// Nobody is there yet.
+    pub(super) fn new(shares: &Shares, counters: Counters, now: Instant) -> Self {
+        Self {
+            crowd: Arc::default(),
+            busy: Busy::default(),
+            allowance: Arc::new(Mutex::new(Allowance::new(now))),
+            gates: Gates::new(shares, &counters),
+            ended: EndedSessions::new(now),
+            counters: Arc::new(counters),
+        }
+    }
+
+    /// Who is known to be where it says, and what others may get.
+    pub(super) fn allowance(&self) -> MutexGuard<'_, Allowance> {
+        // Counts: whole enough whatever a thread died of while it held the lock.
+        self.allowance
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// How many there are; a connection whose handshake is under way is reached by its address.
@@ -261,14 +286,7 @@ impl Table {
 }
 
 impl SharedTable {
-    pub(super) fn new(
-        counters: Arc<Counters>,
-        crowd: Arc<Mutex<Handshakes>>,
-        busy: Busy,
-        allowance: Arc<Mutex<Allowance>>,
-        gates: Gates,
-        ended: EndedSessions,
-    ) -> Self {
+    pub(super) fn new(common: &Common) -> Self {
         let table = Mutex::new(Table {
             endpoint: Endpoint::default(),
             connections: Connections::default(),
@@ -276,12 +294,8 @@ impl SharedTable {
         });
         Self {
             table,
-            crowd,
-            busy,
-            allowance,
-            gates,
-            ended,
-            counters,
+            common: common.clone(),
+            counters: Arc::clone(&common.counters),
         }
     }
 
@@ -293,7 +307,10 @@ impl SharedTable {
 
     /// How many there are.
     pub(super) fn crowd(&self) -> MutexGuard<'_, Handshakes> {
-        self.crowd.lock().unwrap_or_else(PoisonError::into_inner)
+        self.common
+            .crowd
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Notes a turn in a session's life.
@@ -371,6 +388,14 @@ impl Drop for SharedTable {
         let half_open = table.endpoint.half_open().count();
         self.counters.half_open(-(half_open as i64));
         self.counters.many_ended("shutdown", half_open);
+        let mut crowd = self.crowd();
+        for client in table.endpoint.open_clients() {
+            crowd.leave_signals(client.ip());
+        }
+        for (cid, address, confirmed) in table.connections.counted() {
+            crowd.end(cid, address, confirmed);
+        }
+        drop(crowd);
         for (open, address) in table.endpoint.iter() {
             if open {
                 self.counters.ended("shutdown");

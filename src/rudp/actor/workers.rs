@@ -10,7 +10,10 @@ use std::{
 use actix::{Addr, Arbiter};
 use tokio::sync::watch;
 
-use super::{Kept, RudpEndpoint, WorkerFailed};
+use super::{
+    RudpEndpoint, WorkerFailed,
+    front::{Front, Plan},
+};
 use crate::role::Failure;
 
 /// The threads. They outlive the endpoint's actor, as the sessions in them do.
@@ -22,19 +25,24 @@ pub(super) struct Running {
 }
 
 impl Workers {
+    /// How many threads.
+    pub(super) fn count(&self) -> u16 {
+        u16::try_from(self.0.len()).unwrap_or(u16::MAX)
+    }
+
     /// As many threads.
     pub(super) fn new(count: usize) -> Self {
         Self((0..count).map(|_| Arbiter::new()).collect())
     }
 
-    /// Starts a receiver in each; `endpoint` hears when one fails.
-    pub(super) fn start(&self, kept: &Kept, endpoint: &Addr<RudpEndpoint>) -> Running {
+    /// Starts the receivers of an address beyond the first, each in a thread; `endpoint` hears when one fails.
+    pub(super) fn start(front: &Front, plan: &Plan, endpoint: &Addr<RudpEndpoint>) -> Running {
         let (ends, ended) = watch::channel(());
-        for (number, worker) in self.0.iter().enumerate() {
-            let (kept, endpoint) = (kept.clone(), endpoint.clone());
+        for (number, worker) in front.workers.0.iter().enumerate() {
+            let (front, plan, endpoint) = (front.clone(), plan.clone(), endpoint.clone());
             let ended = ended.clone();
             worker.spawn_fn(move || {
-                actix_rt::spawn(receive(kept, number + 1, endpoint, ended));
+                actix_rt::spawn(receive((front, plan), number + 1, endpoint, ended));
             });
         }
         Running { _ends: ends }
@@ -51,14 +59,14 @@ impl Drop for Workers {
 
 /// Receives for the socket `number` until it fails or the endpoint ends.
 async fn receive(
-    kept: Kept,
+    (front, plan): (Front, Plan),
     number: usize,
     endpoint: Addr<RudpEndpoint>,
     mut ended: watch::Receiver<()>,
 ) {
-    let receiver = kept.receiver(number);
+    let receiver = front.receiver(&plan, number);
     // The workers end with the last who keeps them: not to be this one.
-    drop(kept);
+    drop(front);
     let mut receiver = match receiver {
         Ok(receiver) => receiver,
         Err(error) => {
