@@ -226,6 +226,7 @@ fn an_address_that_changes_changes_the_server_identifier() {
     .concat());
     wait_ready(&server);
     assert_eq!(leased_by(&client, &lab), "10.20.30.45");
+    assert!(lab.log().contains("udp lab0:67 as 10.20.30.45"));
     // Without a moment between.
     server.ip(&["address", "add", "10.20.30.46/24", "dev", "lab0"]);
     server.ip(&["address", "del", "10.20.30.45/24", "dev", "lab0"]);
@@ -393,6 +394,33 @@ fn all_roles_wait_for_their_address_and_serve_when_it_comes() {
             wait_degraded(&server, role, "no interface has the address 10.20.30.40");
         }
     }
+}
+
+#[test]
+#[ignore = "needs root, network namespaces and dig"]
+fn a_listener_that_somebody_closed_is_bound_anew() {
+    let server = bridge();
+
+    let lab = Lab::start_with(LAN, &[("lab.test.zone", ZONE)], Some(&server));
+    wait_ready(&server);
+    for reload in [false, true] {
+        // A kernel without INET_DIAG_DESTROY leaves all as it is, and the test would show nothing.
+        let killed = server.output("ss", &["-K", "-Hltn", "src", "10.20.30.40"]);
+        assert_eq!(String::from_utf8_lossy(&killed.stdout).lines().count(), 4);
+        if reload {
+            signal(lab.pid(), "HUP");
+        }
+        for port in ["53", "49153", "8080", "9167"] {
+            wait_for(&format!("a listener on port {port}"), || {
+                let open = format!("exec 3<>/dev/tcp/10.20.30.40/{port}");
+                let opened = server.output("bash", &["-c", &open]);
+                opened.status.success().then_some(())
+            });
+        }
+        wait_ready(&server);
+        assert!(answers(&server, "10.20.30.40"), "{}", lab.log());
+    }
+    assert!(lab.log().contains("Invalid argument"), "{}", lab.log());
 }
 
 #[test]

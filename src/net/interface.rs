@@ -24,6 +24,8 @@ pub enum Absence {
     Ipv4(String),
     /// The interface is there and has an address, but is down.
     Down(String),
+    /// The kernel does not tell the interface's addresses, which it should.
+    Untold(String, String),
     /// No interface has the address.
     Address(SocketAddr),
 }
@@ -38,6 +40,11 @@ impl fmt::Display for Absence {
                  `ip address add 10.20.30.40/24 dev {name}`"
             ),
             Self::Down(name) => write!(f, "`{name}` is down; `ip link set {name} up` starts it"),
+            Self::Untold(name, error) => write!(
+                f,
+                "the kernel does not tell the addresses of `{name}` ({error}): is AF_NETLINK \
+                 forbidden, as by RestrictAddressFamilies= of systemd?"
+            ),
             Self::Address(address) => write!(f, "no interface has the address {}", address.ip()),
         }
     }
@@ -55,18 +62,17 @@ pub fn ipv4_addresses(name: &str) -> io::Result<Vec<Ipv4Addr>> {
     Ok(addresses)
 }
 
-/// Why a DHCP server is not heard on the interface `name`; `None` if it can be, or if the kernel
-/// does not say.
+/// Why a DHCP server is not heard on the interface `name`; `None` if it can be.
 pub fn absence(name: &str) -> Option<Absence> {
     if if_nametoindex(name).is_err() {
         return Some(Absence::Interface(name.to_owned()));
     }
-    let own = |entries: nix::ifaddrs::InterfaceAddressIterator| {
-        entries.filter(|entry| is_of(&entry.interface_name, name))
+    let entries = match getifaddrs() {
+        Ok(entries) => entries,
+        Err(error) => return Some(Absence::Untold(name.to_owned(), error.to_string())),
     };
-    let entries = own(getifaddrs().ok()?);
     let (mut addresses, mut up) = (0, false);
-    for entry in entries {
+    for entry in entries.filter(|entry| is_of(&entry.interface_name, name)) {
         up |= entry.flags.contains(InterfaceFlags::IFF_UP);
         addresses += usize::from(entry.address.is_some_and(|a| a.as_sockaddr_in().is_some()));
     }

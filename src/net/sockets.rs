@@ -151,7 +151,7 @@ pub fn is_on_interface(socket: &UdpSocket, interface: &str) -> bool {
 }
 
 /// Whether `listener` can still accept: not if somebody has closed it from outside (`ss --kill`).
-pub fn is_listening(listener: &TcpListener) -> bool {
+pub fn is_listening(listener: &impl AsFd) -> bool {
     SockRef::from(listener).is_listener().unwrap_or(false)
 }
 

@@ -23,7 +23,7 @@ use super::{
 use crate::{
     config::{self, Config},
     net::{Sockets, interface::InterfaceWatch},
-    role::{Failure, Lack, PrepareError, Resources},
+    role::{Failure, FailureKind, Lack, PrepareError, Resources},
     telemetry::{
         Metrics, Roster, State,
         api::{Reload, ReloadRefused, Reloaded},
@@ -431,7 +431,11 @@ struct Heard {
 impl Handler<Heard> for Supervisor {
     type Result = ();
 
-    fn handle(&mut self, Heard { component, report }: Heard, _ctx: &mut Self::Context) {
+    fn handle(&mut self, Heard { component, report }: Heard, ctx: &mut Self::Context) {
+        if matches!(&report, Report::Down { failure, .. } if failure.kind == FailureKind::Socket) {
+            // A socket that is no good any more is not to be kept over the restart.
+            ctx.notify(HostChanged);
+        }
         if let Some(ended) = self.hear(component, report) {
             self.end(ended);
         }

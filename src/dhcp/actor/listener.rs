@@ -142,10 +142,13 @@ impl Listener {
         }
     }
 
-    /// As the status shows it.
+    /// As the status shows it: on an interface with the address that clients know the server by.
     pub(super) fn name(&self) -> String {
         match (&self.place, self.local()) {
-            (Place::Interface(name), _) => format!("udp {name}:{SERVER_PORT}"),
+            (Place::Interface(name), _) => match self.link.addresses.first() {
+                Some(own) => format!("udp {name}:{SERVER_PORT} as {own}"),
+                None => format!("udp {name}:{SERVER_PORT}"),
+            },
             (Place::Address(_), Some(local)) => format!("udp {local}"),
             (Place::Address(address), None) => format!("udp {address}"),
         }

@@ -14,6 +14,8 @@ use tokio::{
     time::timeout,
 };
 
+use super::is_listening;
+
 /// How long a refused peer may take to read why.
 const FAREWELL: Duration = Duration::from_secs(1);
 /// So many refused peers are told at once; others are cut off.
@@ -56,7 +58,8 @@ pub struct Ends {
 /// a task of its own that outlives it; [`Connection::closing`] tells the tasks.
 ///
 /// # Errors
-/// Those of the listener's set-up alone; a failed `accept` is waited out.
+/// Those of the listener's set-up, and that of a listener that somebody has closed from outside
+/// (`ss --kill`). Every other failed `accept` is waited out.
 pub async fn accept(
     listener: Arc<std::net::TcpListener>,
     places: Arc<Places>,
@@ -71,6 +74,7 @@ pub async fn accept(
     loop {
         let (stream, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
+            Err(error) if !is_listening(&listener) => return Err(error),
             Err(error) => {
                 // Out of descriptors, or a peer that was gone before it was accepted.
                 tracing::debug!(%error, "accept failed");
