@@ -72,7 +72,7 @@ impl TcpListeners {
 
     /// Whether all of them still listen: somebody can close them from outside (`ss --kill`).
     pub fn are_open(&self) -> bool {
-        self.iter().all(|listener| is_listening(listener))
+        self.iter().all(is_listening)
     }
 
     /// Of their addresses those that no interface has now, in words. The listeners are good, and
