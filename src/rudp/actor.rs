@@ -113,9 +113,8 @@ impl Role for RudpEndpoint {
         let (key, common, link) = match previous {
             Some(previous) => (previous.key, previous.common.clone(), previous.link.clone()),
             None => {
-                let key = key::load(&resources.state_dir).map_err(|error| {
-                    PrepareError::new("state_dir", format!("rudp.key: {error}"))
-                })?;
+                let key = key::load(&resources.state_dir)
+                    .map_err(|error| PrepareError::new("state_dir", error))?;
                 let counters = Counters::new(Arc::clone(&resources.metrics));
                 let common = Common::new(&config.shares, counters, Instant::now());
                 let nothing = LinkOptions::default();

@@ -7,7 +7,7 @@ use std::{
 
 use labnet::{
     config::{AddressRange, Ipv4Network},
-    dhcp::{DropReason, OFFER_HOLD, Record},
+    dhcp::{DropReason, OFFER_HOLD, Record, Replies},
 };
 use proptest::prelude::*;
 
@@ -326,4 +326,152 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn whatever_the_clock_is_set_to_a_lease_has_the_seconds_that_are_left() {
+    const YEARS: i64 = 400 * 86_400;
+    let mut lab = Lab::with(
+        vec![subnet(0, 20)],
+        Replies::Standard,
+        vec![],
+        2_000_000_000,
+    );
+    let address = lab.lease(1);
+    lab.take(2, ip(15));
+    lab.silent(&Packet::new(RELEASE, 2).ciaddr(ip(15)));
+    lab.pass(LEASE / 2);
+    for seconds in [YEARS, -2 * YEARS, YEARS] {
+        // As the actor does when it finds the clock changed.
+        lab.now = lab.now.saturating_add_signed(seconds);
+        lab.server.shift(seconds);
+        assert_eq!(lab.state(address), Some("bound"), "{seconds}");
+        assert_eq!(lab.state(ip(15)), Some("released"), "{seconds}");
+    }
+    lab.pass(LEASE / 2 - 1);
+    assert_eq!(lab.state(address), Some("bound"));
+    lab.pass(1);
+    assert_eq!(lab.state(address), Some("expired"));
+    // The order in which addresses are used again is as it was.
+    let mut lab = Lab::small(11);
+    for client in [1, 2] {
+        let address = lab.lease(client);
+        lab.silent(&Packet::new(RELEASE, client).ciaddr(address));
+        lab.pass(10);
+    }
+    lab.now += 1;
+    lab.server.shift(1);
+    assert_eq!(lab.offer(3), ip(10));
+}
+
+fn told(lab: &mut Lab) -> Vec<(&'static str, Ipv4Addr)> {
+    let notes = lab.server.take_notes().into_iter();
+    notes
+        .map(|note| (note.change.as_str(), note.address))
+        .collect()
+}
+
+#[test]
+fn what_becomes_of_a_lease_is_told_once_and_only_if_it_is_stored() {
+    let mut lab = Lab::small(20);
+    let address = lab.lease(1);
+    assert_eq!(told(&mut lab), [("given", address)]);
+    for _ in 0..3 {
+        let ack = lab.ask_from(&renewing(1, address), address);
+        assert_eq!(ack.kind(), ACK);
+    }
+    assert_eq!(told(&mut lab), [("renewed", address)]);
+    lab.silent(&Packet::new(RELEASE, 1).ciaddr(address));
+    assert_eq!(told(&mut lab), [("released", address)]);
+    lab.take(1, address);
+    lab.pass(LEASE);
+    assert_eq!(lab.state(address), Some("expired"));
+    assert_eq!(told(&mut lab), [("given", address), ("expired", address)]);
+    lab.take(1, address);
+    lab.silent(&Packet::new(DECLINE, 1).requested(address).server(SERVER));
+    assert_eq!(told(&mut lab), [("given", address), ("declined", address)]);
+    let lost = selecting(2, ip(15));
+    lab.hear_uncommitted(&lost, Ipv4Addr::UNSPECIFIED, Ipv4Addr::BROADCAST);
+    lab.server.roll_back();
+    lab.server.commit();
+    assert_eq!(told(&mut lab), []);
+}
+
+#[test]
+fn who_is_moved_to_another_address_leaves_the_old_one_free() {
+    let mut lab = Lab::small(20);
+    assert_eq!(lab.lease(1), ip(10));
+    // The pool moves off its address.
+    let mut moved = subnet(0, 30);
+    moved.pools[0].first = ip(20);
+    lab.reconfigure(vec![moved]);
+    assert_eq!(
+        lab.state(ip(10)),
+        Some("bound"),
+        "it may use it until it asks"
+    );
+    assert_eq!(lab.offer(1), ip(20));
+    assert_eq!(
+        lab.state(ip(10)),
+        Some("bound"),
+        "it has taken no other yet"
+    );
+    lab.take(1, ip(20));
+    assert_eq!(lab.state(ip(10)), None);
+    assert_eq!(lab.disk.len(), 1, "{:?}", lab.disk);
+    // Who renews is told to ask anew.
+    let mut away = subnet(0, 40);
+    away.pools[0].first = ip(40);
+    lab.reconfigure(vec![away]);
+    lab.nak(&renewing(1, ip(20)));
+    assert_eq!(lab.state(ip(20)), None);
+    assert!(lab.disk.is_empty());
+}
+
+#[test]
+fn an_offer_that_is_not_taken_leaves_the_client_its_lease() {
+    let mut lab = Lab::small(20);
+    assert_eq!(lab.lease(1), ip(10));
+    let mut moved = subnet(0, 30);
+    moved.pools[0].first = ip(20);
+    lab.reconfigure(vec![moved]);
+    assert_eq!(lab.offer(1), ip(20));
+    lab.pass(OFFER_HOLD);
+    assert_eq!(lab.state(ip(20)), None);
+    lab.reconfigure(vec![subnet(0, 20)]);
+    assert_eq!(lab.offer(1), ip(10), "its current address");
+}
+
+#[test]
+fn offers_and_leases_outlive_a_change_of_the_configuration() {
+    let mut lab = Lab::small(20);
+    let leased = lab.lease(1);
+    assert_eq!(
+        lab.ask_from(&renewing(1, leased), leased).kind(),
+        ACK,
+        "renewed once"
+    );
+    let offered = lab.offer(2);
+    told(&mut lab);
+    let mut longer = subnet(0, 20);
+    longer.lease_time *= 2;
+    reserve(&mut longer, 7, ip(19));
+    lab.reconfigure(vec![longer, subnet(5, 20)]);
+    assert_eq!(told(&mut lab), []);
+    assert_eq!(lab.state(leased), Some("bound"));
+    assert_eq!(lab.state(offered), Some("offered"));
+    lab.take(2, offered);
+    let ack = lab.ask_from(&renewing(1, leased), leased);
+    assert_eq!(ack.seconds(51), Some(2 * LEASE as u32));
+    assert_eq!(
+        told(&mut lab),
+        [("given", offered)],
+        "renewed before already"
+    );
+    assert_eq!(lab.lease(7), ip(19));
+    // A network that comes back brings its leases.
+    lab.reconfigure(vec![subnet(5, 20)]);
+    assert_eq!(lab.state(leased), None);
+    lab.reconfigure(vec![subnet(0, 20)]);
+    assert_eq!(lab.state(leased), Some("bound"));
 }

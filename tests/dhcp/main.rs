@@ -98,6 +98,19 @@ impl Lab {
         Self::with(subnets, Replies::Standard, self.disk, self.now)
     }
 
+    /// A reload: the same process goes on with another configuration.
+    fn reconfigure(&mut self, subnets: Vec<Subnet>) {
+        let link = Link {
+            addresses: vec![SERVER],
+            replies: Replies::Standard,
+        };
+        let config = config(subnets);
+        let stored = self.disk.clone();
+        self.server = self
+            .server
+            .reconfigured(&config, vec![link], stored, self.now);
+    }
+
     fn pass(&mut self, seconds: u64) {
         self.now += seconds;
     }

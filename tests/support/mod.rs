@@ -52,6 +52,7 @@ pub struct Lab {
     process: Child,
     dir: tempfile::TempDir,
     namespace: Option<String>,
+    environment: Vec<(String, String)>,
     log: Arc<Mutex<String>>,
     /// Its HTTP endpoints.
     pub http: SocketAddr,
@@ -68,6 +69,21 @@ impl Lab {
     /// The same with files (path, contents) and in a network namespace.
     #[track_caller]
     pub fn start_with(config: &str, files: &[(&str, &str)], namespace: Option<&Namespace>) -> Self {
+        Self::start_in(config, files, namespace, &[])
+    }
+
+    /// The same with variables in its environment.
+    #[track_caller]
+    pub fn start_in(
+        config: &str,
+        files: &[(&str, &str)],
+        namespace: Option<&Namespace>,
+        environment: &[(&str, &str)],
+    ) -> Self {
+        let environment: Vec<(String, String)> = environment
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
         let dir = tempfile::tempdir().expect("a temporary folder");
         for (path, contents) in files {
             let path = dir.path().join(path);
@@ -84,11 +100,12 @@ impl Lab {
         }
         fs::write(dir.path().join("labnet.toml"), config).expect("a file");
         let log = Arc::new(Mutex::new(String::new()));
-        let (process, http) = spawn(dir.path(), namespace.as_deref(), &log);
+        let (process, http) = spawn(dir.path(), namespace.as_deref(), &environment, &log);
         let lab = Self {
             process,
             dir,
             namespace,
+            environment,
             log,
             http,
         };
@@ -120,7 +137,12 @@ impl Lab {
     pub fn kill_and_restart(&mut self) {
         self.process.kill().expect("it runs");
         self.process.wait().expect("it ends");
-        let (process, http) = spawn(self.dir.path(), self.namespace.as_deref(), &self.log);
+        let (process, http) = spawn(
+            self.dir.path(),
+            self.namespace.as_deref(),
+            &self.environment,
+            &self.log,
+        );
         self.process = process;
         self.http = http;
     }
@@ -223,7 +245,12 @@ impl Drop for Lab {
     }
 }
 
-fn spawn(dir: &Path, namespace: Option<&str>, log: &Arc<Mutex<String>>) -> (Child, SocketAddr) {
+fn spawn(
+    dir: &Path,
+    namespace: Option<&str>,
+    environment: &[(String, String)],
+    log: &Arc<Mutex<String>>,
+) -> (Child, SocketAddr) {
     let labnet = env!("CARGO_BIN_EXE_labnet");
     let mut command = match namespace {
         // `ip netns exec` becomes the command: no process in between.
@@ -237,6 +264,7 @@ fn spawn(dir: &Path, namespace: Option<&str>, log: &Arc<Mutex<String>>) -> (Chil
     let mut process = command
         .args(["serve", "--config"])
         .arg(dir.join("labnet.toml"))
+        .envs(environment.iter().cloned())
         .env("NO_COLOR", "1")
         .env_remove("RUST_LOG")
         .stdin(Stdio::null())

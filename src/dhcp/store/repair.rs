@@ -13,7 +13,7 @@ use super::{
 use crate::dhcp::lease::StoredLease;
 
 /// What a lease database is like.
-#[derive(Debug)]
+#[derive(Debug, serde::Serialize)]
 pub struct Condition {
     /// The leases that can be read.
     pub leases: usize,
@@ -31,7 +31,7 @@ impl Condition {
 }
 
 /// What became of a damaged file.
-#[derive(Debug)]
+#[derive(Debug, serde::Serialize)]
 pub struct Repaired {
     /// What it was like.
     pub condition: Condition,
@@ -147,10 +147,12 @@ fn without_first_page(path: &Path) -> Option<Rows> {
         return None;
     }
     first.truncate(PAGE);
-    // Versions: 2 is a database with a write-ahead log.
-    let version = if log.exists() { 2 } else { 1 };
-    first[18] = version;
-    first[19] = version;
+    let version = if log.exists() {
+        file::WRITE_AHEAD_LOG
+    } else {
+        file::ROLLBACK_JOURNAL
+    };
+    first[18..20].fill(version);
     // A length that is not of this version of the file: SQLite asks the file itself.
     first[92..96].copy_from_slice(&[0; 4]);
     first[24..28].copy_from_slice(&[0, 0, 0, 1]);
