@@ -306,7 +306,7 @@ fn nobody_there_is_said_within_seconds() {
     );
     assert_eq!(direct.status.code(), Some(1));
     assert!(
-        stderr(&direct).contains("no answer to SIGNEW"),
+        stderr(&direct).contains("nothing listens there"),
         "{}",
         stderr(&direct)
     );
@@ -338,8 +338,8 @@ fn wrong_use_exits_with_2() {
 }
 
 /// A proxy of the first labnet's kind: no ids in ACKEND and SIGNFULL, and SIGNGET is always the
-/// list.
-fn original(socket: &UdpSocket, done: &AtomicBool) {
+/// list; or, if it is `strict`, only with the one word that it knows.
+fn original(socket: &UdpSocket, done: &AtomicBool, strict: bool) {
     socket
         .set_read_timeout(Some(Duration::from_millis(50)))
         .expect("set");
@@ -364,6 +364,7 @@ fn original(socket: &UdpSocket, done: &AtomicBool) {
                     "STATREPLY:{id};Packets sent: 1\nPackets lost: 0\nConnected time: 0.10 seconds"
                 )
             }
+            "SIGNGET" if strict && !rest.ends_with(";SIGNGET") => continue,
             "SIGNGET" => format!("ACKGET:{id};1MB.zip;task2.pdf;"),
             "SIGNEND" => "ACKEND".to_owned(),
             other => panic!("{other}"),
@@ -381,7 +382,7 @@ fn a_proxy_of_the_original_kind_is_enough() {
     let done = Arc::new(AtomicBool::new(false));
     let proxy = thread::spawn({
         let done = Arc::clone(&done);
-        move || original(&socket, &done)
+        move || original(&socket, &done, false)
     });
     let server = server.to_string();
     let echo = client(
@@ -406,7 +407,31 @@ fn a_proxy_of_the_original_kind_is_enough() {
         &["--server", &server, "get", "--all"],
     );
     assert_eq!(lost.status.code(), Some(1));
+    let said = "the proxy has 1MB.zip on its list but gives no URL for it";
+    assert!(stderr(&lost).contains(said), "{}", stderr(&lost));
     assert!(stderr(&lost).contains("--origin URL"), "{}", stderr(&lost));
+    done.store(true, Ordering::Relaxed);
+    proxy.join().expect("it did well");
+}
+
+#[test]
+fn where_no_redirect_comes_the_list_and_the_named_page_serve() {
+    let (_lab, addresses) = lab();
+    let out = folder();
+    let socket = UdpSocket::bind((loopback(), 49152)).expect("a socket");
+    let server = socket.local_addr().expect("one").to_string();
+    let done = Arc::new(AtomicBool::new(false));
+    let proxy = thread::spawn({
+        let done = Arc::clone(&done);
+        move || original(&socket, &done, true)
+    });
+    let origin = format!("http://{}", addresses.at(8080));
+    let get = client(
+        &addresses,
+        out.path(),
+        &["--server", &server, "--origin", &origin, "get", "--all"],
+    );
+    assert_eq!(good(&get).lines().count(), 2);
     done.store(true, Ordering::Relaxed);
     proxy.join().expect("it did well");
 }

@@ -8,6 +8,8 @@ mod support;
 use std::{
     io::Read,
     process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
 };
 
 use serde_json::Value;
@@ -108,4 +110,108 @@ fn an_interface_that_gets_narrower_costs_one_step() {
     let metrics = String::from_utf8_lossy(&metrics);
     let lost = "labnet_rudp_lost_total{reason=\"send\"} 0";
     assert!(metrics.lines().any(|line| line == lost), "{metrics}");
+}
+
+/// A client behind a link of its own, with 10.0.0.2, and the proxy at 10.0.0.1.
+fn two_hosts(more: &str) -> (Namespace, Namespace, Lab) {
+    let (near, far) = (Namespace::new("near"), Namespace::new("far"));
+    near.veth("lan", &far, "lan");
+    near.ip(&["address", "add", "10.0.0.2/24", "dev", "lan"]);
+    far.ip(&["address", "add", "10.0.0.1/24", "dev", "lan"]);
+    let lab = site(&far, "10.0.0.1", more);
+    (near, far, lab)
+}
+
+/// Deletes the client's address in mid-transfer, and adds another `pause` later; the summary, and how
+/// long nothing came.
+fn move_in_mid_transfer(more: &str, pause: Duration) -> (Value, Duration) {
+    let (near, far, lab) = two_hosts(more);
+    // Slow enough to be still under way.
+    let download = Download::start(&near, "10.0.0.1", &["--rate", "40mbit"], "50MB.zip");
+    let before = wait_for_packets(&far, 5000);
+    near.ip(&["address", "del", "10.0.0.2/24", "dev", "lan"]);
+    thread::sleep(pause);
+    near.ip(&["address", "add", "10.0.0.3/24", "dev", "lan"]);
+    let began = Instant::now();
+    let moved = wait_for("the proxy to hear of it", || {
+        let session = connection(&far)?;
+        let client = session["client"].as_str()?;
+        client.starts_with("10.0.0.3:").then_some(session)
+    });
+    let took = began.elapsed();
+    assert_eq!(moved["connection_id"], before["connection_id"]);
+    assert!(lab.log().contains("the client has moved"), "{}", lab.log());
+    (download.summary(), took)
+}
+
+#[test]
+#[ignore = "needs root: network namespaces"]
+fn a_client_whose_address_changes_goes_on_with_its_connection() {
+    for (more, pause) in [("", 0), ("shards = 2", 0), ("", 1500)] {
+        let (summary, took) = move_in_mid_transfer(more, Duration::from_millis(pause));
+        println!("{pause} ms without an address: heard {took:?} after the new one");
+        assert!(took < Duration::from_secs(3), "{took:?}");
+        let told = (&summary["complete"], &summary["connections"]);
+        assert_eq!(told, (&true.into(), &1.into()), "{summary}");
+        assert_eq!(summary["client"]["path_changes"], 1, "{summary}");
+    }
+}
+
+/// What goes to and from the client's port vanishes, as behind a NAT that has forgotten it, and nobody
+/// tells of it.
+#[test]
+#[ignore = "needs root: network namespaces"]
+fn a_client_that_is_not_heard_any_more_tries_another_port() {
+    let (near, far, _lab) = two_hosts("");
+    let download = Download::start(&near, "10.0.0.1", &["--rate", "40mbit"], "50MB.zip");
+    let before = wait_for_packets(&far, 5000);
+    let client = before["client"].as_str().expect("an address");
+    let port = client.rsplit(':').next().expect("a port");
+    for (host, side) in [(&far, "sport"), (&near, "dport")] {
+        // Before the rule that finds what is for this host.
+        host.ip(&["rule", "add", "preference", "10", "lookup", "local"]);
+        host.ip(&["rule", "del", "preference", "0"]);
+        let packets = ["iif", "lan", "ipproto", "udp", side, port];
+        let rule = [
+            &["rule", "add", "preference", "1"],
+            &packets[..],
+            &["blackhole"],
+        ];
+        host.ip(&rule.concat());
+    }
+    let began = Instant::now();
+    wait_for("another port", || {
+        let session = connection(&far)?;
+        (session["client"].as_str()? != client).then_some(())
+    });
+    let took = began.elapsed();
+    // The keep-alive after two seconds, and three probe timeouts.
+    println!("another port {took:?} after the drop");
+    assert!(took < Duration::from_secs(10), "{took:?}");
+    let summary = download.summary();
+    assert_eq!(summary["connections"], 1, "{summary}");
+}
+
+#[test]
+fn that_nothing_listens_is_told_at_once() {
+    let nobody = format!("{}:49152", support::loopback());
+    let free_v6 = std::net::UdpSocket::bind("[::1]:0").and_then(|socket| socket.local_addr());
+    let nobodies = [
+        Some(nobody),
+        free_v6.ok().map(|address| address.to_string()),
+    ];
+    for server in nobodies.into_iter().flatten() {
+        for via in ["rudp", "http"] {
+            let began = Instant::now();
+            let output = support::labnet(&["client", "--server", &server, "--via", via, "list"]);
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(1), "{said}");
+            assert!(said.contains("nothing listens there"), "{said}");
+            assert!(
+                began.elapsed() < Duration::from_secs(8),
+                "{:?}",
+                began.elapsed()
+            );
+        }
+    }
 }

@@ -185,6 +185,7 @@ async fn walk(args: &Args, plan: Plan, output: Output) -> bool {
         }
         None => {
             output.complain("interrupted");
+            report_what_came(args, &mut walk, output).await;
             let _ = timeout(GOODBYE, walk.end(&mut ())).await;
             return false;
         }
@@ -194,6 +195,19 @@ async fn walk(args: &Args, plan: Plan, output: Output) -> bool {
         succeeded = false;
     }
     succeeded
+}
+
+/// Files that were asked for have their objects, if a script reads them, however little came.
+async fn report_what_came(args: &Args, walk: &mut Walk, output: Output) {
+    if let Some((files, gathered)) = walk.break_off().await {
+        for (file, result) in files.iter().zip(&gathered.files) {
+            output.report(&Report::Fetched(file, result));
+        }
+        output.report(&Report::Gathered(&gathered.summary));
+    } else if let Some(Verb::Get { files, .. }) = &args.verb {
+        // It has not come to them yet.
+        output.report(&Report::Gathered(&walk.none_came(files.len())));
+    }
 }
 
 /// Ctrl-C or SIGTERM. The prompt deals with Ctrl-C by itself.

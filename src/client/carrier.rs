@@ -10,7 +10,7 @@ use std::{
     collections::{BTreeMap, VecDeque},
     net::SocketAddr,
     sync::Arc,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use bytes::Bytes;
@@ -23,13 +23,10 @@ use crate::rudp::{
     exchange::{
         self, Answer, Head, LineReader, MAX_LINE, MAX_LIST, MAX_STATISTICS, Malformed, Question,
     },
-    packet::ErrorCode,
+    packet::{ErrorCode, frame::MAX_REASON},
     signal::MAX_TEXT,
 };
 use crate::text::{LONG, printable};
-
-/// So long a server may be silent at first: several HELLOs have been lost by then.
-pub const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// Why a question is not answered, or not to its end.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -74,6 +71,8 @@ pub enum Event {
     Readable(Ticket),
     /// There is no answer, or no more of it.
     Failed(Ticket, AnswerError),
+    /// The server is not heard, see [`Happened::Unheard`].
+    Unheard,
     /// It is over. The failures of what was under way have come before.
     Closed(CloseReason),
 }
@@ -93,16 +92,14 @@ pub enum Piece {
 #[derive(Debug)]
 pub struct Carrier {
     connection: Connection,
-    /// When the handshake is given up.
-    give_up_at: Instant,
     asked: BTreeMap<Ticket, Asked>,
     by_stream: BTreeMap<StreamId, Ticket>,
     /// Lines that wait for a stream.
     waiting: VecDeque<(Ticket, String)>,
     tickets: u64,
     events: VecDeque<Event>,
-    connected: bool,
-    over: bool,
+    /// Why it is over.
+    over: Option<CloseReason>,
 }
 
 /// A question under way.
@@ -130,14 +127,12 @@ impl Carrier {
     ) -> Self {
         Self {
             connection: Connection::connect(config, introduction, remote, seed, now),
-            give_up_at: now + HANDSHAKE,
             asked: BTreeMap::new(),
             by_stream: BTreeMap::new(),
             waiting: VecDeque::new(),
             tickets: 0,
             events: VecDeque::new(),
-            connected: false,
-            over: false,
+            over: None,
         }
     }
 
@@ -149,10 +144,8 @@ impl Carrier {
         let line = question.encode()?;
         let ticket = Ticket(self.tickets);
         self.tickets += 1;
-        if self.over {
-            let lost = AnswerError::Lost(CloseReason::Local {
-                code: ErrorCode::NO_ERROR,
-            });
+        if let Some(reason) = &self.over {
+            let lost = AnswerError::Lost(reason.clone());
             self.events.push_back(Event::Failed(ticket, lost));
             return Ok(ticket);
         }
@@ -238,20 +231,9 @@ impl Carrier {
 
     /// The time has come that [`poll_timeout`](Self::poll_timeout) told, or later.
     pub fn handle_timeout(&mut self, now: Instant) {
-        if self.handshake_timeout().is_some_and(|at| at <= now) {
-            self.connection.close(ErrorCode::NO_ERROR, "", now);
-            while self.connection.poll_event().is_some() {}
-            self.end(CloseReason::Handshake);
-            return;
-        }
         if self.connection.poll_timeout().is_some_and(|at| at <= now) {
             self.connection.handle_timeout(now);
         }
-    }
-
-    fn handshake_timeout(&self) -> Option<Instant> {
-        let waits = !self.over && !self.connected && !self.connection.is_open();
-        waits.then_some(self.give_up_at)
     }
 
     /// What happened.
@@ -266,7 +248,6 @@ impl Carrier {
         while let Some(event) = self.connection.poll_event() {
             match event {
                 Happened::Connected => {
-                    self.connected = true;
                     self.events.push_back(Event::Connected);
                     self.open_streams();
                 }
@@ -274,6 +255,7 @@ impl Carrier {
                 Happened::Stream(StreamEvent::Available) => self.open_streams(),
                 // The question was refused unread: the answer, or its reset, says why.
                 Happened::Stream(_) | Happened::Moved { .. } => {}
+                Happened::Unheard => self.events.push_back(Event::Unheard),
                 Happened::Closed(reason) => self.end(reason),
             }
         }
@@ -304,7 +286,15 @@ impl Carrier {
     }
 
     fn end(&mut self, reason: CloseReason) {
-        self.over = true;
+        let reason = match reason {
+            // The server's own words.
+            CloseReason::Peer { code, reason } => CloseReason::Peer {
+                code,
+                reason: printable(&reason[..reason.floor_char_boundary(MAX_REASON)]),
+            },
+            reason => reason,
+        };
+        self.over = Some(reason.clone());
         self.waiting.clear();
         self.by_stream.clear();
         for (ticket, _) in std::mem::take(&mut self.asked) {
@@ -321,8 +311,7 @@ impl Carrier {
 
     /// When to call [`handle_timeout`](Self::handle_timeout).
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let timeouts = [self.handshake_timeout(), self.connection.poll_timeout()];
-        timeouts.into_iter().flatten().min()
+        self.connection.poll_timeout()
     }
 
     /// Whether it is over, its last words said.

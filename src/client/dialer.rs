@@ -1,13 +1,20 @@
 //! One connection of the binary transport for all who need it, and a new one when it is lost.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU32, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
-use tokio::sync::Mutex;
+use tokio::{sync::Mutex, time::sleep};
 
 use super::transport::{Settings, Transport, TransportError};
+use crate::rudp::connection::HANDSHAKE;
+
+/// Between two tries to reach a proxy that was there before and refuses now.
+const AGAIN: Duration = Duration::from_millis(500);
 
 /// The way to a proxy. Clones share the connection.
 #[derive(Debug, Clone)]
@@ -45,10 +52,26 @@ impl Dialer {
         if let Some(transport) = current.as_ref().filter(|transport| !transport.is_over()) {
             return Ok(transport.clone());
         }
-        let transport = Transport::connect(&self.0.settings).await?;
+        let transport = self.dial().await?;
         self.0.dialled.fetch_add(1, Ordering::Relaxed);
         *current = Some(transport.clone());
         Ok(transport)
+    }
+
+    /// A proxy that was there and is refused by its kernel now restarts: as long as a handshake may
+    /// take, it is waited for.
+    async fn dial(&self) -> Result<Transport, TransportError> {
+        let give_up_at = Instant::now() + HANDSHAKE;
+        loop {
+            match Transport::connect(&self.0.settings).await {
+                Err(TransportError::Refused)
+                    if self.dialled() > 0 && Instant::now() < give_up_at =>
+                {
+                    sleep(AGAIN).await;
+                }
+                dialled => return dialled,
+            }
+        }
     }
 
     /// The connection if there is one.

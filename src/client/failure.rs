@@ -83,14 +83,14 @@ fn lookup_hint(error: &LookupError) -> &'static str {
 
 fn session_hint(error: &SessionError) -> &'static str {
     match error {
-        SessionError::Failed(Failure::NotThere) => SERVE,
+        SessionError::Failed(Failure::NotThere) | SessionError::Refused => SERVE,
         _ => "",
     }
 }
 
 fn transport_hint(error: &TransportError) -> &'static str {
     match error {
-        TransportError::Silence { .. } => SERVE,
+        TransportError::Silence { .. } | TransportError::Refused => SERVE,
         _ => "",
     }
 }
@@ -103,6 +103,17 @@ pub enum FetchError {
         "the proxy knows no file {0} (`list` shows what there is; --origin URL asks a server directly)"
     )]
     Unknown(String),
+    /// It is on the list, and that is all.
+    #[error(
+        "the proxy has {0} on its list but gives no URL for it, as proxies of the original kind do; --origin URL names the page that has it"
+    )]
+    NoUrl(String),
+    /// The client was told to stop before it was there.
+    #[error("interrupted{}", kept(.part))]
+    Stopped {
+        /// What has arrived of it.
+        part: Option<PathBuf>,
+    },
     /// Two files of the list would be the same file here.
     #[error("another file of the list has the same name here, {0}")]
     Twice(String),

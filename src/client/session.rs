@@ -31,6 +31,9 @@ pub enum SessionError {
     /// The socket.
     #[error(transparent)]
     Socket(#[from] SocketError),
+    /// The server's kernel, when the session was to be opened.
+    #[error("nothing listens there (connection refused)")]
+    Refused,
     /// The question can't be asked.
     #[error(transparent)]
     Submit(#[from] SubmitError),
@@ -147,6 +150,8 @@ pub struct Session {
     local: SocketAddr,
     server: SocketAddr,
     last_sent: Instant,
+    /// The server has said something.
+    heard: bool,
     failed: Option<Failure>,
 }
 
@@ -168,7 +173,7 @@ impl Session {
         notice: &mut dyn FnMut(&Notice),
     ) -> Result<(Self, Option<Duration>), SessionError> {
         let socket = udp::connect(settings.local, settings.server).await?;
-        let mut socket = UdpSocket::adopt(&socket.into_std()?)?;
+        let mut socket = UdpSocket::adopt(&socket.into_std()?)?.hearing_refusals();
         let BadLink { up, down, seed } = settings.link;
         if up != LinkOptions::default() || down != LinkOptions::default() {
             socket = socket.behind(&SocketLink::new(Side::Client, up, down, seed), 0);
@@ -183,6 +188,7 @@ impl Session {
             dropped: 0,
             batch: ReceiveBatch::new(),
             last_sent: now,
+            heard: false,
             failed: None,
         };
         let mut rtt = None;
@@ -331,6 +337,17 @@ impl Session {
         Ok(())
     }
 
+    /// Whether the session can go on in spite of an error. Where nobody ever was, nobody will be; a
+    /// server that was there may be back in a moment.
+    fn check(&self, error: io::Error) -> Result<(), SessionError> {
+        match error.kind() {
+            io::ErrorKind::ConnectionRefused if !self.heard => Err(SessionError::Refused),
+            // As good as lost: it will be sent again.
+            _ if is_the_network(&error) => Ok(()),
+            _ => Err(error.into()),
+        }
+    }
+
     /// Sends what is to be sent, then waits for datagrams or a timeout, until `wake` at most,
     /// unless events wait already.
     async fn turn(
@@ -367,9 +384,7 @@ impl Session {
             }
             match self.socket.try_send(&outgoing.bytes, self.server, None) {
                 Ok(()) => {}
-                // As good as lost: it will be sent again.
-                Err(error) if is_the_network(&error) => {}
-                Err(error) => return Err(error.into()),
+                Err(error) => self.check(error)?,
             }
         }
         let due = self.requester.poll_timeout();
@@ -377,13 +392,13 @@ impl Session {
         let received = poll_fn(|task| self.socket.poll_receive(task, &mut self.batch));
         match timeout_at(deadline.into(), received).await {
             Ok(Ok(())) => {
+                self.heard |= !self.batch.is_empty();
                 let now = Instant::now();
                 for datagram in self.batch.iter() {
                     self.requester.handle(datagram.payload, now);
                 }
             }
-            Ok(Err(error)) if is_the_network(&error) => {}
-            Ok(Err(error)) => return Err(error.into()),
+            Ok(Err(error)) => self.check(error)?,
             Err(_) => self.requester.handle_timeout(Instant::now()),
         }
         Ok(())

@@ -7,7 +7,7 @@ mod driver;
 use std::{
     net::{IpAddr, SocketAddr},
     sync::{
-        Arc,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -20,16 +20,11 @@ use tokio::{
 };
 
 use self::driver::{Driver, Ended};
-use super::{
-    carrier::{AnswerError, HANDSHAKE},
-    session::BadLink,
-    udp::{self, SocketError},
-};
+use super::{carrier::AnswerError, session::BadLink, udp::SocketError};
 use crate::{
-    net::{UdpSocket, enlarge_buffers},
     rudp::{
         congestion::Algorithm,
-        connection::{CloseReason, Config, Stats},
+        connection::{CloseReason, Config, HANDSHAKE, Stats},
         exchange::{ErrorCode, Head, Malformed, Question, Range, Statistics, decode_list},
         packet::Protection,
         signal::Name,
@@ -52,6 +47,9 @@ pub enum TransportError {
         /// How packets are protected on this side.
         protection: &'static str,
     },
+    /// The handshake: the server's kernel says so.
+    #[error("nothing listens there (connection refused)")]
+    Refused,
     /// The answer, or the connection with it.
     #[error(transparent)]
     Answer(#[from] AnswerError),
@@ -76,6 +74,7 @@ impl TransportError {
             ),
             Self::Socket(_)
             | Self::Silence { .. }
+            | Self::Refused
             | Self::Answer(AnswerError::TooShort(_) | AnswerError::BrokenOff(_))
             | Self::Stalled(_)
             | Self::Over => true,
@@ -142,7 +141,8 @@ pub struct Transport {
     commands: mpsc::UnboundedSender<Command>,
     keys: Arc<AtomicU64>,
     room: Arc<Notify>,
-    local: SocketAddr,
+    local: Arc<Local>,
+    over: Arc<OnceLock<CloseReason>>,
     server: SocketAddr,
     handshake: Duration,
 }
@@ -152,8 +152,30 @@ enum Command {
     Ask(Box<Asking>),
     GiveUp(u64),
     Stats(oneshot::Sender<Stats>),
+    /// Something about the machine's addresses has changed.
+    News,
     /// Say goodbye, and tell when that is done.
     Close(oneshot::Sender<()>),
+}
+
+/// From where a connection sends: that may change.
+#[derive(Debug)]
+struct Local(Mutex<SocketAddr>);
+
+impl Local {
+    fn new(address: SocketAddr) -> Self {
+        Self(Mutex::new(address))
+    }
+
+    fn get(&self) -> SocketAddr {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives the one before.
+    fn set(&self, address: SocketAddr) -> SocketAddr {
+        let mut local = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut local, address)
+    }
 }
 
 /// A question as it goes to the task.
@@ -261,16 +283,11 @@ impl Transport {
     /// Opens a connection.
     ///
     /// # Errors
-    /// Without a socket, or an answer within [`HANDSHAKE`].
+    /// Without a socket, or an answer within [`HANDSHAKE`]; at once if nothing listens there.
     pub async fn connect(settings: &Settings) -> Result<Self, TransportError> {
-        let socket = udp::connect(settings.local, settings.server).await?;
-        let socket = socket.into_std().map_err(SocketError::Io)?;
-        let driver = |socket: &std::net::UdpSocket| {
-            enlarge_buffers(socket)?;
-            Driver::new(settings, UdpSocket::adopt(socket)?.unfragmented()?)
-        };
-        let (driver, connected, commands) = driver(&socket).map_err(SocketError::Io)?;
-        let (local, room) = (driver.local, Arc::clone(&driver.room));
+        let (driver, connected, commands) = Driver::new(settings).await?;
+        let (local, room) = (Arc::clone(&driver.local), Arc::clone(&driver.room));
+        let over = Arc::clone(&driver.over);
         tokio::spawn(driver.run());
         let connected = connected.await.map_err(|_| TransportError::Over)?;
         let handshake = connected.map_err(|reason| match reason {
@@ -278,21 +295,23 @@ impl Transport {
                 protection: settings.protection.name(),
             },
             Ended::Closed(reason) => AnswerError::Lost(reason).into(),
-            Ended::Socket(error) => SocketError::Io(error).into(),
+            Ended::Refused => TransportError::Refused,
+            Ended::Socket(error) => error.into(),
         })?;
         Ok(Self {
             commands,
             keys: Arc::default(),
             room,
             local,
+            over,
             server: settings.server,
             handshake,
         })
     }
 
-    /// The client's end.
+    /// The client's end, where it is now.
     pub fn local(&self) -> SocketAddr {
-        self.local
+        self.local.get()
     }
 
     /// The proxy's end.
@@ -310,13 +329,21 @@ impl Transport {
         self.commands.is_closed()
     }
 
+    /// It is over, and why if that is known.
+    fn why_over(&self) -> TransportError {
+        let reason = self.over.get().cloned();
+        reason.map_or(TransportError::Over, |reason| {
+            AnswerError::Lost(reason).into()
+        })
+    }
+
     async fn ask(&self, question: Owned) -> Result<Reply, TransportError> {
         // Before anything is sent: whether it can be.
         let line = question.question().encode()?;
         packets::sent(
             "client",
             "RUDP",
-            self.local,
+            self.local(),
             self.server,
             line.len(),
             Fate::Sent,
@@ -341,11 +368,11 @@ impl Transport {
             chunks,
         };
         let asked = self.commands.send(Command::Ask(Box::new(asking)));
-        asked.map_err(|_| TransportError::Over)?;
+        asked.map_err(|_| self.why_over())?;
         let head = timeout(PATIENCE, heard)
             .await
             .map_err(|_| TransportError::Stalled(PATIENCE))?
-            .map_err(|_| TransportError::Over)??;
+            .map_err(|_| self.why_over())??;
         Ok(Reply { head, body })
     }
 

@@ -166,7 +166,12 @@ pub struct Walk {
     /// Of sessions before this one.
     before: Counts,
     files: Vec<FileName>,
+    /// While files are downloaded.
+    under_way: Option<UnderWay>,
 }
+
+/// Downloads, each with what came of it so far.
+struct UnderWay(Vec<(FileName, Option<Result<Downloaded, FetchError>>)>);
 
 impl Walk {
     /// A walk at its start.
@@ -180,6 +185,7 @@ impl Walk {
             dialer: None,
             before: Counts::default(),
             files: Vec::new(),
+            under_way: None,
         }
     }
 
@@ -444,8 +450,9 @@ impl Walk {
                 .await;
             self.before = self.before.and(session.counts());
             ended = match asked {
-                // A server that has forgotten the session has ended it, too.
-                Ok(_) | Err(SessionError::Failed(_)) => Ok(()),
+                // A server that has forgotten the session has ended it, too; and one that can't be
+                // told, for the address is gone, will.
+                Ok(_) | Err(SessionError::Failed(_) | SessionError::Socket(_)) => Ok(()),
                 Err(error) => Err(WalkError::Session { server, error }),
             };
         }

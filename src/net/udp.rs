@@ -39,6 +39,8 @@ pub struct UdpSocket {
     segments: AtomicBool,
     /// Whether DF is set.
     unfragmented: bool,
+    /// Whether "connection refused" is told to who receives.
+    refusals: bool,
     port: Option<Port>,
 }
 
@@ -72,6 +74,7 @@ impl UdpSocket {
             segmenting,
             segments,
             unfragmented: false,
+            refusals: false,
             port: None,
         })
     }
@@ -85,6 +88,14 @@ impl UdpSocket {
         allow_fragments(&self.io, false)?;
         self.unfragmented = true;
         Ok(self)
+    }
+
+    /// For a connected socket: has [`poll_receive`](Self::poll_receive) tell when the peer's kernel
+    /// says that nobody listens there (`ConnectionRefused`, from an ICMP error).
+    #[must_use]
+    pub fn hearing_refusals(mut self) -> Self {
+        self.refusals = true;
+        self
     }
 
     /// Puts a link between the socket and the network. `port` is the socket's number among those
@@ -105,7 +116,8 @@ impl UdpSocket {
     /// it held.
     ///
     /// A queued ICMP error of an earlier send (`ConnectionRefused` and its like) is no error of
-    /// this socket and is skipped. Behind a link this also sends what has come through: somebody
+    /// this socket and is skipped, unless it is one [`hearing_refusals`](Self::hearing_refusals).
+    /// Behind a link this also sends what has come through: somebody
     /// must always wait here, and only one task at a time.
     pub fn poll_receive(
         &self,
@@ -140,6 +152,9 @@ impl UdpSocket {
             match received {
                 Ok(()) => return Poll::Ready(Ok(())),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if self.refusals && error.kind() == io::ErrorKind::ConnectionRefused => {
+                    return Poll::Ready(Err(error));
+                }
                 Err(error)
                     if matches!(
                         error.kind(),

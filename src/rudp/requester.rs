@@ -29,6 +29,8 @@ const MAX_TIMEOUTS: u32 = 16;
 const FULL_WAIT: Duration = Duration::from_millis(50);
 /// The longest such wait.
 const MAX_FULL_WAIT: Duration = Duration::from_secs(1);
+/// A server may keep a client waiting, with SIGNFULL or SIGNLOST, for so long without any answer.
+const HELD_PATIENCE: Duration = Duration::from_secs(30);
 /// SIGNLOST sends a signal again at once, but a copy of it not within a round trip, or, as long as
 /// that is not known, within this.
 const LOST_SPACING: Duration = Duration::from_millis(100);
@@ -115,6 +117,12 @@ pub enum Failure {
     /// because it heard nothing for too long.
     #[error("no answer to signal {0}: the server is gone or has ended the session")]
     NoAnswer(u64),
+    /// The server is there, but says only that this signal is to wait, or to be sent again.
+    #[error(
+        "no answer to signal {0} in {seconds} s: the server only keeps the client waiting (SIGNFULL, SIGNLOST)",
+        seconds = HELD_PATIENCE.as_secs()
+    )]
+    Held(u64),
     /// SIGNEND, and only that, was not answered: the server's answers were lost until it had
     /// forgotten the session, or it is gone. Nothing is missing.
     #[error("no answer to SIGNEND: the session is over all the same")]
@@ -174,6 +182,8 @@ pub struct Requester {
     gate: Gate,
     /// SIGNFULLs since the last answer, those to one burst counted once.
     full_in_a_row: u32,
+    /// Since when the server has kept us waiting and answered nothing.
+    held_since: Option<Instant>,
     rtt: Rtt,
     jitter: Pcg32,
     events: VecDeque<Event>,
@@ -212,6 +222,7 @@ impl Requester {
             max_window,
             gate: Gate::Open,
             full_in_a_row: 0,
+            held_since: None,
             rtt: Rtt::default(),
             jitter: Pcg32::new(seed, 0),
             events: VecDeque::new(),
@@ -315,6 +326,7 @@ impl Requester {
             .chain(&self.greeting)
             .filter_map(Flight::resend_at)
             .chain(gate)
+            .chain(self.held_since.map(|since| since + HELD_PATIENCE))
             .min()
     }
 
@@ -336,6 +348,11 @@ impl Requester {
         if timed_out {
             self.rtt.back_off();
         }
+        if let (Some(since), Some(first)) = (self.held_since, self.pending.front())
+            && now.saturating_duration_since(since) >= HELD_PATIENCE
+        {
+            failure.get_or_insert(Failure::Held(first.id));
+        }
         if let Some(mut failure) = failure {
             if self.pending.len() == 1 && self.pending[0].request == Request::End {
                 failure = Failure::NoGoodbye;
@@ -348,6 +365,7 @@ impl Requester {
         self.closed = true;
         self.greeting = None;
         self.pending.clear();
+        self.held_since = None;
         self.gate = Gate::Open;
         self.events.push_back(Event::Failed(failure));
     }
@@ -409,6 +427,7 @@ impl Requester {
             self.measure(rtt);
         }
         self.full_in_a_row = 0;
+        self.held_since = None;
         self.window = (self.window + 1).min(self.max_window);
         if matches!(self.gate, Gate::Shut { .. }) {
             self.gate = Gate::Ajar;
@@ -444,6 +463,7 @@ impl Requester {
             self.events.push_back(Event::Lost(id));
         }
         self.stats.lost += 1;
+        self.held_since.get_or_insert(now);
         // The server lives: it can't answer what comes after the gap yet.
         for waiting in self.pending.range_mut(at..) {
             waiting.flight.timeouts = 0;
@@ -473,6 +493,7 @@ impl Requester {
             };
         }
         self.stats.full += 1;
+        self.held_since.get_or_insert(now);
         self.events.push_back(Event::Full(id));
         true
     }

@@ -9,7 +9,7 @@ mod support;
 use std::{
     fs,
     io::Write,
-    net::SocketAddr,
+    net::{SocketAddr, TcpListener},
     os::unix::fs::PermissionsExt,
     path::Path,
     process::{Child, Command, Output, Stdio},
@@ -42,8 +42,12 @@ fn lab() -> (Lab, Addresses) {
 /// Without DHCP and DNS.
 fn command(server: SocketAddr, out: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_labnet"));
+    command.arg("client");
+    if !arguments.contains(&"--via") {
+        command.args(["--via", "rudp"]);
+    }
     command
-        .args(["client", "--via", "rudp", "--server", &server.to_string()])
+        .args(["--server", &server.to_string()])
         .args(["--out", out.to_str().expect("UTF-8")])
         .args(arguments)
         .env("NO_COLOR", "1")
@@ -423,14 +427,60 @@ fn only_who_knows_the_secret_is_answered() {
         let arguments = [arguments, &["list"]].concat();
         let said = bad(&client(server, out.path(), &arguments));
         for part in [
-            "no answer within 10 s",
+            "no answer within 30 s",
             "secret",
             "is `labnet serve` running?",
         ] {
             assert!(said.contains(part), "{part}: {said}");
         }
     }
-    assert!(began.elapsed() < Duration::from_secs(40));
+    assert!(began.elapsed() < Duration::from_secs(100));
+}
+
+#[test]
+fn a_get_that_is_told_to_stop_prints_its_objects() {
+    let (_lab, addresses) = lab();
+    let (server, out) = (addresses.at(49152), folder());
+    for via in ["rudp", "http"] {
+        // A minute's work; over HTTP an origin that never ends stands in for a slow one.
+        let silent = TcpListener::bind("127.0.0.1:0").expect("loopback");
+        let page = format!("http://{}", silent.local_addr().expect("bound"));
+        let arguments: &[&str] = match via {
+            "rudp" => &["--rate", "2mbit", "get", "20MB.zip", "task2.pdf"],
+            _ => &["--origin", &page, "get", "nowhere.bin", "nothing.bin"],
+        };
+        let arguments = [&["--json", "--via", via], arguments].concat();
+        let mut child = command(server, out.path(), &arguments)
+            .spawn()
+            .expect("labnet starts");
+        match via {
+            "rudp" => wait_for("the part", || {
+                let part = out.path().join("20MB.zip.part").metadata().ok()?;
+                (part.len() > 0).then_some(())
+            }),
+            _ => drop(silent.accept().map(std::mem::forget)),
+        }
+        let began = Instant::now();
+        support::signal(child.id(), "TERM");
+        let status = wait_for("the end", || child.try_wait().expect("a child"));
+        assert!(began.elapsed() < Duration::from_secs(15));
+        assert_eq!(status.code(), Some(1));
+        let output = child.wait_with_output().expect("ended");
+        let told = json(&stdout(&output));
+        let [first, _, last] = &told[..] else {
+            panic!("{told:?}{}", stderr(&output));
+        };
+        let error = first["error"].as_str().expect("what became of it");
+        assert!(error.starts_with("interrupted"), "{first}");
+        let kept = via == "rudp";
+        assert_eq!(error.contains("20MB.zip.part"), kept, "{first}");
+        assert_eq!(
+            (&last["type"], &last["via"]),
+            (&"summary".into(), &via.into())
+        );
+        let counts = (&last["files"], &last["complete"]);
+        assert_eq!(counts, (&2.into(), &false.into()), "{last}");
+    }
 }
 
 #[test]

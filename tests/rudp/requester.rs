@@ -36,6 +36,41 @@ fn echo(timestamp: &str) -> Request {
 }
 
 #[test]
+fn a_server_that_only_keeps_the_client_waiting_is_given_up() {
+    for word in ["SIGNFULL", "SIGNFULL:290", "SIGNLOST:290"] {
+        let began = Instant::now();
+        let mut now = began;
+        let mut requester = open(4, now);
+        requester.submit(echo("1"), now).expect("open");
+        requester.submit(Request::End, now).expect("open");
+        let failure = loop {
+            for _ in sends(&mut requester, now) {
+                requester.handle(word.as_bytes(), now + MS);
+            }
+            let failed = events(&mut requester)
+                .into_iter()
+                .find_map(|event| match event {
+                    Event::Failed(failure) => Some(failure),
+                    _ => None,
+                });
+            if let Some(failure) = failed {
+                break failure;
+            }
+            assert!(
+                now - began < Duration::from_secs(60),
+                "{word}: held for ever"
+            );
+            now = now.max(requester.poll_timeout().expect("it waits"));
+            requester.handle_timeout(now);
+        };
+        assert_eq!(failure, Failure::Held(290), "{word}");
+        let took = (now - began).as_secs();
+        assert!((29..=31).contains(&took), "{word}: {took} s");
+        assert_eq!(requester.poll_timeout(), None);
+    }
+}
+
+#[test]
 fn the_recorded_session_is_spoken_byte_for_byte() {
     let mut now = Instant::now();
     let mut requester = open(64, now);

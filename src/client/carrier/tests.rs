@@ -1,6 +1,9 @@
 use proptest::prelude::*;
 
+use std::time::Duration;
+
 use super::*;
+use crate::rudp::connection::HANDSHAKE;
 use crate::rudp::{
     connection::Admission,
     exchange::encode_list,
@@ -372,7 +375,7 @@ fn an_answer_that_nobody_wants_any_more_stops() {
 }
 
 #[test]
-fn silence_is_given_up_after_ten_seconds() {
+fn silence_is_given_up_after_thirty_seconds() {
     let mut world = World::new();
     world.silent = true;
     let ticket = world.carrier.ask(&GET).expect("well formed");

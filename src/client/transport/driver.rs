@@ -5,21 +5,28 @@ use std::{
     future::poll_fn,
     io,
     net::SocketAddr,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::{
+    sync::{Notify, mpsc, oneshot},
+    task::AbortHandle,
+};
 
-use super::{Command, Settings};
+use super::{Command, Local, Settings};
 use crate::{
     client::{
         carrier::{AnswerError, Carrier, Event, Piece, Ticket},
         session::BadLink,
-        udp::is_the_network,
+        udp::{self, SocketError},
     },
-    net::{ReceiveBatch, Side, SocketLink, Timer, UdpSocket, link::LinkOptions},
+    net::{
+        ReceiveBatch, Side, SocketLink, Timer, UdpSocket, enlarge_buffers,
+        interface::{self, InterfaceWatch},
+        link::LinkOptions,
+    },
     rudp::{
         connection::{Arrival, CloseReason, Introduction, Transmit},
         ecn,
@@ -36,20 +43,35 @@ const PIECE: usize = 64 << 10;
 /// A goodbye takes no longer, however slow the network.
 const GOODBYE: Duration = Duration::from_secs(1);
 
+/// After a new socket this one is given so long a chance before the next.
+const REBIND: Duration = Duration::from_millis(500);
+
 /// Why there is no connection.
 #[derive(Debug)]
 pub(super) enum Ended {
     Closed(CloseReason),
-    Socket(io::Error),
+    /// The kernel says that nobody is there.
+    Refused,
+    Socket(SocketError),
 }
 
 /// Moves the bytes of one connection.
 pub(super) struct Driver {
     carrier: Carrier,
+    settings: Settings,
+    /// The bad network before all its sockets.
+    link: Option<SocketLink>,
     socket: UdpSocket,
-    pub(super) local: SocketAddr,
-    server: SocketAddr,
+    bound_at: Instant,
+    /// From where it sends now, for those who tell of it.
+    pub(super) local: Arc<Local>,
+    /// The kernel says that nobody is there.
+    refused: bool,
+    /// A new socket is wanted, at that time.
+    rebind_at: Option<Instant>,
     commands: mpsc::UnboundedReceiver<Command>,
+    /// Listens to the kernel's news of addresses.
+    news: AbortHandle,
     batch: ReceiveBatch,
     timer: Timer,
     pub(super) room: Arc<Notify>,
@@ -64,6 +86,8 @@ pub(super) struct Driver {
     buffer: Vec<u8>,
     /// Who waits for the goodbye, and until when.
     closing: Option<(Instant, Option<oneshot::Sender<()>>)>,
+    /// Why it is over, for whoever asks later.
+    pub(super) over: Arc<OnceLock<CloseReason>>,
 }
 
 /// Who reads an answer.
@@ -79,14 +103,13 @@ struct Reader {
 type Connected = oneshot::Receiver<Result<Duration, Ended>>;
 
 impl Driver {
-    pub(super) fn new(
+    pub(super) async fn new(
         settings: &Settings,
-        mut socket: UdpSocket,
-    ) -> io::Result<(Self, Connected, mpsc::UnboundedSender<Command>)> {
+    ) -> Result<(Self, Connected, mpsc::UnboundedSender<Command>), SocketError> {
         let BadLink { up, down, seed } = settings.link;
-        if up != LinkOptions::default() || down != LinkOptions::default() {
-            socket = socket.behind(&SocketLink::new(Side::Client, up, down, seed), 0);
-        }
+        let is_bad = up != LinkOptions::default() || down != LinkOptions::default();
+        let link = is_bad.then(|| SocketLink::new(Side::Client, up, down, seed));
+        let socket = open(settings, link.as_ref(), false).await?;
         let introduction = Introduction {
             // A name of the text protocol has the same alphabet and length.
             name: Text::new(settings.name.as_str()).map_err(io::Error::other)?,
@@ -101,10 +124,15 @@ impl Driver {
         let (sender, commands) = mpsc::unbounded_channel();
         let driver = Self {
             carrier: Carrier::connect(config, &introduction, server, seed, began),
-            local: socket.local_addr()?,
+            settings: settings.clone(),
+            link,
+            local: Arc::new(Local::new(socket.local_addr()?)),
             socket,
-            server,
+            bound_at: began,
+            refused: false,
+            rebind_at: None,
             commands,
+            news: tokio::spawn(hear_news(sender.downgrade())).abort_handle(),
             batch: ReceiveBatch::new(),
             timer: Timer::new()?,
             room: Arc::default(),
@@ -115,6 +143,7 @@ impl Driver {
             pump: Pump::default(),
             buffer: Vec::new(),
             closing: None,
+            over: Arc::default(),
         };
         Ok((driver, connected, sender))
     }
@@ -122,9 +151,9 @@ impl Driver {
     /// Runs until the connection is over.
     pub(super) async fn run(mut self) {
         if let Err(error) = self.serve().await {
-            tracing::debug!(%error, "the connection's socket failed");
+            tracing::debug!(%error, "the connection's timer failed");
             if let Some(connected) = self.connected.take() {
-                let _ = connected.send(Err(Ended::Socket(error)));
+                let _ = connected.send(Err(Ended::Socket(error.into())));
             }
         }
     }
@@ -132,23 +161,25 @@ impl Driver {
     async fn serve(&mut self) -> io::Result<()> {
         loop {
             self.handle_events();
+            if self.rebind_at.is_some_and(|at| at <= Instant::now()) {
+                self.rebind().await;
+            }
             self.read();
-            self.transmit()?;
-            if self.carrier.is_over() {
+            self.transmit();
+            if self.carrier.is_over() || self.refused {
                 return Ok(());
             }
             let goodbye = self.closing.as_ref().map(|(until, _)| *until);
             if goodbye.is_some_and(|until| until <= Instant::now()) {
                 return Ok(());
             }
-            let due = self.carrier.poll_timeout().into_iter().chain(goodbye).min();
-            self.timer.set(due)?;
+            let due = [self.carrier.poll_timeout(), goodbye, self.rebind_at];
+            self.timer.set(due.into_iter().flatten().min())?;
             tokio::select! {
-                received = poll_fn(|task| self.socket.poll_receive(task, &mut self.batch)) => {
+                received = poll_fn(|task| self.socket.poll_receive(task, &mut self.batch)), if self.rebind_at.is_none() => {
                     match received {
                         Ok(()) => self.receive(),
-                        Err(error) if is_the_network(&error) => {}
-                        Err(error) => return Err(error),
+                        Err(error) => self.on_trouble(&error),
                     }
                 }
                 expired = self.timer.expired() => {
@@ -160,6 +191,66 @@ impl Driver {
                 }
                 () = self.room.notified() => {}
                 ready = poll_fn(|task| self.socket.poll_send_ready(task)), if self.pump.is_blocked() => ready?,
+            }
+        }
+    }
+
+    /// The kernel does not send, or not receive.
+    fn on_trouble(&mut self, error: &io::Error) {
+        match error.raw_os_error() {
+            // A server that was there may be back in a moment, and says then what it knows of the
+            // connection.
+            Some(libc::ECONNREFUSED) => {
+                if let Some(connected) = self.connected.take() {
+                    self.refused = true;
+                    let _ = connected.send(Err(Ended::Refused));
+                }
+            }
+            // No other socket would do better.
+            Some(libc::EMSGSIZE | libc::ENOBUFS | libc::ENOMEM | libc::EPERM) => {}
+            _ => {
+                tracing::debug!(%error, "the connection's socket fails");
+                self.want_socket();
+            }
+        }
+    }
+
+    fn want_socket(&mut self) {
+        let at = self.bound_at + REBIND;
+        self.rebind_at.get_or_insert(at);
+    }
+
+    /// Something about the machine's addresses has changed.
+    fn on_news(&mut self) {
+        let local = self.local.get();
+        if self.rebind_at.is_some() || interface::address_absence(local).is_some() {
+            self.rebind_at = Some(Instant::now());
+        }
+    }
+
+    /// Goes on from a new socket: from the same address if the machine still has it.
+    async fn rebind(&mut self) {
+        self.bound_at = Instant::now();
+        self.rebind_at = None;
+        let opened = async {
+            let socket = open(&self.settings, self.link.as_ref(), true).await?;
+            let local = socket.local_addr()?;
+            Ok::<_, SocketError>((socket, local))
+        };
+        match opened.await {
+            Ok((socket, local)) => {
+                let before = self.local.set(local);
+                let server = self.settings.server;
+                tracing::info!(%server, %before, %local, "the connection goes on from a new socket");
+                self.socket = socket;
+                // What waits was to leave from where nobody is any more.
+                self.pump = Pump::default();
+                let moved = before.ip() != local.ip();
+                self.carrier.connection().rebound(moved, self.bound_at);
+            }
+            Err(error) => {
+                tracing::debug!(%error, "no socket to go on from, yet");
+                self.want_socket();
             }
         }
     }
@@ -202,6 +293,7 @@ impl Driver {
                     self.carrier.give_up(ticket);
                 }
             }
+            Some(Command::News) => self.on_news(),
             Some(Command::Stats(tell)) => {
                 let _ = tell.send(self.carrier.stats());
             }
@@ -250,8 +342,10 @@ impl Driver {
                         }
                     }
                 }
+                Event::Unheard => self.rebind_at = Some(Instant::now()),
                 Event::Closed(reason) => {
                     tracing::debug!(%reason, "the connection is over");
+                    let _ = self.over.set(reason.clone());
                     self.commands.close();
                     if let Some(connected) = self.connected.take() {
                         let _ = connected.send(Err(Ended::Closed(reason)));
@@ -291,12 +385,13 @@ impl Driver {
     }
 
     /// Sends what is to be sent, until the kernel has no room.
-    fn transmit(&mut self) -> io::Result<()> {
+    fn transmit(&mut self) {
         let mut all = usize::MAX;
         let mut outlet = Outlet {
-            ends: (self.local, self.server),
+            local: &self.local,
+            server: self.settings.server,
             readable: self.readable,
-            failed: None,
+            trouble: None,
         };
         self.pump.run(
             self.carrier.connection(),
@@ -305,26 +400,73 @@ impl Driver {
             &mut all,
             &mut outlet,
         );
-        outlet.failed.map_or(Ok(()), Err)
+        if let Some(error) = outlet.trouble {
+            self.on_trouble(&error);
+        }
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.news.abort();
+    }
+}
+
+/// A socket for a connection: from the wanted address, or from any if the machine has lost that and
+/// the connection `roams`.
+async fn open(
+    settings: &Settings,
+    link: Option<&SocketLink>,
+    roams: bool,
+) -> Result<UdpSocket, SocketError> {
+    let server = settings.server;
+    let socket = match udp::connect(settings.local, server).await {
+        Err(SocketError::Bind { foreign: true, .. }) if roams => udp::connect(None, server).await?,
+        socket => socket?,
+    };
+    let socket = socket.into_std()?;
+    enlarge_buffers(&socket)?;
+    let socket = UdpSocket::adopt(&socket)?
+        .unfragmented()?
+        .hearing_refusals();
+    Ok(match link {
+        Some(link) => socket.behind(link, 0),
+        None => socket,
+    })
+}
+
+/// Hands on the kernel's news of addresses, as long as somebody wants them.
+async fn hear_news(commands: mpsc::WeakUnboundedSender<Command>) {
+    let mut watch = InterfaceWatch::new();
+    loop {
+        watch.changed().await;
+        let Some(commands) = commands.upgrade() else {
+            return;
+        };
+        if commands.send(Command::News).is_err() {
+            return;
+        }
     }
 }
 
 /// Tells whoever watches of what is sent, and keeps an error that is more than a loss.
-struct Outlet {
-    ends: (SocketAddr, SocketAddr),
+struct Outlet<'a> {
+    local: &'a Local,
+    server: SocketAddr,
     /// Whether packets can be told in words.
     readable: bool,
-    failed: Option<io::Error>,
+    trouble: Option<io::Error>,
 }
 
-impl Observer for Outlet {
+impl Observer for Outlet<'_> {
     fn made(&mut self, burst: &[u8], transmit: &Transmit) {
         if !packets::watched() {
             return;
         }
+        let from = self.local.get();
         for datagram in burst.chunks(transmit.segment.max(1)) {
             let meaning = meaning::of_packet(datagram, self.readable);
-            let ((from, to), bytes) = (self.ends, datagram.len());
+            let (to, bytes) = (self.server, datagram.len());
             packets::sent("client", "RUDP", from, to, bytes, Fate::Sent, meaning);
         }
     }
@@ -332,8 +474,9 @@ impl Observer for Outlet {
     fn sent(&mut self, _: usize) {}
 
     fn lost(&mut self, _: usize, error: &io::Error) {
-        if !is_the_network(error) {
-            self.failed = Some(error.kind().into());
-        }
+        self.trouble = Some(match error.raw_os_error() {
+            Some(code) => io::Error::from_raw_os_error(code),
+            None => error.kind().into(),
+        });
     }
 }

@@ -7,17 +7,19 @@ use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use tokio::time::timeout;
 use url::Url;
 
-use super::{Observer, Step, Via, Walk};
+use super::{Observer, Step, UnderWay, Via, Walk};
 use crate::{
     client::{
+        dialer::Dialer,
         download::{Downloaded, Downloader, Progress, part_path},
         failure::{FetchError, WalkError},
         file_name::FileName,
         http::Http,
+        session::SessionError,
         source::Source,
         summary::{Carried, Summary},
     },
-    rudp::requester::{Reply, Request},
+    rudp::requester::{Failure, Reply, Request},
 };
 
 /// Files that come over one connection at a time.
@@ -25,6 +27,8 @@ const AT_ONCE: usize = 8;
 
 /// The longest wait for the statistics, when all files are there.
 const STAT: Duration = Duration::from_secs(5);
+/// The same when the client was told to stop.
+const LAST_STAT: Duration = Duration::from_secs(1);
 
 /// Everything that a file's path in a URL may not hold as it is.
 const PATH: &AsciiSet = &CONTROLS
@@ -78,7 +82,11 @@ impl Walk {
         let mut local_names = HashSet::new();
         let jobs = files.iter().zip(sources).map(|(file, source)| {
             if local_names.insert(file.local()) {
-                (file, source.ok_or(FetchError::Unknown(file.to_string())))
+                let nowhere = match self.files.contains(file) {
+                    true => FetchError::NoUrl(file.to_string()),
+                    false => FetchError::Unknown(file.to_string()),
+                };
+                (file, source.ok_or(nowhere))
             } else {
                 (file, Err(FetchError::Twice(file.local().to_owned())))
             }
@@ -92,22 +100,73 @@ impl Walk {
             observer.borrow_mut().fetched(file, &result);
             (n, result)
         });
+        let nothing = files.iter().map(|file| (file.clone(), None));
+        let UnderWay(under_way) = self.under_way.insert(UnderWay(nothing.collect()));
         let all = stream::iter(fetches)
             .buffer_unordered(at_once)
-            .collect::<Vec<_>>();
-        let mut results = match &mut self.session {
+            .for_each(|(n, result)| {
+                if let Some((_, slot)) = under_way.get_mut(n) {
+                    *slot = Some(result);
+                }
+                std::future::ready(())
+            });
+        match &mut self.session {
             // A large file takes longer than the proxy remembers a client that says nothing.
             Some(session) => tokio::select! {
-                results = all => results,
+                () = all => {}
                 never = session.stay() => match never {},
             },
             None => all.await,
+        }
+        let gathered = self.gather(STAT).await.unwrap_or_else(|| Gathered {
+            files: Vec::new(),
+            summary: Summary::new(&[], None),
+        });
+        observer.into_inner().gathered(&gathered.summary);
+        Ok(gathered)
+    }
+
+    /// What came of a [`get`](Self::get) that was dropped under way, if one was: of what is missing,
+    /// that it was stopped.
+    pub async fn break_off(&mut self) -> Option<(Vec<FileName>, Gathered)> {
+        let UnderWay(under_way) = self.under_way.as_ref()?;
+        let files = under_way.iter().map(|(file, _)| file.clone()).collect();
+        Some((files, self.gather(LAST_STAT).await?))
+    }
+
+    /// The summary of so many files that were to be asked for when the walk was dropped.
+    pub fn none_came(&self, files: usize) -> Summary {
+        let carried = match &self.plan.via {
+            Via::Http => None,
+            Via::Rudp(carriage) => Some(Carried {
+                wish: carriage.congestion,
+                protection: carriage.protection.name(),
+                connections: self.dialer.as_ref().map_or(0, Dialer::dialled),
+                server: None,
+                client: None,
+            }),
         };
-        results.sort_by_key(|(n, _)| *n);
-        let files: Vec<_> = results.into_iter().map(|(_, result)| result).collect();
-        let summary = Summary::new(&files, self.carried().await);
-        observer.into_inner().gathered(&summary);
-        Ok(Gathered { files, summary })
+        Summary {
+            files,
+            complete: false,
+            ..Summary::new(&[], carried)
+        }
+    }
+
+    /// Adds up what came of the files; asks the proxy for its part with so much patience.
+    async fn gather(&mut self, patience: Duration) -> Option<Gathered> {
+        let UnderWay(under_way) = self.under_way.take()?;
+        let files: Vec<_> = under_way
+            .into_iter()
+            .map(|(file, result)| {
+                result.unwrap_or_else(|| {
+                    let part = part_path(&self.plan.out, &file);
+                    Err(FetchError::Stopped { part })
+                })
+            })
+            .collect();
+        let summary = Summary::new(&files, self.carried(patience).await);
+        Some(Gathered { files, summary })
     }
 
     /// Where the files are at HTTP origins.
@@ -120,14 +179,23 @@ impl Walk {
             .iter()
             .map(|file| Request::Redirect(file.wire().to_owned()))
             .collect();
-        let answers = self.ask(requests, observer).await?;
+        let answers = match self.ask(requests, observer).await {
+            Ok(answers) => answers.into_iter().map(|answered| answered.reply).collect(),
+            // A proxy of the original kind may know no such question. It has told its list, and the
+            // user where the page is.
+            Err(WalkError::Session {
+                error: SessionError::Failed(Failure::NoAnswer(_) | Failure::Held(_)),
+                ..
+            }) if self.plan.origin.is_some() => vec![Reply::Redirect(None); files.len()],
+            Err(error) => return Err(error),
+        };
         let http = Http {
             local: self.local(),
             dns: self.dns,
             patience: Duration::from_secs(30),
         };
-        let sources = files.iter().zip(answers).map(|(file, answered)| {
-            let url = self.url(file, &answered.reply)?;
+        let sources = files.iter().zip(answers).map(|(file, reply): (_, Reply)| {
+            let url = self.url(file, &reply)?;
             Some(Source::Http { http, url })
         });
         Ok(sources.collect())
@@ -147,7 +215,7 @@ impl Walk {
     }
 
     /// What the transport has to tell of itself, if it was used.
-    async fn carried(&self) -> Option<Carried> {
+    async fn carried(&self, patience: Duration) -> Option<Carried> {
         let dialer = self.dialer.as_ref()?;
         let settings = dialer.settings();
         let mut carried = Carried {
@@ -158,7 +226,7 @@ impl Walk {
             client: None,
         };
         if let Some(transport) = dialer.current().await {
-            let asked = timeout(STAT, transport.stat()).await;
+            let asked = timeout(patience, transport.stat()).await;
             carried.server = asked.ok().and_then(Result::ok);
             carried.client = transport.stats().await.map(Box::new);
         }

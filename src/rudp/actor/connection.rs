@@ -325,6 +325,8 @@ impl RudpConnection {
                 let window = name.and_then(|name| self.shared.counters.byte_window(&name));
                 self.window = window;
             }
+            // A client alone binds anew.
+            Event::Unheard => {}
             Event::Moved { from, to } => {
                 tracing::info!(connection = %self.cid, %from, %to, "the client has moved");
                 if let Some(table) = self.shared.table.upgrade() {

@@ -31,7 +31,7 @@ const COOKIE_ATTEMPTS: u32 = 4;
 /// Cookies that a client takes: who makes them up does not have it shout HELLO for ever.
 const COOKIES: u32 = 8;
 /// So long a client tries to be heard.
-const HANDSHAKE: Duration = Duration::from_secs(30);
+pub const HANDSHAKE: Duration = Duration::from_secs(30);
 /// So long a server waits for the first packet after its ACCEPT.
 const CONFIRMATION: Duration = Duration::from_secs(10);
 
@@ -80,6 +80,12 @@ impl Greeting {
     fn measured(&self, now: Instant) -> Option<Duration> {
         let sent_at = self.sent_at.filter(|_| self.attempts == 1)?;
         Some(now.saturating_duration_since(sent_at))
+    }
+
+    /// Asks for another cookie, at once.
+    pub(super) fn begin_anew(&mut self) {
+        self.cookie.clear();
+        self.due = true;
     }
 
     /// The time has come; says whether the attempt is given up.

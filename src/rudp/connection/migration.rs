@@ -8,7 +8,7 @@ use std::{
 use rand::RngExt;
 
 use super::{
-    Arrival, CloseReason, Connection, Ecn, Event, Transmit,
+    Arrival, CloseReason, Connection, Ecn, Event, State, Transmit,
     path::{Learned, Path, Proof},
     transmit::Data,
 };
@@ -67,21 +67,7 @@ impl Connection {
             self.path.proof = proof;
             return;
         }
-        let learned = Learned {
-            config: &self.config,
-            algorithm: self.algorithm,
-            max_datagram: self.config.max_datagram.min(self.peer.max_udp_payload_size),
-            rtt: None,
-            seed: self.rng.random(),
-        };
-        let path = Path::new(
-            self.generations,
-            arrival.remote,
-            arrival.local,
-            proof,
-            &learned,
-            now,
-        );
+        let path = self.unknown_path(arrival.remote, arrival.local, proof, now);
         let mut old = std::mem::replace(&mut self.path, path);
         // The last proven one is kept.
         self.previous = Some(match self.previous.take() {
@@ -92,6 +78,47 @@ impl Connection {
             }
             None => Previous::Path(Box::new(old)),
         });
+    }
+
+    /// A path of which nothing is known.
+    fn unknown_path(
+        &mut self,
+        remote: SocketAddr,
+        local: Option<IpAddr>,
+        proof: Proof,
+        now: Instant,
+    ) -> Path {
+        let learned = Learned {
+            config: &self.config,
+            algorithm: self.algorithm,
+            max_datagram: self.config.max_datagram.min(self.peer.max_udp_payload_size),
+            rtt: None,
+            seed: self.rng.random(),
+        };
+        Path::new(self.generations, remote, local, proof, &learned, now)
+    }
+
+    /// A client sends from another socket now: behind another port, or, if it has `moved`, from
+    /// another address, from where the way is not known. The server hears of it at once.
+    pub fn rebound(&mut self, moved: bool, now: Instant) {
+        match &mut self.state {
+            // The server takes its cookie from the address that it was given to alone.
+            State::Hello(greeting) => greeting.begin_anew(),
+            State::Open { .. } => {
+                self.response = None;
+                self.path.local = None;
+                if moved {
+                    self.generations += 1;
+                    self.stats.path_changes += 1;
+                    self.path = self.unknown_path(self.path.remote, None, Proof::Given, now);
+                }
+                self.ping_due = true;
+                self.recovery.probes = self.recovery.probes.max(1);
+                self.acks.repeat();
+            }
+            State::Closing { due, .. } => *due = true,
+            State::Closed => {}
+        }
     }
 
     /// A challenge goes by itself: neither the window nor the pacer holds it back, and it is short

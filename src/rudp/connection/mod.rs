@@ -71,7 +71,7 @@ use self::{
 pub use self::{
     config::Config,
     event::{Arrival, CloseReason, Ecn, Event},
-    handshake::{Admission, Introduction},
+    handshake::{Admission, HANDSHAKE, Introduction},
     stats::Stats,
     streams::{Read, StreamError, StreamEvent, StreamId, Streams},
     transmit::Transmit,

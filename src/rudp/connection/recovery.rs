@@ -3,14 +3,14 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    Connection, Violation,
+    Connection, Event, Violation,
     path::Proof,
     sent::{Fate, SentFrame, SentPacket},
     streams::Control,
 };
 use crate::rudp::{
     congestion::{Ack, Loss, Lost},
-    packet::{ErrorCode, frame},
+    packet::{ErrorCode, Side, frame},
 };
 
 /// kPacketThreshold: so many later packets acknowledged mean that one is lost.
@@ -31,6 +31,8 @@ const PERSISTENT: u32 = 3;
 const LONGEST_PTO: Duration = Duration::from_secs(1);
 /// After so many in vain it doubles again: nobody is there, and is not to be probed each second.
 const SOON: u32 = 10;
+/// After so many in a row a client doubts that it can still be reached where it is.
+const UNHEARD: u32 = 3;
 /// Packets sent on a probe timeout.
 const PROBES: u8 = 2;
 /// Numbers left out that are remembered.
@@ -46,6 +48,9 @@ pub(super) struct Recovery {
     reordered_at: Option<Instant>,
     loss_timer: Option<Instant>,
     pto_count: u32,
+    /// Probe timeouts since something was heard, and when the last one was.
+    unheard: u32,
+    unheard_at: Option<Instant>,
     pub(super) probes: u8,
     /// When the last ack-eliciting packet left.
     eliciting_sent_at: Option<Instant>,
@@ -76,6 +81,8 @@ impl Recovery {
             reordered_at: None,
             loss_timer: None,
             pto_count: 0,
+            unheard: 0,
+            unheard_at: None,
             probes: 0,
             eliciting_sent_at: None,
             eliciting_in_flight: 0,
@@ -101,6 +108,17 @@ impl Recovery {
     /// Whether the last probe was in vain, too.
     pub(super) fn is_insisting(&self) -> bool {
         self.pto_count > 1
+    }
+
+    /// Notes a probe timeout, with the time when something was last heard; says how many there were
+    /// since.
+    fn on_unheard(&mut self, heard_at: Instant, now: Instant) -> u32 {
+        if self.unheard_at.is_none_or(|at| at < heard_at) {
+            self.unheard = 0;
+        }
+        self.unheard = self.unheard.saturating_add(1);
+        self.unheard_at = Some(now);
+        self.unheard
     }
 
     pub(super) fn on_skipped(&mut self, number: u64) {
@@ -545,6 +563,10 @@ impl Connection {
         // The next one counts from now, even if nothing can be sent.
         self.recovery.eliciting_sent_at = Some(now);
         self.stats.probe_timeouts += 1;
+        let unheard = self.recovery.on_unheard(self.heard_at, now);
+        if self.side == Side::Client && unheard.is_multiple_of(UNHEARD) {
+            self.events.push_back(Event::Unheard);
+        }
         if matches!(self.path.proof, Proof::Asked { .. }) {
             return;
         }

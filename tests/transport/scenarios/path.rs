@@ -11,7 +11,7 @@ use labnet::{
 };
 
 use super::{MB, Outcome, RUNNER, each, file, link_time, nothing, reno_time, runner_time};
-use crate::sim::{Sim, address, options};
+use crate::sim::{CLIENT, Datagram, Sim, address, options};
 
 #[test]
 fn goodput() {
@@ -177,6 +177,38 @@ fn the_link_gets_ten_times_as_slow() {
     let size = 28 * MB + 3 * MB;
     let bound = |_| 5.0 + link_time(3 * MB, 5.0) * 1.1 + 1.5;
     each("10x slower", step(FAST, SLOW, size), bound, nothing);
+}
+
+/// The client's own address goes, and nobody tells it: its probes do.
+#[test]
+fn a_client_without_its_address_binds_anew() {
+    let build = |algorithm, seed| {
+        let config = Config {
+            keep_alive: Some(Duration::from_secs(2)),
+            ..Config::default()
+        };
+        let mut sim = Sim::new(RUNNER, RUNNER, config, seed);
+        sim.client(algorithm, &[10 * MB]);
+        sim.clients[0].rebinds_to = Some(address("10.0.3.1:1000"));
+        let gone_at = sim.start + Duration::from_secs(4);
+        sim.tap = Some(Box::new(move |_, datagram: &mut Datagram, now| {
+            let gone = now >= gone_at;
+            !gone || ![datagram.from, datagram.to].contains(&address(CLIENT))
+        }));
+        sim
+    };
+    // The keep-alive, three probe timeouts of 30 ms and what they vary by, and the way back up from
+    // the initial window; at most.
+    let bound = |_| link_time(10 * MB, 10.0) + 2.0 + 1.0 + 0.8;
+    let moved = |algorithm: Algorithm, outcome: &Outcome| {
+        let sim = &outcome.sim;
+        let client = &sim.clients[0];
+        assert_eq!(client.seen_as, address("10.0.3.1:1000"), "{algorithm}");
+        let connections = sim.served.len() + sim.ended.len();
+        assert_eq!(connections, 1, "{algorithm}: the same connection");
+        assert_eq!(client.connection.stats().path_changes, 1);
+    };
+    each("bound anew", build, bound, moved);
 }
 
 /// The interface's MTU falls to 1280 in mid-transfer: the kernel refuses what is larger.

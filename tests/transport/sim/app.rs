@@ -220,6 +220,8 @@ pub(crate) struct Client {
     pub(crate) address: SocketAddr,
     /// Where a NAT makes it seem to be.
     pub(crate) seen_as: SocketAddr,
+    /// Where it binds anew once its probes are in vain.
+    pub(crate) rebinds_to: Option<SocketAddr>,
     pub(crate) wanted: Vec<Wanted>,
     pub(crate) appetite: Option<Appetite>,
     /// All events but those about streams.
@@ -239,6 +241,7 @@ impl Client {
             connection,
             address,
             seen_as: address,
+            rebinds_to: None,
             wanted,
             appetite: None,
             events: Vec::new(),
@@ -264,6 +267,11 @@ impl Client {
                     if !self.readable.contains(&at) {
                         self.readable.push(at);
                     }
+                }
+                Event::Unheard if self.rebinds_to.is_some() => {
+                    let to = self.rebinds_to.take().expect("it is there");
+                    self.connection.rebound(true, now);
+                    (self.address, self.seen_as) = (to, to);
                 }
                 Event::Stream(_) => {}
                 other => self.events.push(other),
