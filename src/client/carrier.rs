@@ -290,7 +290,7 @@ impl Carrier {
             // The server's own words.
             CloseReason::Peer { code, reason } => CloseReason::Peer {
                 code,
-                reason: printable(&reason[..reason.floor_char_boundary(MAX_REASON)]),
+                reason: printable(&reason, MAX_REASON),
             },
             reason => reason,
         };
