@@ -5,7 +5,7 @@ use std::{
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use axum::{Router, body::Body};
@@ -13,6 +13,7 @@ use bytes::Bytes;
 use hyper::{
     Request, Response,
     body::{Body as HttpBody, Frame, Incoming, SizeHint},
+    header::{DATE, HeaderValue},
     service::{Service, service_fn},
 };
 use hyper_util::{
@@ -61,7 +62,8 @@ impl Attend for Site {
             let answering = Answering(Arc::clone(&busy));
             let answer = router.call(request);
             async move {
-                let answer: Response<Body> = answer.await?;
+                let mut answer: Response<Body> = answer.await?;
+                answer.headers_mut().entry(DATE).or_insert_with(date);
                 Ok::<_, std::convert::Infallible>(answer.map(|body| Answer {
                     body,
                     _answering: answering,
@@ -70,6 +72,7 @@ impl Attend for Site {
         });
         let connection = hyper::server::conn::http1::Builder::new()
             .timer(TokioTimer::new())
+            .auto_date_header(false)
             .header_read_timeout(HEADER_TIMEOUT)
             .max_buf_size(64 * 1024)
             .serve_connection(TokioIo::new(stream), service);
@@ -98,6 +101,13 @@ impl Attend for Site {
         )
         .into_bytes()
     }
+}
+
+/// What the clock says now (RFC 9110 section 6.6.1). hyper's own date stands still after the clock
+/// was set back, until it is that time again.
+fn date() -> HeaderValue {
+    let now = httpdate::fmt_http_date(SystemTime::now());
+    HeaderValue::try_from(now).unwrap_or(HeaderValue::from_static(""))
 }
 
 /// The connection is busy as long as this lives.

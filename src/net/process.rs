@@ -79,9 +79,17 @@ pub fn started() -> io::Result<SystemTime> {
         .rsplit_once(") ")
         .and_then(|(_, fields)| fields.split(' ').nth(START_TIME)?.parse::<u64>().ok())
         .ok_or_else(|| io::Error::other("/proc/self/stat tells no start"))?;
-    let since_boot = Duration::from(clock_gettime(ClockId::CLOCK_BOOTTIME)?);
-    let age = since_boot.saturating_sub(Duration::from_millis(ticks * 1000 / TICKS_A_SECOND));
+    let age = since_boot()?.saturating_sub(Duration::from_millis(ticks * 1000 / TICKS_A_SECOND));
     Ok(SystemTime::now() - age)
+}
+
+/// What has passed since the machine was started: the same for all threads and processes of it, and
+/// unlike the wall clock never set.
+///
+/// # Errors
+/// If the kernel has no such clock.
+pub fn since_boot() -> io::Result<Duration> {
+    Ok(clock_gettime(ClockId::CLOCK_BOOTTIME)?.into())
 }
 
 #[cfg(test)]

@@ -98,14 +98,14 @@ impl Listener {
         }
     }
 
-    /// Decides on a HELLO from `source`, at `unix` seconds of Unix time. A reply is appended to
-    /// `out`; it is shorter than the HELLO.
+    /// Decides on a HELLO from `source`, at `seconds` of a clock that is never set and that all
+    /// shards share. A reply is appended to `out`; it is shorter than the HELLO.
     pub fn handle_hello<'a>(
         &mut self,
         version: u32,
         datagram: &'a [u8],
         source: SocketAddr,
-        unix: u64,
+        seconds: u64,
         out: &mut Vec<u8>,
     ) -> Welcome<'a> {
         if datagram.len() < MIN_HELLO {
@@ -130,13 +130,13 @@ impl Listener {
             Err(BadCookie::Stale)
         } else {
             self.secrets
-                .verify(hello.cookie, unix, source, hello.cid, &hello.nonce)
+                .verify(hello.cookie, seconds, source, hello.cid, &hello.nonce)
         };
         match proven {
             Ok(()) => Welcome::Admit(Box::new(hello)),
             Err(BadCookie::Forged) => Welcome::Drop(Unwelcome::ForgedCookie),
             Err(BadCookie::Stale) => {
-                let cookie = self.secrets.mint(unix, source, hello.cid, &hello.nonce);
+                let cookie = self.secrets.mint(seconds, source, hello.cid, &hello.nonce);
                 super::packet::CookieReply {
                     destination: hello.cid,
                     nonce: hello.nonce,

@@ -1,11 +1,6 @@
 //! Whose a packet of the binary transport is, and who gets a new connection.
 
-use std::{
-    net::SocketAddr,
-    rc::Rc,
-    sync::Arc,
-    time::{Instant, SystemTime, UNIX_EPOCH},
-};
+use std::{net::SocketAddr, rc::Rc, sync::Arc, time::Instant};
 
 use super::{
     connection::{Displaced, RudpConnection, TRANSPORT},
@@ -19,7 +14,10 @@ use crate::rudp::{
     listener::{Listener, Reply, Shard, Unwelcome, Welcome},
     packet::{Cid, ErrorCode, Header, Hello, PacketType},
 };
-use crate::telemetry::packets::{self, Fate};
+use crate::{
+    net::process::since_boot,
+    telemetry::packets::{self, Fate},
+};
 
 /// How many a second are told that their connection is lost, or refused one.
 const REFUSALS: u32 = 1000;
@@ -101,12 +99,12 @@ impl Door {
         place: Place<'_>,
         now: Instant,
     ) -> Option<Cid> {
-        let unix = SystemTime::now().duration_since(UNIX_EPOCH);
-        let unix = unix.unwrap_or_default().as_secs();
+        // Without such a clock all cookies are of one epoch, and good for ever.
+        let seconds = since_boot().unwrap_or_default().as_secs();
         self.reply.clear();
         let welcome =
             self.listener
-                .handle_hello(version, datagram, arrival.remote, unix, &mut self.reply);
+                .handle_hello(version, datagram, arrival.remote, seconds, &mut self.reply);
         let counters = &place.shared.counters;
         let hello = match welcome {
             Welcome::Admit(hello) => hello,

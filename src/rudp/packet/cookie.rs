@@ -52,7 +52,7 @@ impl Secrets {
     }
 
     /// A cookie for the client at `address` that sent `cid` and `nonce`, at `now` in seconds of
-    /// Unix time.
+    /// the server's clock, which is never set: a step of it would make good cookies look forged.
     pub fn mint(&mut self, now: u64, address: SocketAddr, cid: Cid, nonce: &Nonce) -> Cookie {
         let epoch = now / EPOCH_SECONDS;
         let mut cookie = [0; COOKIE_LEN];

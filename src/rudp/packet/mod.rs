@@ -108,7 +108,7 @@
 //! than 3 times the bytes received from it may be sent to it.
 //!
 //! **Cookie.** Its content is the server's affair; 1 to 255 bytes. This server's: the low byte of
-//! the epoch (Unix time in seconds / 60), then 16 bytes of HMAC-SHA256(epoch key, client's IPv6 or
+//! the epoch (the machine's time since its start in seconds / 60), then 16 bytes of HMAC-SHA256(epoch key, client's IPv6 or
 //! IPv4-mapped address (16), port (2), CID (8), nonce (16)), where epoch key = HMAC-SHA256(cookie
 //! key, epoch (8)). It is good in its epoch and the next. All shards of a server share the key. See
 //! [`cookie`].
