@@ -6,10 +6,11 @@ mod support;
 
 use std::{
     fs,
-    net::{TcpListener, UdpSocket},
+    io::{Read, Write},
+    net::{TcpListener, TcpStream, UdpSocket},
 };
 
-use support::{Lab, labnet, loopback, wait_for};
+use support::{Lab, PATIENCE, labnet, loopback, wait_for};
 
 #[test]
 fn the_role_that_answers_is_made_anew_and_its_answer_arrives() {
@@ -60,6 +61,49 @@ fn the_role_that_answers_moves_and_its_answer_arrives() {
         // The old listener goes as soon as its role has been made anew.
         wait_for("the port", || TcpListener::bind((ip, 9167 + n)).ok());
     }
+}
+
+#[test]
+fn the_role_that_answers_goes_and_its_answer_arrives() {
+    let ip = loopback();
+    let origin = format!("[origin]\nlisten = \"{ip}:8080\"\nsamples = [\"40MB.zip\"]\n");
+    let http = format!("[http]\nlisten = \"{ip}:9167\"\n");
+    let lab = Lab::start(&(http.clone() + &origin));
+    for _ in 0..5 {
+        fs::write(lab.config(), &origin).expect("written");
+        let output = labnet(&["reload", "--url", &format!("http://{ip}:9167/")]);
+        let told = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        assert!(told.contains("http    stopped"), "{told}");
+        wait_for("the port", || TcpListener::bind((ip, 9167)).ok());
+        fs::write(lab.config(), http.clone() + &origin).expect("written");
+        support::signal(lab.pid(), "HUP");
+        wait_for("the page", || (lab.get("/-/ready").0 == 200).then_some(()));
+    }
+}
+
+#[test]
+fn a_download_under_way_outlives_its_page() {
+    let ip = loopback();
+    let origin = format!("[origin]\nlisten = \"{ip}:8080\"\nsamples = [\"40MB.zip\"]\n");
+    let http = format!("[http]\nlisten = \"{ip}:9167\"\n");
+    let lab = Lab::start(&(http.clone() + &origin));
+    let mut stream = TcpStream::connect((ip, 8080)).expect("a connection");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    write!(stream, "GET /40MB.zip HTTP/1.1\r\nHost: lab\r\n\r\n").expect("sent");
+    // More than the sockets' buffers hold is still to come when the page goes.
+    let mut received = vec![0; 1 << 20];
+    stream.read_exact(&mut received).expect("the beginning");
+    fs::write(lab.config(), &http).expect("written");
+    let (code, body) = lab.post("/-/reload");
+    assert_eq!(code, 200, "{body}");
+    wait_for("the port", || TcpListener::bind((ip, 8080)).ok());
+    stream.read_to_end(&mut received).expect("the rest");
+    let head = received
+        .windows(4)
+        .position(|window| window == b"\r\n\r\n")
+        .expect("a head");
+    assert_eq!(received.len() - head - 4, 40_000_000);
 }
 
 #[test]

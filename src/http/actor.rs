@@ -131,10 +131,6 @@ impl Role for HttpActor {
         self.start(ctx)?;
         Ok(true)
     }
-
-    fn finishing(kept: &Kept) -> bool {
-        kept.places.taken().0 > 0
-    }
 }
 
 role_actor!(HttpActor);

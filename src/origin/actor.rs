@@ -108,10 +108,6 @@ impl Role for OriginActor {
         self.start(ctx)?;
         Ok(true)
     }
-
-    fn finishing(kept: &Kept) -> bool {
-        kept.places.taken().0 > 0
-    }
 }
 
 role_actor!(OriginActor);

@@ -107,12 +107,6 @@ pub trait Role: Actor<Context = Context<Self>> + Supervised + Handler<Crash> {
         Ok(false)
     }
 
-    /// Whether transfers are under way that finish although the role was removed: its thread stays
-    /// as long.
-    fn finishing(_kept: &Self::Kept) -> bool {
-        false
-    }
-
     /// Takes away the series that tell of what the role has: it runs no more.
     fn retire(_metrics: &Metrics) {}
 

@@ -179,10 +179,6 @@ impl Role for ScrapActor {
         self.start(ctx)?;
         Ok(true)
     }
-
-    fn finishing(kept: &Kept) -> bool {
-        kept.places.taken().0 > 0
-    }
 }
 
 role_actor!(ScrapActor);

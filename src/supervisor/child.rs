@@ -20,7 +20,10 @@ use tokio::{
 };
 
 use super::policy::{Limits, Policy, Verdict};
-use crate::role::{Failure, FailureKind, Guarded, Keep, Lack, Role, children_here};
+use crate::{
+    net::connections_here,
+    role::{Failure, FailureKind, Guarded, Keep, Lack, Role, children_here},
+};
 
 /// How long a child may take to stop before it is dropped (OTP's worker default).
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
@@ -262,7 +265,7 @@ impl<R: Role> Runner<R> {
         } = self;
         let _ = actor.discard();
         drop(waiting);
-        leave::<R>(&keep, controlled, stopped).await;
+        leave(keep, controlled, stopped).await;
     }
 
     async fn wake(&mut self) -> Woken {
@@ -344,8 +347,8 @@ impl<R: Role> Runner<R> {
 /// Lets the thread end: for one that was stopped within [`STOP_TIMEOUT`]; one that was superseded
 /// remains as long as sessions live in it; one that gave up waits to be stopped. Transfers under way
 /// are not waited for by whoever stops the role, but finish if the process goes on.
-async fn leave<R: Role>(
-    keep: &Keep<R::Kept>,
+async fn leave<K: Clone>(
+    keep: Keep<K>,
     mut controlled: async_mpsc::UnboundedReceiver<Control>,
     stopped: Option<oneshot::Sender<()>>,
 ) {
@@ -367,10 +370,14 @@ async fn leave<R: Role>(
     } else {
         let _ = timeout(STOP_TIMEOUT, vacant).await;
     }
+    // Its listeners are free for others.
+    drop(keep);
     if let Some(done) = done {
         let _ = done.send(());
     }
-    while R::finishing(&keep.get()) {
+    // A download under way is finished, and so is the answer to the very request that has stopped
+    // the role.
+    while connections_here() > 0 {
         sleep(LOOK).await;
     }
 }

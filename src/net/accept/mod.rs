@@ -3,7 +3,7 @@
 mod pace;
 mod places;
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{cell::Cell, io, net::SocketAddr, sync::Arc, time::Duration};
 
 pub use pace::PacedStream;
 pub use places::{Observer, Place, Places, Refusal, Shares};
@@ -76,8 +76,11 @@ pub async fn accept(
             Ok(accepted) => accepted,
             Err(error) if !is_listening(&listener) => return Err(error),
             Err(error) => {
-                // Out of descriptors, or a peer that was gone before it was accepted.
+                // A peer that was gone before it was accepted, or no descriptor to be had.
                 tracing::debug!(%error, "accept failed");
+                if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) {
+                    places.make_room();
+                }
                 tokio::time::sleep(Duration::from_millis(20)).await;
                 continue;
             }
@@ -86,11 +89,17 @@ pub async fn accept(
         let Ok(local) = stream.local_addr() else {
             continue;
         };
-        let place = match places.admit(peer.ip()) {
+        let are_scarce = places.purpose.can_spare(&stream).is_err();
+        let place = match places.admit(peer.ip(), are_scarce) {
             Ok(place) => Arc::new(place),
             Err(refusal) => {
                 tracing::debug!(%peer, %local, "refused: {refusal}");
-                refuse(stream, service.refusal(refusal), &farewells);
+                if are_scarce {
+                    // No time to wait until it has read them: the descriptor is another's.
+                    let _ = stream.try_write(&service.refusal(refusal));
+                } else {
+                    refuse(stream, service.refusal(refusal), &farewells);
+                }
                 continue;
             }
         };
@@ -101,12 +110,44 @@ pub async fn accept(
             closing: closing.clone(),
         };
         let service = service.clone();
+        let here = Here::new();
         tokio::spawn(async move {
+            let _here = here;
             tokio::select! {
                 () = service.attend(connection) => {}
                 () = place.needed() => tracing::debug!(%peer, %local, "made room for another"),
             }
         });
+        if are_scarce {
+            // Whoever makes room does so before the next is accepted.
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+/// How many connections are served by tasks of this thread: it must not end before them.
+pub fn connections_here() -> usize {
+    HERE.get()
+}
+
+thread_local! {
+    static HERE: Cell<usize> = const { Cell::new(0) };
+}
+
+/// One of them. As the tasks, it stays in its thread: each role's executor has one.
+struct Here;
+
+impl Here {
+    fn new() -> Self {
+        HERE.set(HERE.get() + 1);
+        Self
+    }
+}
+
+impl Drop for Here {
+    fn drop(&mut self) {
+        // Dropped by an executor that goes with its thread, this may come after the count is gone.
+        let _ = HERE.try_with(|here| here.set(here.get().saturating_sub(1)));
     }
 }
 
