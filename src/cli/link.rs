@@ -29,7 +29,8 @@ use crate::{
     config,
     http::{Access, Token, serve_http},
     net::{
-        LinkControl, Places, Relay, RelayPlan, Shares, TunPlan, Tunnel, TunnelPlan, bind_tcp,
+        LinkControl, Places, Purpose, Relay, RelayPlan, Shares, TunPlan, Tunnel, TunnelPlan,
+        bind_tcp,
         link::{Way, duration},
     },
     telemetry::{complain, logging},
@@ -261,7 +262,7 @@ async fn carry(args: &Args, plan: Plan, access: Access) -> io::Result<Tally> {
         match listener {
             Some(listener) => {
                 let router = endpoints::router(control.clone(), access);
-                let places = Places::new(HTTP_SHARES, Arc::new(()));
+                let places = Places::new(HTTP_SHARES, Purpose::Administration, Arc::new(()));
                 serve_http(listener, router, places).await
             }
             None => std::future::pending().await,

@@ -16,8 +16,8 @@ use actix::{ActorFutureExt, Context, WrapFuture};
 use crate::{
     config,
     net::{
-        Datagram, Places, ReceiveBatch, UdpSocket, accept, drive, interface::missing_addresses,
-        is_listening,
+        Datagram, Places, Purpose, ReceiveBatch, UdpSocket, accept, drive,
+        interface::missing_addresses, is_listening,
     },
     role::{Failure, Keep, PrepareError, Resources, Role, role_actor},
     telemetry::{Metrics, packets, shares},
@@ -135,7 +135,9 @@ impl Role for DnsActor {
             limits: config.connections,
             places: match previous {
                 Some(kept) => Arc::clone(&kept.places),
-                None => resources.metrics.places(Self::NAME, config.connections),
+                None => resources
+                    .metrics
+                    .places(Self::NAME, config.connections, Purpose::Peer),
             },
             metrics: Arc::clone(&resources.metrics),
         })

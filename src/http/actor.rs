@@ -8,7 +8,7 @@ use actix::Context;
 use super::{access::Access, routes, serve_http, token::Token};
 use crate::{
     config,
-    net::{Places, TcpListeners},
+    net::{Places, Purpose, TcpListeners},
     role::{Accepting, Failure, Keep, PrepareError, Resources, Role, role_actor},
     telemetry::{Metrics, Roster, shares},
 };
@@ -77,7 +77,11 @@ impl Role for HttpActor {
             listeners,
             places: match previous {
                 Some(kept) => Arc::clone(&kept.places),
-                None => resources.metrics.places(Self::NAME, config.connections),
+                None => resources.metrics.places(
+                    Self::NAME,
+                    config.connections,
+                    Purpose::Administration,
+                ),
             },
             rules: Arc::new(rules),
             metrics: Arc::clone(&resources.metrics),

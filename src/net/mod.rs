@@ -27,11 +27,12 @@ mod udp;
 
 pub use accept::{
     Attend, Connection, Ends, Observer, PacedStream, Place, Places, Refusal, Shares, accept,
+    connections_here,
 };
 pub use allocator::keep_freed_memory;
 pub use batch::{Datagram, Ecn, ReceiveBatch, Segments};
 pub use control::{ClientCounters, LinkControl, LinkCounters};
-pub use descriptors::raise_descriptor_limit;
+pub use descriptors::{Purpose, raise_descriptor_limit};
 pub use driver::{Driver, drive};
 pub use files::is_writable;
 pub use impairment::Loss;

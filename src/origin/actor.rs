@@ -10,7 +10,7 @@ use super::store::Store;
 use crate::{
     config::{self, OriginFiles},
     http::serve_http,
-    net::{Places, TcpListeners},
+    net::{Places, Purpose, TcpListeners},
     role::{Accepting, Failure, Keep, PrepareError, Resources, Role, role_actor},
     telemetry::{Metrics, shares},
 };
@@ -62,7 +62,9 @@ impl Role for OriginActor {
             listeners,
             places: match previous {
                 Some(kept) => Arc::clone(&kept.places),
-                None => resources.metrics.places(Self::NAME, config.connections),
+                None => resources
+                    .metrics
+                    .places(Self::NAME, config.connections, Purpose::Peer),
             },
             store,
             metrics: Arc::clone(&resources.metrics),

@@ -10,6 +10,7 @@ use std::{
 };
 
 use super::page::Entry;
+use crate::net::Purpose;
 
 /// Most files that the page shows.
 const MAX_FILES: usize = 10_000;
@@ -70,6 +71,7 @@ impl Folder {
                 // What was a file a moment ago may be a link or a pipe by now.
                 .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
                 .open(path)?;
+            Purpose::Peer.can_spare(&file)?;
             let metadata = file.metadata()?;
             Ok(metadata.is_file().then_some((file, metadata)))
         });

@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use super::{session::Query, signal::fitting};
-use crate::telemetry::packets;
+use crate::{net::Purpose, telemetry::packets};
 
 /// How long a scraper that can't be reached is tried: it may be restarting.
 const REACH: Duration = Duration::from_secs(3);
@@ -91,6 +91,7 @@ pub(super) async fn connect(scraper: SocketAddr, source: IpAddr) -> io::Result<T
         SocketAddr::V4(_) => TcpSocket::new_v4()?,
         SocketAddr::V6(_) => TcpSocket::new_v6()?,
     };
+    Purpose::Peer.can_spare(&socket)?;
     // Any address of the loopback reaches any other; in general only the kernel knows.
     if source.is_loopback() && scraper.ip().is_loopback() && source.is_ipv4() == scraper.is_ipv4() {
         socket.bind(SocketAddr::new(source, 0))?;

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     config,
-    net::{Places, TcpListeners, accept},
+    net::{Places, Purpose, TcpListeners, accept},
     role::{Accepting, Failure, Keep, PrepareError, Resources, Role, role_actor},
     telemetry::{Metrics, shares},
 };
@@ -123,7 +123,9 @@ impl Role for ScrapActor {
             listeners,
             places: match previous {
                 Some(kept) => Arc::clone(&kept.places),
-                None => resources.metrics.places(Self::NAME, config.peers),
+                None => resources
+                    .metrics
+                    .places(Self::NAME, config.peers, Purpose::Peer),
             },
             index,
             metrics: Arc::clone(&resources.metrics),

@@ -7,7 +7,7 @@ use prometheus::{IntCounter, IntGauge};
 use super::Metrics;
 use crate::{
     config,
-    net::{Observer, Places, Refusal, Shares},
+    net::{Observer, Places, Purpose, Refusal, Shares},
 };
 
 /// A component's counters.
@@ -15,6 +15,7 @@ struct Counters {
     open: IntGauge,
     address_full: IntCounter,
     full: IntCounter,
+    descriptors: IntCounter,
     made_room: IntCounter,
     slow: IntCounter,
     timeout: IntCounter,
@@ -22,7 +23,12 @@ struct Counters {
 
 impl Metrics {
     /// The places for a component's TCP connections, counted from zero on.
-    pub fn places(&self, component: &str, limits: config::Connections) -> Arc<Places> {
+    pub fn places(
+        &self,
+        component: &str,
+        limits: config::Connections,
+        purpose: Purpose,
+    ) -> Arc<Places> {
         let closed = |reason| {
             self.connections_closed
                 .with_label_values(&[component, reason])
@@ -31,11 +37,12 @@ impl Metrics {
             open: self.connections.with_label_values(&[component]),
             address_full: closed("address_full"),
             full: closed("full"),
+            descriptors: closed("descriptors"),
             made_room: closed("made_room"),
             slow: closed("slow"),
             timeout: closed("timeout"),
         };
-        Places::new(shares(limits), Arc::new(counters))
+        Places::new(shares(limits), purpose, Arc::new(counters))
     }
 }
 
@@ -60,6 +67,7 @@ impl Observer for Counters {
         match refusal {
             Refusal::AddressFull { .. } => self.address_full.inc(),
             Refusal::Full { .. } => self.full.inc(),
+            Refusal::Descriptors => self.descriptors.inc(),
         }
     }
 

@@ -110,7 +110,7 @@ pub struct Metrics {
     pub connections: IntGaugeVec,
     /// `labnet_connections_closed_total{component,reason}`: TCP connections that were refused or
     /// closed against their peer's will: `address_full` (its address has its share in use), `full`
-    /// (all are in use), `made_room` (for another one), `slow` (it took next to nothing of its
+    /// (all are in use), `descriptors` (the process has none left to spare), `made_room` (for another one), `slow` (it took next to nothing of its
     /// answer), `timeout` (it asked too slowly, or nothing for too long).
     pub connections_closed: IntCounterVec,
     /// `labnet_http_requests_total{code}`

@@ -198,7 +198,7 @@ mod tests {
     use super::*;
     use crate::{
         dns::{Name, Zone},
-        net::accept,
+        net::{Purpose, accept},
         telemetry::Metrics,
     };
 
@@ -238,7 +238,7 @@ mod tests {
             total: connections,
             per_address: connections,
         };
-        let places = metrics.places("dns", limits);
+        let places = metrics.places("dns", limits, Purpose::Peer);
         let service = Service::new(Arc::new(authority), counters, patience, places);
         let questions = Questions(Arc::new(service));
         let places = Arc::clone(&questions.0.places);

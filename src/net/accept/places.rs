@@ -9,6 +9,8 @@ use std::{
 
 use tokio::sync::Notify;
 
+use crate::net::Purpose;
+
 /// How many connections there may be at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shares {
@@ -32,6 +34,8 @@ pub enum Refusal {
         /// The total.
         total: usize,
     },
+    /// The process has no descriptors left but those that are held back, and nobody here makes room.
+    Descriptors,
 }
 
 impl fmt::Display for Refusal {
@@ -42,6 +46,7 @@ impl fmt::Display for Refusal {
                 "your address has {share} connections in use, which is its share; close one"
             ),
             Self::Full { total } => write!(f, "all {total} connections are in use; try again"),
+            Self::Descriptors => f.write_str("the server has no descriptors left; try again"),
         }
     }
 }
@@ -74,14 +79,16 @@ impl Observer for () {
 
 /// The places of one service: all its listeners share them, and they outlive its actor.
 pub struct Places {
+    pub(super) purpose: Purpose,
     table: Mutex<Table<Arc<Notify>>>,
     pub(super) observer: Arc<dyn Observer>,
 }
 
 impl Places {
-    /// All places free.
-    pub fn new(shares: Shares, observer: Arc<dyn Observer>) -> Arc<Self> {
+    /// All places free. `purpose` tells how many of the process's last descriptors they may take.
+    pub fn new(shares: Shares, purpose: Purpose, observer: Arc<dyn Observer>) -> Arc<Self> {
         Arc::new(Self {
+            purpose,
             table: Mutex::new(Table::new(shares)),
             observer,
         })
@@ -98,10 +105,16 @@ impl Places {
         (table.places.len(), table.shares.total)
     }
 
-    /// A place for a peer, if need be another's.
-    pub(super) fn admit(self: &Arc<Self>, peer: IpAddr) -> Result<Place, Refusal> {
+    /// A place for a peer, if need be another's: always if descriptors are scarce.
+    pub(super) fn admit(
+        self: &Arc<Self>,
+        peer: IpAddr,
+        are_scarce: bool,
+    ) -> Result<Place, Refusal> {
         let leave = Arc::new(Notify::new());
-        let admitted = self.lock().admit(Holder::of(peer), Arc::clone(&leave));
+        let admitted = self
+            .lock()
+            .admit(Holder::of(peer), are_scarce, Arc::clone(&leave));
         match admitted {
             Ok((id, victim)) => {
                 if let Some(victim) = victim {
@@ -119,6 +132,15 @@ impl Places {
                 self.observer.refused(refusal);
                 Err(refusal)
             }
+        }
+    }
+
+    /// Whoever has been idle longest goes: the process has no descriptor for anybody else.
+    pub(super) fn make_room(&self) {
+        let leaves = self.lock().remove_idle();
+        if let Some(leave) = leaves {
+            self.observer.made_room();
+            leave.notify_one();
         }
     }
 
@@ -212,7 +234,12 @@ impl<T> Table<T> {
 
     /// Gives a place, and tells who has to go for it. An address that has its share makes room
     /// itself; if all places are taken, the address that holds most does.
-    fn admit(&mut self, holder: Holder, leave: T) -> Result<(u64, Option<T>), Refusal> {
+    fn admit(
+        &mut self,
+        holder: Holder,
+        are_scarce: bool,
+        leave: T,
+    ) -> Result<(u64, Option<T>), Refusal> {
         let Shares { total, per_address } = self.shares;
         let own = self.held.get(&holder).copied().unwrap_or(0);
         let victim = if own >= per_address {
@@ -221,6 +248,8 @@ impl<T> Table<T> {
         } else if self.places.len() >= total {
             let victim = self.victim_of_all(own);
             Some(victim.ok_or(Refusal::Full { total })?)
+        } else if are_scarce {
+            Some(self.victim_of_all(own).ok_or(Refusal::Descriptors)?)
         } else {
             None
         };
@@ -249,6 +278,11 @@ impl<T> Table<T> {
                 .or_else(|| oldest().map(|(id, _)| *id));
         }
         self.longest_idle(|_| true)
+    }
+
+    fn remove_idle(&mut self) -> Option<T> {
+        let victim = self.longest_idle(|_| true)?;
+        self.remove(victim)
     }
 
     fn longest_idle(&self, of: impl Fn(Holder) -> bool) -> Option<u64> {
@@ -295,48 +329,76 @@ mod tests {
     #[test]
     fn an_address_at_its_share_makes_room_itself() {
         let mut table = table(100, 2);
-        let (first, _) = table.admit(holder(GREEDY), "first").expect("free");
-        let (second, _) = table.admit(holder(GREEDY), "second").expect("free");
+        let (first, _) = table.admit(holder(GREEDY), false, "first").expect("free");
+        let (second, _) = table.admit(holder(GREEDY), false, "second").expect("free");
         // The one that was idle longest goes: the first has just been served.
         table.set_idle(first, false);
         table.set_idle(first, true);
-        let (third, gone) = table.admit(holder(GREEDY), "third").expect("room");
+        let (third, gone) = table.admit(holder(GREEDY), false, "third").expect("room");
         assert_eq!(gone, Some("second"));
         assert!(!table.places.contains_key(&second));
         // Who is all busy gets no more; others do.
         table.set_idle(first, false);
         table.set_idle(third, false);
         assert_eq!(
-            table.admit(holder(GREEDY), "fourth"),
+            table.admit(holder(GREEDY), false, "fourth"),
             Err(Refusal::AddressFull { share: 2 })
         );
-        assert!(table.admit(holder(MODEST), "other").is_ok());
+        assert!(table.admit(holder(MODEST), false, "other").is_ok());
     }
 
     #[test]
     fn with_all_places_taken_the_address_that_holds_most_makes_room() {
         let mut table = table(4, 3);
-        let (modest, _) = table.admit(holder(MODEST), "modest").expect("free");
+        let (modest, _) = table.admit(holder(MODEST), false, "modest").expect("free");
         let busy: Vec<u64> = ["a", "b", "c"]
             .into_iter()
-            .map(|name| table.admit(holder(GREEDY), name).expect("free").0)
+            .map(|name| table.admit(holder(GREEDY), false, name).expect("free").0)
             .collect();
         busy.iter().for_each(|id| table.set_idle(*id, false));
         // Its oldest, though busy, and though another's is idle.
-        let (_, gone) = table.admit(holder("192.0.2.3"), "new").expect("room");
+        let (_, gone) = table
+            .admit(holder("192.0.2.3"), false, "new")
+            .expect("room");
         assert_eq!(gone, Some("a"));
         // Two, one, one: the next that comes leaves them two, one, one again ...
-        let (_, gone) = table.admit(holder("192.0.2.4"), "newer").expect("room");
+        let (_, gone) = table
+            .admit(holder("192.0.2.4"), false, "newer")
+            .expect("room");
         assert_eq!(gone, Some("b"));
         // ... and now all have one: an idle one makes room, a busy one does not.
-        let (_, gone) = table.admit(holder("192.0.2.5"), "newest").expect("room");
+        let (_, gone) = table
+            .admit(holder("192.0.2.5"), false, "newest")
+            .expect("room");
         assert_eq!(gone, Some("modest"));
         assert!(!table.places.contains_key(&modest));
         let ids: Vec<u64> = table.places.keys().copied().collect();
         ids.iter().for_each(|id| table.set_idle(*id, false));
         assert_eq!(
-            table.admit(holder(MODEST), "late"),
+            table.admit(holder(MODEST), false, "late"),
             Err(Refusal::Full { total: 4 })
+        );
+    }
+
+    #[test]
+    fn with_scarce_descriptors_nobody_gets_a_place_that_no_other_leaves() {
+        let mut table = table(100, 50);
+        assert_eq!(
+            table.admit(holder(MODEST), true, "first"),
+            Err(Refusal::Descriptors)
+        );
+        let (first, _) = table.admit(holder(GREEDY), false, "first").expect("free");
+        let (second, _) = table.admit(holder(GREEDY), false, "second").expect("free");
+        table.set_idle(first, false);
+        let (_, gone) = table.admit(holder(MODEST), true, "new").expect("room");
+        assert_eq!(gone, Some("second"));
+        assert!(!table.places.contains_key(&second));
+        // Also with no descriptor at all, for whom nothing is known of yet.
+        assert_eq!(table.remove_idle(), Some("new"));
+        assert_eq!(table.remove_idle(), None);
+        assert_eq!(
+            table.admit(holder(MODEST), true, "newer"),
+            Err(Refusal::Descriptors)
         );
     }
 
@@ -344,10 +406,12 @@ mod tests {
     fn six_hundred_of_one_address_leave_room_for_others() {
         let mut table = table(256, 64);
         for n in 0..600 {
-            let admitted = table.admit(holder(GREEDY), "slow header").expect("room");
+            let admitted = table
+                .admit(holder(GREEDY), false, "slow header")
+                .expect("room");
             assert_eq!(admitted.1.is_some(), n >= 64);
         }
-        let (_, gone) = table.admit(holder(MODEST), "page").expect("room");
+        let (_, gone) = table.admit(holder(MODEST), false, "page").expect("room");
         assert_eq!((gone, table.places.len()), (None, 65));
     }
 
@@ -362,7 +426,7 @@ mod tests {
     #[test]
     fn what_is_given_back_is_counted_back() {
         let mut table = table(2, 1);
-        let (id, _) = table.admit(holder(GREEDY), "one").expect("free");
+        let (id, _) = table.admit(holder(GREEDY), false, "one").expect("free");
         assert_eq!(table.remove(id), Some("one"));
         assert_eq!(table.remove(id), None);
         assert!(table.held.is_empty() && table.places.is_empty());
