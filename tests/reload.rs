@@ -97,7 +97,6 @@ fn a_download_under_way_outlives_its_page() {
     fs::write(lab.config(), &http).expect("written");
     let (code, body) = lab.post("/-/reload");
     assert_eq!(code, 200, "{body}");
-    wait_for("the port", || TcpListener::bind((ip, 8080)).ok());
     stream.read_to_end(&mut received).expect("the rest");
     let head = received
         .windows(4)
