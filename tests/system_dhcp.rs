@@ -179,7 +179,7 @@ fn leases_survive_a_crash_of_the_component() {
     let client = Client::new(&server, 1);
     assert!(client.udhcpc(&[]).status.success());
     let crash = "exec 3<>/dev/tcp/127.0.0.1/9167; printf 'POST /api/v1/components/dhcp/crash \
-                 HTTP/1.0\\r\\nContent-Length: 0\\r\\n\\r\\n' >&3; cat <&3";
+                 HTTP/1.0\\r\\nHost: localhost\\r\\nContent-Length: 0\\r\\n\\r\\n' >&3; cat <&3";
     server.output("bash", &["-c", crash]);
     let restarts = "labnet_component_restarts_total{component=\"dhcp\",reason=\"panic\"}";
     wait_for("the restart", || {

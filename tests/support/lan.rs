@@ -106,7 +106,7 @@ impl Client {
 pub fn ask(server: &Namespace, path: &str) -> String {
     let script = format!(
         "exec 3<>/dev/tcp/127.0.0.1/9167; \
-         printf 'GET {path} HTTP/1.0\\r\\nConnection: close\\r\\n\\r\\n' >&3; cat <&3"
+         printf 'GET {path} HTTP/1.0\\r\\nHost: localhost\\r\\nConnection: close\\r\\n\\r\\n' >&3; cat <&3"
     );
     let output = server.output("bash", &["-c", &script]);
     let answer = String::from_utf8(output.stdout).expect("UTF-8");
