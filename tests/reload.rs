@@ -97,6 +97,8 @@ fn a_download_under_way_outlives_its_page() {
     fs::write(lab.config(), &http).expect("written");
     let (code, body) = lab.post("/-/reload");
     assert_eq!(code, 200, "{body}");
+    // Its port is another's: the page may come back before the download has ended.
+    wait_for("the port", || TcpListener::bind((ip, 8080)).ok());
     stream.read_to_end(&mut received).expect("the rest");
     let head = received
         .windows(4)

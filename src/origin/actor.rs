@@ -2,9 +2,11 @@
 
 mod page_server;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use actix::Context;
+
+use page_server::{Current, Site};
 
 use super::store::Store;
 use crate::{
@@ -19,6 +21,8 @@ use crate::{
 pub struct OriginActor {
     keep: Keep<Kept>,
     accepting: Accepting,
+    /// What the connections are answered from, once it has started.
+    current: Option<Current>,
 }
 
 /// What outlives the actor: the listener, the samples and the sums of the files.
@@ -27,8 +31,8 @@ pub struct Kept {
     config: config::Origin,
     listeners: TcpListeners,
     places: Arc<Places>,
-    pub(super) store: Arc<Store>,
-    pub(super) metrics: Arc<Metrics>,
+    store: Arc<Store>,
+    metrics: Arc<Metrics>,
 }
 
 impl Role for OriginActor {
@@ -88,6 +92,7 @@ impl Role for OriginActor {
         Self {
             keep,
             accepting: Accepting::default(),
+            current: None,
         }
     }
 
@@ -98,7 +103,18 @@ impl Role for OriginActor {
     fn start(&mut self, ctx: &mut Context<Self>) -> Result<(), Failure> {
         let kept = self.keep.get();
         kept.places.set_shares(shares(kept.config.connections));
-        let router = page_server::router(self.keep.clone());
+        let site = Site {
+            store: kept.store,
+            metrics: kept.metrics,
+        };
+        let current = match &self.current {
+            Some(current) => {
+                *current.lock().unwrap_or_else(PoisonError::into_inner) = site;
+                Arc::clone(current)
+            }
+            None => Arc::clone(self.current.insert(Arc::new(Mutex::new(site)))),
+        };
+        let router = page_server::router(current);
         self.accepting.follow(ctx, &kept.listeners, |listener| {
             serve_http(listener, router.clone(), Arc::clone(&kept.places))
         });

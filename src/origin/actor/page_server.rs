@@ -4,7 +4,7 @@ use std::{
     io,
     ops::Range,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll, ready},
     time::SystemTime,
 };
@@ -21,14 +21,12 @@ use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use prometheus::IntCounter;
 use tokio::task::{JoinHandle, spawn_blocking};
 
-use super::Kept;
 use crate::origin::{
     answer::{self, Answer, Body, Target},
     store::{Content, Store, Stored},
 };
 use crate::{
     net::Ends,
-    role::Keep,
     telemetry::{
         Metrics,
         packets::{self, Fate},
@@ -38,20 +36,28 @@ use crate::{
 /// How much of a file is read at a time.
 const CHUNK: usize = 64 * 1024;
 
-struct Site {
-    store: Arc<Store>,
-    metrics: Arc<Metrics>,
+/// What connections are answered from: no listener, which a download under way would keep from
+/// being closed.
+#[derive(Clone)]
+pub(super) struct Site {
+    pub(super) store: Arc<Store>,
+    pub(super) metrics: Arc<Metrics>,
 }
+
+/// The site as it is now, for connections that outlive a change of it.
+pub(super) type Current = Arc<Mutex<Site>>;
 
 /// The routes: everything goes to one handler, which needs the path as it came. Each request is
-/// answered from the files that are kept then.
-pub(super) fn router(keep: Keep<Kept>) -> Router {
-    Router::new().fallback(handle).with_state(keep)
+/// answered from the files that are there then.
+pub(super) fn router(current: Current) -> Router {
+    Router::new().fallback(handle).with_state(current)
 }
 
-async fn handle(State(keep): State<Keep<Kept>>, request: Request) -> Response {
-    let Kept { store, metrics, .. } = keep.get();
-    let site = Site { store, metrics };
+async fn handle(State(current): State<Current>, request: Request) -> Response {
+    let site = current
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .clone();
     let (request, _) = request.into_parts();
     let (answer, content) = site.answer(&request).await;
     let code = answer.status.as_str();
