@@ -92,6 +92,22 @@ fn the_list_a_file_a_part_an_echo_and_the_statistics_come() {
         });
         assert_eq!((part.first, part.length), (1_000_000, Some(100)));
         assert_eq!(body, &long.as_bytes()[1_000_000..1_000_100]);
+        // Who has it all hears that, and what it is to be.
+        let validator = head.validator.as_deref();
+        for validator in [validator, None] {
+            let (end, body) = client.body(&Question::Get {
+                name: "long.txt",
+                range: Range::from(3_000_000),
+                validator,
+            });
+            let lengths = (end.first, end.length, end.whole);
+            assert_eq!(lengths, (3_000_000, Some(0), Some(3_000_000)));
+            assert_eq!(
+                (&end.validator, &end.digest),
+                (&head.validator, &head.digest)
+            );
+            assert!(body.is_empty());
+        }
         // Of another state of the file, all of it comes.
         let (whole, _) = client.body(&Question::Get {
             name: "b.txt",

@@ -133,6 +133,10 @@ pub(super) async fn open(
         let (response, mut lease) = request(shared, from, &url, range, validator).await?;
         match response.status() {
             StatusCode::OK | StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE => {
+                if response.status() == StatusCode::RANGE_NOT_SATISFIABLE {
+                    let end = interpret(response, lease, url, range, validator.is_some())?;
+                    return describe(shared, from, end, validator).await;
+                }
                 lease.turn = Some(turn);
                 return interpret(response, lease, url, range, validator.is_some());
             }
@@ -154,6 +158,39 @@ pub(super) async fn open(
         }
     }
     Err(Trouble::unavailable("the origin redirects again and again"))
+}
+
+/// HTTP tells no more of a file than its length to who asks for what follows its end (416). Its
+/// validator and digest come with its last byte.
+async fn describe(
+    shared: &Shared,
+    from: IpAddr,
+    mut end: Opened,
+    wanted: Option<&HeaderValue>,
+) -> Result<Opened, Trouble> {
+    let Some(whole) = end.head.whole else {
+        return Ok(end);
+    };
+    let range = whole.checked_sub(1).map_or(Range::default(), |last| Range {
+        first: last,
+        last: Some(last),
+    });
+    let (response, lease) = request(shared, from, &end.url, range, None).await?;
+    if !matches!(
+        response.status(),
+        StatusCode::OK | StatusCode::PARTIAL_CONTENT
+    ) {
+        return Ok(end);
+    }
+    let told = interpret(response, lease, end.url.clone(), range, false)?;
+    let same = wanted.is_none_or(|wanted| told.validator.as_ref() == Some(wanted));
+    if told.head.whole != Some(whole) || !same {
+        return Err(Trouble::unavailable("the file changed meanwhile"));
+    }
+    end.validator = told.validator;
+    end.head.validator = told.head.validator;
+    end.head.digest = told.head.digest;
+    Ok(end)
 }
 
 /// Sends one request and takes the head of its answer.

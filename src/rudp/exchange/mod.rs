@@ -2,7 +2,10 @@
 //! in a capture.
 //!
 //! The client opens a stream, sends one line and ends its half (FIN). The server answers with one
-//! line, then the body, and ends its half where the body ends. A line is at most [`MAX_LINE`] bytes
+//! line, then the body, and ends its half where the body ends. The line's `\n` is what the server
+//! waits for, not the FIN; but the client MUST send it: a stream counts against MAX_STREAMS until
+//! both halves have ended. Anything behind the `\n` is met with STOP_SENDING (MALFORMED_QUESTION), and
+//! a line that FIN cuts short is `malformed`. A line is at most [`MAX_LINE`] bytes
 //! with its `\n`; its words are separated by one space each.
 //!
 //! | question | body of the answer |
@@ -21,7 +24,8 @@
 //!   without `;`.
 //! - `<range>`: `<first>`, from this byte (0: the first) to the end, or `<first>-<last>`, both
 //!   included and `last` not before `first`. A range that begins where the file ends has an empty
-//!   body; one that begins beyond it is `malformed`; one that ends beyond it ends with the file.
+//!   body, and a validator and digest as any other answer, so that a client that has it all can
+//!   tell that it has; one that begins beyond it is `malformed`; one that ends beyond it ends with the file.
 //! - `<validator>`: names the state of the file that the client has a part of: what an earlier
 //!   answer gave. If the file is another by now, the server ignores the range and answers with the
 //!   whole file, `<first>` 0. Without a validator the range holds for whatever the file is. 1 to
@@ -35,6 +39,26 @@
 //! - `<code>`: `not_found`, there is no such file; `unavailable`, the file's origin does not answer
 //!   now, try later; `malformed`, the question is not understood; `refused`, the server does not
 //!   want to answer. `<text>`: for people, UTF-8 without control characters.
+//!
+//! Statistics' keys are of lower-case letters, digits and `_`, 1 to 128 bytes, each there once; values
+//! have no control characters and at most 128 bytes. A reader skips the keys that it does not know.
+//! This server tells `connected_seconds`, `congestion`, `phase`, `window_bytes`, `ssthresh_bytes`
+//! (if there is one), `in_flight_bytes`, `pacing_bytes_per_second`, `delivery_bytes_per_second`,
+//! `rtt_seconds`, `rtt_variation_seconds`, `min_rtt_seconds`, `datagram_bytes`, `packets_sent`,
+//! `data_packets_sent`, `packets_received`, `packets_lost`, `packets_retransmitted`,
+//! `spurious_losses`, `probe_timeouts`, `congestion_events`, `bytes_sent`, `bytes_received`,
+//! `path_changes` and `streams`, all as the server's side of the connection sees them.
+//!
+//! | limit | |
+//! |---|---|
+//! | a line | 2048 bytes, `\n` included |
+//! | a name, a validator, a timestamp | 765, 512, 64 bytes |
+//! | the text of an error | 512 bytes; a longer one is cut |
+//! | the list | 4 MiB: the server leaves out what is beyond, a client stops reading there |
+//! | statistics | 16 KiB, the same |
+//! | questions whose answer the server fetches at once, a connection | 16; others wait their turn |
+//! | a question on its way, from its stream's first byte to `\n` | 10 s: then `refused`, and STOP_SENDING with TOO_SLOW |
+//! | a reader who takes nothing of a body | 60 s: then RESET_STREAM with TOO_SLOW; the connection stays |
 //!
 //! Numbers are decimal in 64 bits, without leading zeros. A body that is longer or shorter than
 //! `<length>`, or a stream reset, means that the file is not whole: ask for the rest.

@@ -44,7 +44,8 @@
 //! ACCEPT    0xC4 (1) | version (4) | client CID (8) | server CID (8) | server nonce (16)
 //!           | reset token (16) | parameters length (2) | parameters | tag
 //!
-//! VERSIONS  0xC2 (1) | client CID (8) | version (4), 1 to 16 of them | CRC32C (4)
+//! VERSIONS  0xC2 (1) | client CID (8) | version (4), 1 to 16 of them
+//!           | CRC32C (4) of everything before it, from the 0xC2 on
 //!
 //! RESET     0xC3 (1) | CID that is unknown (8) | token (16)                    25 bytes in all
 //!
@@ -333,15 +334,16 @@
 //! | 0x101 | SHUTDOWN | the endpoint shuts down |
 //! | 0x102 | SOURCE_FAILED | what a stream's data came from broke off |
 //! | 0x103 | MALFORMED_QUESTION | the stream's question is none |
-//! | 0x104 | TOO_SLOW | the peer takes too long |
+//! | 0x104 | TOO_SLOW | the peer takes too long: see the limits of [`exchange`](crate::rudp::exchange) |
 //!
 //! # Samples
 //!
 //! Client CID 0102030405060708, server CID 1112131415161718, nonces the ASCII texts `nonce of
 //! client.` and `nonce of server.`, passphrase `correct horse battery`, whose secret is
 //! f0f23e72bdfd049661076eca73f32b5807bc3d6419e5facb5f3d469788216ffc. HELLO without a cookie, with
-//! the default parameters, reset token aa...aa, congestion `bbr`, name `Tal`; ACCEPT with the
-//! default parameters and reset token bb...bb:
+//! the default parameters, reset token aa...aa, congestion `bbr`, name `Tal`; COOKIE with the cookie
+//! `seventeen bytes..`; ACCEPT with the default parameters and reset token bb...bb; VERSIONS of a
+//! server that speaks version 1 alone; RESET for the server's CID:
 //!
 //! ```text
 //! HELLO     c00000000101020304050607086e6f6e6365206f6620636c69656e742e00003b
@@ -349,6 +351,15 @@
 //!           10aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa0803626272090354616c, zeros, then
 //! checksum  415dbf59 as bytes 1196 to 1199
 //! psk       13e0ae41984869a26f19f8729473f150 as bytes 1184 to 1199
+//!
+//! COOKIE    c10000000101020304050607086e6f6e6365206f6620636c69656e742e117365
+//!           76656e7465656e2062797465732e2e, then
+//! checksum  895cb04b
+//! psk       e2c49c39b0689fffa59dddaa007a2f65
+//!
+//! VERSIONS  c2010203040506070800000001f93e2860, in every mode
+//!
+//! RESET     c31112131415161718bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb, in every mode
 //!
 //! ACCEPT    c400000001010203040506070811121314151617186e6f6e6365206f66207365
 //!           727665722ebbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb001f010480007530020480

@@ -556,6 +556,24 @@ mod vectors {
         727665722ebbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb001f010480007530020480
         1000000304801000000402406405048000ffcf060119";
 
+    const COOKIE: &str = "
+        c10000000101020304050607086e6f6e6365206f6620636c69656e742e117365
+        76656e7465656e2062797465732e2e";
+
+    #[test]
+    fn stateless_packets_are_as_shown() {
+        let tags = ["895cb04b", "e2c49c39b0689fffa59dddaa007a2f65"];
+        for (protection, tag) in protections().iter().zip(tags) {
+            let key = protection.handshake_key();
+            check(&bytes(|out| reply().encode(&key, out)), COOKIE, tag);
+        }
+        let versions = bytes(|out| Versions::encode(CLIENT, &[VERSION], out));
+        check(&versions, "c2010203040506070800000001", "f93e2860");
+        let (unknown, token) = (SERVER, Token::new([0xbb; 16]));
+        let reset = bytes(|out| Reset { unknown, token }.encode(out));
+        check(&reset, "c31112131415161718", &"bb".repeat(16));
+    }
+
     #[test]
     fn packets_under_the_checksum_are_as_shown() {
         let packets = shown(&Protection::Checksum);
