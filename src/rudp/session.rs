@@ -3,7 +3,7 @@
 //! What the original leaves open is decided so:
 //!
 //! - **SIGNEW again** from a live session's address: with the same name, and before any numbered
-//!   signal or within `DUPLICATE_NEW` of the first SIGNEW, it is a duplicate: SIGNACK again,
+//!   signal or within `DUPLICATE_NEW` of the last SIGNEW, it is a duplicate: SIGNACK again,
 //!   nothing reset. Otherwise a fresh session takes the place of the old one.
 //! - **An early id** (up to `max_window` beyond the expected one) is kept, and SIGNLOST sent for
 //!   every missing id that was not asked for before; if there is none, one SIGNLOST for the
@@ -34,13 +34,15 @@ use std::{
 
 use super::{
     REMEMBERED,
+    endpoint::HalfOpen,
     history::{History, Outcome},
     output::{Change, Output},
     signal::{Answer, Ask, Name, Signal, Statistics},
 };
 use crate::config;
 
-/// A SIGNEW of the same name so soon after the first is taken for its duplicate.
+/// A SIGNEW of the same name so soon after the last is taken for its duplicate: a client sends it
+/// again until it is answered, and the last copy may come late.
 const DUPLICATE_NEW: Duration = Duration::from_secs(3);
 /// How long answers are repeated after SIGNEND.
 const LINGER: Duration = Duration::from_secs(5);
@@ -103,6 +105,8 @@ pub struct Session {
     name: Name,
     limits: Limits,
     opened: Instant,
+    /// When SIGNEW came last.
+    greeted: Instant,
     heard: Instant,
     phase: Phase,
     history: History,
@@ -169,8 +173,13 @@ impl Early {
 }
 
 impl Session {
-    /// The session of a client whose SIGNEW was answered at `opened`.
-    pub fn new(name: Name, limits: Limits, opened: Instant) -> Self {
+    /// The session of a client whose SIGNEW was answered.
+    pub fn new(client: HalfOpen, limits: Limits) -> Self {
+        let HalfOpen {
+            name,
+            opened,
+            heard: greeted,
+        } = client;
         let first_id = name.first_id();
         Self {
             history: History::new(first_id, REMEMBERED.max(2 * limits.max_window as usize)),
@@ -178,7 +187,8 @@ impl Session {
             name,
             limits,
             opened,
-            heard: opened,
+            greeted,
+            heard: greeted,
             phase: Phase::Open,
             early: BTreeMap::new(),
             waiting: VecDeque::new(),
@@ -294,19 +304,25 @@ impl Session {
             }
         };
         self.phase = Phase::Open;
+        self.greeted = now;
         out.answer(Answer::Ack, again, None);
     }
 
     fn is_young(&self, now: Instant) -> bool {
-        now.saturating_duration_since(self.opened) <= DUPLICATE_NEW
+        now.saturating_duration_since(self.greeted) <= DUPLICATE_NEW
     }
 
     fn renew(&mut self, name: Name, farewell: Option<Farewell>, now: Instant) {
+        let client = HalfOpen {
+            name,
+            opened: now,
+            heard: now,
+        };
         *self = Self {
             // One question at a time still holds: the answer to the old session's finds nobody.
             asking: self.asking,
             farewell,
-            ..Self::new(name, self.limits, now)
+            ..Self::new(client, self.limits)
         };
     }
 

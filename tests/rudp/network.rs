@@ -11,7 +11,7 @@ use std::{
 
 use labnet::rudp::{
     Requester,
-    endpoint::{Endpoint, HalfOpen, HalfOpenLimits, Route},
+    endpoint::{Endpoint, HalfOpenLimits, Route},
     output::{Change, Output},
     requester::{Event, Failure, Reply, Request},
     session::{Limits, Query, Session},
@@ -205,8 +205,7 @@ impl World {
                 match route {
                     Route::Session => {}
                     Route::Open(half_open) => {
-                        let HalfOpen { name, opened, .. } = half_open;
-                        self.server = Some(Session::new(name, limits, opened));
+                        self.server = Some(Session::new(half_open, limits));
                         self.endpoint.insert(CLIENT, ());
                     }
                     Route::Greeted(_) | Route::Drop(_) => return,

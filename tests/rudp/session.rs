@@ -6,6 +6,7 @@ use std::{
 };
 
 use labnet::rudp::{
+    endpoint::HalfOpen,
     output::{Change, Output},
     session::{Limits, Query, Session},
     signal::Name,
@@ -37,7 +38,14 @@ impl Lab {
         };
         let name = Name::new(name).expect("plain");
         Self {
-            session: Session::new(name, limits, now),
+            session: Session::new(
+                HalfOpen {
+                    name,
+                    opened: now,
+                    heard: now,
+                },
+                limits,
+            ),
             now,
             out: Output::default(),
         }
@@ -107,6 +115,21 @@ fn signew_again_before_any_numbered_signal_is_a_duplicate_however_late() {
     assert!(lab.out.changes.is_empty());
     assert!(lab.out.replies().next().expect("one").again);
     assert_eq!(lab.session.describe(lab.now).connected, 9 * SECOND);
+}
+
+/// Its answers were lost, and the last copy is overtaken by the first signal.
+#[test]
+fn the_last_copy_of_a_signew_that_was_sent_for_long_resets_nothing() {
+    let mut lab = Lab::open("Tal", 8);
+    for _ in 0..3 {
+        lab.wait(2 * SECOND);
+        assert_eq!(lab.says("SIGNEW:Tal"), ["SIGNACK"]);
+    }
+    lab.wait(SECOND);
+    lab.says("SIGNECHO:290;x");
+    assert_eq!(lab.says("SIGNEW:Tal"), ["SIGNACK"]);
+    assert!(lab.out.changes.is_empty());
+    assert_eq!(lab.says("SIGNECHO:291;y"), ["ECHOREPLY:291;y"]);
 }
 
 #[test]

@@ -295,7 +295,7 @@ impl Signals<'_> {
         crowd.enter_signals(client.ip());
         drop(crowd);
         let window = counters.signal_window(&half_open.name);
-        let session = Session::new(half_open.name, *self.limits, half_open.opened);
+        let session = Session::new(half_open, *self.limits);
         let serial = table.endpoint.next_serial();
         let shared = Rc::clone(self.shared);
         let address = RudpSession::start(client, serial, session, window, shared);

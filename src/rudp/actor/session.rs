@@ -336,13 +336,8 @@ pub(super) fn describe_half_open(
     limits: Limits,
     now: Instant,
 ) -> api::Session {
-    let session = Session::new(half_open.name.clone(), limits, half_open.opened);
-    let mut described = describe(client, &session, now);
-    if let api::Session::Signals(signals) = &mut described {
-        let idle = now.saturating_duration_since(half_open.heard);
-        signals.idle_seconds = idle.as_secs_f64();
-    }
-    described
+    let session = Session::new(half_open.clone(), limits);
+    describe(client, &session, now)
 }
 
 fn describe(client: SocketAddr, session: &Session, now: Instant) -> api::Session {
