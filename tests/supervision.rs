@@ -148,3 +148,132 @@ fn every_address_of_a_list_is_listened_on() {
         TcpStream::connect((second, 8080)).is_err().then_some(())
     });
 }
+
+#[test]
+fn a_reload_names_every_key_that_is_different_and_a_dry_run_does_nothing() {
+    let ip = loopback();
+    let before = format!(
+        "[http]\nlisten = \"{ip}:9167\"\n[origin]\nlisten = \"{ip}:8080\"\nsamples = [\"1MB.zip\"]\n"
+    );
+    let lab = Lab::start(&before);
+    let after = before.replace("1MB.zip", "2MB.zip") + "[supervisor]\nmax_restarts = 7\n";
+    fs::write(lab.config(), after).expect("write");
+    for (path, dry_run, generation) in [
+        ("/-/reload?dry_run", true, 1.0),
+        ("/-/reload?dry_run", true, 1.0),
+        ("/-/reload", false, 2.0),
+    ] {
+        let (code, body) = lab.post(path);
+        assert_eq!(code, 200, "{body}");
+        let answer: serde_json::Value = serde_json::from_str(&body).expect("JSON");
+        assert_eq!(answer["dry_run"], dry_run);
+        let keys: Vec<_> = answer["keys"].as_array().expect("a list").iter().collect();
+        assert_eq!(keys.len(), 2, "{body}");
+        assert_eq!(keys[0]["key"], "origin.samples");
+        assert_eq!(keys[0]["from"], "[\"1MB.zip\"]");
+        assert_eq!(keys[0]["to"], "[\"2MB.zip\"]");
+        assert_eq!(keys[1]["key"], "supervisor.max_restarts");
+        assert_eq!(lab.metric("labnet_config_generation"), generation);
+        let served = request((ip, 8080).into(), "GET", "/2MB.zip").0;
+        assert_eq!(served, if dry_run { 404 } else { 200 });
+    }
+    fs::write(lab.config(), "[http]\nlisten = 7\n").expect("write");
+    let (code, body) = lab.post("/-/reload?dry_run");
+    assert_eq!(code, 400, "{body}");
+    assert!(body.contains("http.listen"), "{body}");
+    // Nobody tried to change anything.
+    assert_eq!(lab.metric("labnet_config_last_reload_successful"), 1.0);
+}
+
+#[test]
+fn a_watched_file_is_taken_up_by_itself_and_a_bad_one_is_not() {
+    let ip = loopback();
+    let config = |samples: &str| {
+        format!(
+            "[reload]\nwatch = true\n[http]\nlisten = \"{ip}:9167\"\n\
+             [origin]\nlisten = \"{ip}:8080\"\nsamples = [\"{samples}\"]\n"
+        )
+    };
+    let lab = Lab::start(&config("1MB.zip"));
+    let generation = |number: f64| {
+        wait_for("the reload", || {
+            (lab.metric("labnet_config_generation") == number).then_some(())
+        });
+    };
+    fs::write(lab.config(), config("2MB.zip")).expect("write");
+    generation(2.0);
+    fs::write(lab.config(), "[http]\nlisten = 7\n").expect("write");
+    wait_for("the refusal", || {
+        (lab.metric("labnet_config_reload_failures_total") == 1.0).then_some(())
+    });
+    // As an editor does it; after a bad one.
+    let new = lab.dir().join("labnet.toml~");
+    fs::write(&new, config("3MB.zip")).expect("write");
+    fs::rename(&new, lab.config()).expect("renamed");
+    generation(3.0);
+    assert_eq!(request((ip, 8080).into(), "GET", "/3MB.zip").0, 200);
+    // The watch itself is switched off by the file, too.
+    let off = config("4MB.zip").replace("watch = true", "watch = false");
+    fs::write(lab.config(), off).expect("write");
+    generation(4.0);
+}
+
+#[test]
+fn a_role_that_is_removed_takes_its_series_with_it() {
+    let addresses = support::probe::Addresses(loopback());
+    let ip = addresses.0;
+    let config = addresses.config(&format!("http://{ip}:8080/"), "");
+    let lab = Lab::start_with(&config, &[("example.com.zone", &addresses.zone())], None);
+    assert!(addresses.dhcp(PATIENCE) && addresses.dns(PATIENCE));
+    let series = || {
+        let (_, text) = lab.get("/metrics");
+        text.lines()
+            .filter(|line| {
+                [
+                    "\"dhcp\"",
+                    "\"dns\"",
+                    "\"rudp\"",
+                    "dhcp_leases{",
+                    "dhcp_pool",
+                    "zone_records{",
+                ]
+                .iter()
+                .any(|name| line.contains(name))
+            })
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    assert!(series().len() > 10);
+    fs::write(
+        lab.config(),
+        format!("[http]\nlisten = \"{ip}:9167\"\nfault_injection = true\n"),
+    )
+    .expect("write");
+    let (code, body) = lab.post("/-/reload");
+    assert_eq!(code, 200, "{body}");
+    assert_eq!(series(), [""; 0]);
+    // And they are back with the roles.
+    fs::write(lab.config(), config).expect("write");
+    assert_eq!(lab.post("/-/reload").0, 200);
+    assert_eq!(lab.metric("labnet_component_up{component=\"dhcp\"}"), 1.0);
+    let up = "labnet_component_state{component=\"dhcp\",state=\"up\"}";
+    assert_eq!(lab.metric(up), 1.0);
+}
+
+#[test]
+fn a_role_that_fails_whenever_it_is_up_takes_the_process_down_with_its_cause() {
+    // The default limits.
+    let mut lab = Lab::start("");
+    let start = std::time::Instant::now();
+    let code = loop {
+        lab.post("/api/v1/components/http/crash");
+        if let Some(code) = lab.exit_code() {
+            break code;
+        }
+        assert!(start.elapsed().as_secs() < 60, "it never gives up");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    };
+    assert_eq!(code, 1);
+    let log = lab.log();
+    assert!(log.contains("giving up: fault injection"), "{log}");
+}

@@ -9,7 +9,7 @@ use super::{
     output,
 };
 use crate::telemetry::{
-    api::{Change, ReloadRefused, Reloaded},
+    api::{Change, KeyChange, ReloadRefused, Reloaded},
     complain,
 };
 
@@ -18,11 +18,19 @@ use crate::telemetry::{
 pub(super) struct Args {
     #[command(flatten)]
     target: Target,
+    /// Only tell what would change
+    #[arg(long)]
+    dry_run: bool,
 }
 
 /// Asks for the reload and tells what came of it.
 pub(super) fn run(args: Args) -> ExitCode {
-    let (status, body) = match args.target.ask(Method::POST, "/-/reload") {
+    let path = if args.dry_run {
+        "/-/reload?dry_run"
+    } else {
+        "/-/reload"
+    };
+    let (status, body) = match args.target.ask(Method::POST, path) {
         Ok(answer) => answer,
         Err(error) => {
             complain(error);
@@ -32,11 +40,7 @@ pub(super) fn run(args: Args) -> ExitCode {
     if args.target.json {
         output(&[&body[..], b"\n"].concat());
     } else if let Ok(reloaded) = serde_json::from_slice::<Reloaded>(&body) {
-        let mut text = format!("configuration {} runs\n", reloaded.generation);
-        for Change { component, action } in reloaded.changes {
-            text += &format!("  {component:<7} {action}\n");
-        }
-        output(text.as_bytes());
+        output(describe(&reloaded).as_bytes());
     } else if let Ok(refused) = serde_json::from_slice::<ReloadRefused>(&body) {
         complain(format_args!(
             "refused, configuration {} runs on:",
@@ -53,4 +57,46 @@ pub(super) fn run(args: Args) -> ExitCode {
     } else {
         ExitCode::FAILURE
     }
+}
+
+fn describe(reloaded: &Reloaded) -> String {
+    let generation = reloaded.generation;
+    let mut text = if reloaded.dry_run {
+        format!("configuration {generation} runs on; a reload would do this:\n")
+    } else {
+        format!("configuration {generation} runs\n")
+    };
+    for Change { component, action } in &reloaded.changes {
+        text += &format!("  {component:<7} {action}\n");
+    }
+    for change in &reloaded.keys {
+        text += &format!("  {}\n", difference(change));
+    }
+    for file in &reloaded.files {
+        text += &format!("  {file} has changed\n");
+    }
+    if reloaded.keys.is_empty() && reloaded.files.is_empty() {
+        text += "  nothing has changed in the files\n";
+    }
+    text
+}
+
+fn difference(change: &KeyChange) -> String {
+    let KeyChange {
+        key,
+        from,
+        to,
+        masked_by,
+    } = change;
+    let mut text = match (from, to) {
+        (Some(from), Some(to)) if from == to => format!("{key} has changed"),
+        (Some(from), Some(to)) => format!("{key}: {from} -> {to}"),
+        (None, Some(to)) => format!("{key} = {to} is new"),
+        (Some(from), None) => format!("{key} = {from} is gone"),
+        (None, None) => key.clone(),
+    };
+    if let Some(variable) = masked_by {
+        text += &format!(" in the file, without effect: {variable} is set in the environment");
+    }
+    text
 }

@@ -2,7 +2,6 @@
 
 use std::{io, process::ExitCode};
 
-use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::level_filters::LevelFilter;
 
@@ -13,7 +12,7 @@ use super::{
 use crate::{
     config::{self, LogFormat},
     net::{Sockets, raise_descriptor_limit},
-    supervisor::{Ended, Lab},
+    supervisor::{Ended, Lab, service},
     telemetry::logging,
 };
 
@@ -77,16 +76,14 @@ async fn serve(config: config::Config) -> io::Result<ExitCode> {
         tracing::info!("{:<7} {}", component.name, component.listens.join(", "));
     }
     tracing::info!("serving: SIGHUP reloads, SIGINT and SIGTERM stop");
-    notify(&[NotifyState::Ready]);
+    service::tell_ready(&lab.roster().summary());
     let code = loop {
         tokio::select! {
             _ = interrupt.recv() => break ExitCode::SUCCESS,
             _ = terminate.recv() => break ExitCode::SUCCESS,
             _ = hang_up.recv() => {
-                notify(&[NotifyState::Reloading]);
                 // The supervisor logs what came of it.
                 let _ = lab.reload().await;
-                notify(&[NotifyState::Ready]);
             }
             ended = lab.ended() => break match ended {
                 Ended::Shutdown => ExitCode::SUCCESS,
@@ -95,14 +92,7 @@ async fn serve(config: config::Config) -> io::Result<ExitCode> {
         }
     };
     tracing::info!("stopping");
-    notify(&[NotifyState::Stopping]);
+    service::tell_stopping();
     lab.shutdown().await;
     Ok(code)
-}
-
-/// Tells systemd; does nothing without it.
-fn notify(state: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(state) {
-        tracing::debug!(%error, "systemd can't be told");
-    }
 }

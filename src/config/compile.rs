@@ -9,8 +9,8 @@ use std::{
 use url::Url;
 
 use super::{
-    Config, Connections, Dhcp, DhcpListen, Dns, Http, Link, Log, Origin, OriginFiles, Rudp, Scrap,
-    Supervisor, Zone,
+    Config, Connections, Dhcp, DhcpListen, Dns, Http, Link, Log, Origin, OriginFiles, Reload, Rudp,
+    Scrap, Supervisor, Zone,
     compiler::{ADDRESSES, Compiler, NUMBER, TEXT, Transport},
     file::{self, Key, List, OneOrMany},
     shares, subnet, transport, value,
@@ -75,6 +75,8 @@ impl Compiler<'_> {
         let supervisor = self.supervisor(supervisor.unwrap_or_default());
         let log = self.table("log", file.log);
         let log = self.log(log.unwrap_or_default());
+        let reload = self.table("reload", file.reload);
+        let reload = self.reload(reload.unwrap_or_default());
         let http = self.table("http", file.http);
         let http = http.map(|table| self.http(table));
         let dhcp = self.table("dhcp", file.dhcp);
@@ -118,9 +120,11 @@ impl Compiler<'_> {
         self.check_listeners();
         Some(Config {
             file: Some(path),
+            source: super::Source::default(),
             state_dir: state_dir?.unwrap_or_else(|| state_base(self.base).join("state")),
             supervisor: supervisor?,
             log: log?,
+            reload: reload?,
             http: whole(http)?,
             dhcp: whole(dhcp)?,
             dns: whole(dns)?,
@@ -191,6 +195,14 @@ impl Compiler<'_> {
             return None;
         }
         Some(Connections { total, per_address })
+    }
+
+    fn reload(&mut self, table: file::Reload) -> Option<Reload> {
+        self.unknown::<file::Reload>("reload", &table.unknown);
+        let watch = self.scalar("reload.watch", table.watch, "`true` or `false`", Ok);
+        Some(Reload {
+            watch: watch?.unwrap_or(false),
+        })
     }
 
     fn http(&mut self, table: file::Http) -> Option<Http> {

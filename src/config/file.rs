@@ -88,6 +88,7 @@ tables! {
         state_dir: Key<String>,
         supervisor: Key<Supervisor>,
         log: Key<Log>,
+        reload: Key<Reload>,
         http: Key<Http>,
         dhcp: Key<Dhcp>,
         dns: Key<Dns>,
@@ -106,6 +107,10 @@ tables! {
     Log {
         level: Key<String>,
         format: Key<String>,
+    }
+    /// `[reload]`
+    Reload {
+        watch: Key<bool>,
     }
     /// `[http]`
     Http {
@@ -231,10 +236,11 @@ tables! {
 }
 
 /// Every table by the name that its header has, for hints about a key in the wrong place.
-pub(super) const TABLES: [(&str, &[&str]); 15] = [
+pub(super) const TABLES: [(&str, &[&str]); 16] = [
     ("the top of the file", File::KEYS),
     ("[supervisor]", Supervisor::KEYS),
     ("[log]", Log::KEYS),
+    ("[reload]", Reload::KEYS),
     ("[http]", Http::KEYS),
     ("[dhcp]", Dhcp::KEYS),
     ("[[dhcp.subnet]]", Subnet::KEYS),

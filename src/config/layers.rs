@@ -11,7 +11,7 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-use super::problem::Problem;
+use super::{problem::Problem, source::Source};
 
 /// What every environment variable of the configuration begins with.
 pub(super) const PREFIX: &str = "LABNET_";
@@ -31,6 +31,7 @@ const LISTS: &[&str] = &[
 ];
 /// Keys whose variable is a number or `true` or `false`.
 const TYPED: &[&str] = &[
+    "reload.watch",
     "supervisor.max_restarts",
     "http.fault_injection",
     "http.protect_reads",
@@ -62,6 +63,8 @@ const TYPED: &[&str] = &[
 pub(super) struct Layers {
     /// The merged tree; always a table.
     pub(super) values: serde_json::Value,
+    /// The file's values alone.
+    alone: serde_json::Value,
     file: String,
     /// The line of each key of the file.
     lines: BTreeMap<String, usize>,
@@ -83,6 +86,7 @@ impl Layers {
     ) -> Self {
         let mut this = Self {
             values: serde_json::Value::Object(serde_json::Map::new()),
+            alone: serde_json::Value::Null,
             file: path.display().to_string(),
             lines: BTreeMap::new(),
             variables: BTreeMap::new(),
@@ -94,11 +98,18 @@ impl Layers {
         errors.sort_by_key(|error| error.span().map(|span| span.start));
         let table = this.table("", document.get_ref(), &index);
         this.syntax(text, &index, &errors);
-        let merged = table
+        let file = table
             .into_iter()
             .try_fold(config::Config::builder(), |builder, (key, value)| {
                 builder.set_default(key, value)
-            })
+            });
+        if let Ok(file) = &file {
+            let alone = file.build_cloned();
+            // What is wrong with it shows below, too.
+            let alone = alone.and_then(config::Config::try_deserialize);
+            this.alone = alone.unwrap_or_default();
+        }
+        let merged = file
             .and_then(|builder| {
                 let (typed, text): (Map<_, _>, Map<_, _>) = this
                     .accept(environment)
@@ -122,6 +133,15 @@ impl Layers {
             Err(error) => this.problem(None, "", error.to_string()),
         }
         this
+    }
+
+    /// What the configuration is made from.
+    pub(super) fn source(&self) -> Source {
+        Source::new(
+            self.alone.clone(),
+            self.values.clone(),
+            self.variables.clone(),
+        )
     }
 
     /// The problems of the syntax and those of `found` (key and message), in the order of the file.

@@ -11,6 +11,7 @@ mod layers;
 mod link;
 mod problem;
 mod shares;
+mod source;
 mod subnet;
 mod transport;
 mod value;
@@ -29,6 +30,7 @@ use url::Url;
 
 pub use problem::{Problem, Problems};
 pub use shares::Shares;
+pub use source::{KeyChange, Source};
 pub use transport::{Class, Congestion, Passphrase, Protection, Transport};
 pub(crate) use value::host_name;
 
@@ -94,11 +96,12 @@ pub fn parse(
     let mut layers = layers::Layers::new(text, path, environment);
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.into());
     let base = absolute.parent().unwrap_or(Path::new("/")).to_owned();
+    let source = layers.source();
     let compiled = file::File::deserialize(layers.values.take())
         .map_err(|error| vec![(String::new(), error.to_string())])
         .and_then(|file| compile::compile(file, absolute, &base));
     match compiled {
-        Ok(config) if layers.is_sound() => Ok(config),
+        Ok(config) if layers.is_sound() => Ok(Config { source, ..config }),
         Ok(_) => Err(Problems(layers.into_problems(Vec::new()))),
         Err(found) => Err(Problems(layers.into_problems(found))),
     }
@@ -109,12 +112,16 @@ pub fn parse(
 pub struct Config {
     /// The file it was read from, absolute; `None` for one made in the program (the demo's).
     pub file: Option<PathBuf>,
+    /// The values that it was compiled from.
+    pub source: Source,
     /// Where state lives (the lease database).
     pub state_dir: PathBuf,
     /// `[supervisor]`
     pub supervisor: Supervisor,
     /// `[log]`
     pub log: Log,
+    /// `[reload]`
+    pub reload: Reload,
     /// `[http]`
     pub http: Option<Http>,
     /// `[dhcp]`
@@ -176,6 +183,13 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line.
     Json,
+}
+
+/// How a changed configuration is noticed.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Reload {
+    /// Whether a reload follows when the file, or one that it names, has changed. Default false.
+    pub watch: bool,
 }
 
 /// The HTTP endpoints: metrics, health, admin.

@@ -159,10 +159,20 @@ impl Role for DnsActor {
         listeners.all(|listener| is_listening(&listener.tcp))
     }
 
-    fn up_to_date(kept: &Kept) -> bool {
-        kept.files
+    fn files(kept: &Kept) -> Vec<PathBuf> {
+        kept.files.iter().map(|file| file.path.clone()).collect()
+    }
+
+    fn changed_files(kept: &Kept) -> Vec<PathBuf> {
+        let changed = kept
+            .files
             .iter()
-            .all(|file| *file == ZoneFile::now(&file.path))
+            .filter(|file| **file != ZoneFile::now(&file.path));
+        changed.map(|file| file.path.clone()).collect()
+    }
+
+    fn up_to_date(kept: &Kept) -> bool {
+        Self::changed_files(kept).is_empty()
     }
 
     fn new(keep: Keep<Kept>) -> Self {

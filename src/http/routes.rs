@@ -152,7 +152,8 @@ where
     }
 }
 
-async fn reload(State(kept): State<Kept>) -> Response {
+async fn reload(State(kept): State<Kept>, RawQuery(query): RawQuery) -> Response {
+    let dry_run = query.is_some_and(|query| query.split('&').any(|word| word == "dry_run"));
     let supervisor = kept.roster.read().reload.clone();
     let Some(supervisor) = supervisor else {
         return problem(
@@ -160,7 +161,7 @@ async fn reload(State(kept): State<Kept>) -> Response {
             "there is no configuration file to reload",
         );
     };
-    match supervisor.send(Reload).await {
+    match supervisor.send(Reload { dry_run }).await {
         Ok(Ok(reloaded)) => Json(reloaded).into_response(),
         Ok(Err(refused)) => (StatusCode::BAD_REQUEST, Json(refused)).into_response(),
         Err(_) => problem(

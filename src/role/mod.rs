@@ -62,6 +62,16 @@ pub trait Role: Actor<Context = Context<Self>> + Supervised + Handler<Crash> {
         Vec::new()
     }
 
+    /// The files that `prepare` read besides the configuration (zone files).
+    fn files(_kept: &Self::Kept) -> Vec<PathBuf> {
+        Vec::new()
+    }
+
+    /// Those of them that are no longer as they were.
+    fn changed_files(_kept: &Self::Kept) -> Vec<PathBuf> {
+        Vec::new()
+    }
+
     /// Whether what `prepare` read besides the configuration (zone files) is still as it was: if not,
     /// a reload prepares the role again.
     fn up_to_date(_kept: &Self::Kept) -> bool {

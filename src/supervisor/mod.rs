@@ -8,8 +8,12 @@
 //! (`watchdog`).
 
 mod child;
+mod files;
 mod lab;
 mod policy;
+mod reload;
+mod root;
+pub mod service;
 mod slot;
 mod tree;
 mod watchdog;

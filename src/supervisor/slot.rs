@@ -3,6 +3,7 @@
 
 use std::{
     future::Future,
+    path::PathBuf,
     pin::Pin,
     sync::Arc,
     time::{Duration, Instant},
@@ -28,10 +29,19 @@ const CHANGE_TIMEOUT: Duration = Duration::from_secs(5);
 const HOST: &str = "interfaces";
 
 /// Ends when a role has done what was committed, or with why it has not.
-pub(super) type Pending = Pin<Box<dyn Future<Output = Result<(), Failure>>>>;
+pub(super) type Pending = Pin<Box<dyn Future<Output = Result<Done, Failure>>>>;
+
+/// How a role has done what was committed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Done {
+    /// As it was prepared.
+    AsPrepared,
+    /// It could not take a change while it runs, and was made anew.
+    MadeAnew,
+}
 
 fn at_once(outcome: Result<(), Failure>) -> Pending {
-    Box::pin(async { outcome })
+    Box::pin(async { outcome.map(|()| Done::AsPrepared) })
 }
 
 /// What a configuration means for a role, with all that it needs at hand.
@@ -115,6 +125,10 @@ pub(super) trait Slot {
         resources: &Resources,
         around: &Surroundings,
     ) -> Result<Option<Pending>, PrepareError>;
+    /// The files that the role has read besides the configuration.
+    fn files(&self) -> Vec<PathBuf>;
+    /// Those of them that have changed since.
+    fn changed_files(&self) -> Vec<PathBuf>;
     /// Looks whether the role's threads beat, at `now`, and has another thread take over from one that
     /// was silent for `limit`.
     fn watch(&mut self, limit: Duration, now: Instant, around: &Surroundings) -> Pulse;
@@ -170,6 +184,11 @@ impl<R: Role> RoleSlot<R> {
         (self.introduce)(&around.roster, Some(&child.address));
         self.running = Some((table, child));
         Ok(())
+    }
+
+    /// What is kept of the running role; `None` also if a stopped thread holds it.
+    fn kept(&self) -> Option<R::Kept> {
+        self.running.as_ref()?.1.keep.try_get()
     }
 
     /// What the threads of the role's child have been silent for, beyond `limit`.
@@ -243,7 +262,13 @@ impl<R: Role> Slot for RoleSlot<R> {
                 *current = table;
                 Box::pin(async move {
                     match timeout(CHANGE_TIMEOUT, changed).await {
-                        Ok(Ok(changed)) => changed.map(drop),
+                        Ok(Ok(changed)) => changed.map(|live| {
+                            if live {
+                                Done::AsPrepared
+                            } else {
+                                Done::MadeAnew
+                            }
+                        }),
                         Ok(Err(_)) => Err(Failure::new(FailureKind::Ended, "it does not run")),
                         Err(_) => {
                             let cause =
@@ -275,16 +300,13 @@ impl<R: Role> Slot for RoleSlot<R> {
             // Its last report may still be on its way: the supervisor has nobody by that name then.
             around.metrics.forget_component(R::NAME);
             R::retire(&around.metrics);
-            Ok(())
+            Ok(Done::AsPrepared)
         })
     }
 
     fn up_to_date(&self) -> bool {
-        let kept = self
-            .running
-            .as_ref()
-            .and_then(|(_, child)| child.keep.try_get());
-        kept.is_none_or(|kept| R::up_to_date(&kept) && R::fits_host(&kept))
+        self.kept()
+            .is_none_or(|kept| R::up_to_date(&kept) && R::fits_host(&kept))
     }
 
     fn adapt(
@@ -314,6 +336,15 @@ impl<R: Role> Slot for RoleSlot<R> {
         );
         self.prepared = Some(Prepared::Change(table.clone(), prepared));
         Ok(Some(self.commit(around)))
+    }
+
+    fn files(&self) -> Vec<PathBuf> {
+        self.kept().map(|kept| R::files(&kept)).unwrap_or_default()
+    }
+
+    fn changed_files(&self) -> Vec<PathBuf> {
+        let changed = self.kept().map(|kept| R::changed_files(&kept));
+        changed.unwrap_or_default()
     }
 
     fn watch(&mut self, limit: Duration, now: Instant, around: &Surroundings) -> Pulse {

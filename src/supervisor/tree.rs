@@ -1,6 +1,8 @@
 //! All roles in the order of their start.
 
-use super::slot::{Pending, RoleSlot, Slot, Surroundings};
+use std::path::PathBuf;
+
+use super::slot::{Done, Pending, RoleSlot, Slot, Surroundings};
 use crate::{
     config::Config,
     dhcp::DhcpActor,
@@ -19,6 +21,15 @@ pub(super) struct Tree(Vec<Box<dyn Slot>>);
 pub(super) struct Prepared {
     pub(super) changes: Vec<Change>,
     pub(super) errors: Vec<PrepareError>,
+}
+
+/// What came of it.
+#[derive(Debug, Default)]
+pub(super) struct Committed {
+    /// Roles that could not take the change while they run.
+    pub(super) made_anew: Vec<&'static str>,
+    /// What failed, a line each.
+    pub(super) failures: Vec<String>,
 }
 
 impl Tree {
@@ -64,31 +75,51 @@ impl Tree {
             }
         }
         if !prepared.errors.is_empty() {
-            for slot in &mut self.0 {
-                slot.discard();
-            }
+            self.discard();
         }
         prepared
     }
 
-    /// Carries out what was prepared, for every role even if one fails. The future gives what failed.
+    /// Forgets what was prepared.
+    pub(super) fn discard(&mut self) {
+        for slot in &mut self.0 {
+            slot.discard();
+        }
+    }
+
+    /// The files that roles have read besides the configuration.
+    pub(super) fn files(&self) -> Vec<PathBuf> {
+        self.0.iter().flat_map(|slot| slot.files()).collect()
+    }
+
+    /// Those of them that have changed since.
+    pub(super) fn changed_files(&self) -> Vec<PathBuf> {
+        self.0
+            .iter()
+            .flat_map(|slot| slot.changed_files())
+            .collect()
+    }
+
+    /// Carries out what was prepared, for every role even if one fails.
     pub(super) fn commit(
         &mut self,
         around: &Surroundings,
-    ) -> impl Future<Output = Vec<String>> + 'static {
+    ) -> impl Future<Output = Committed> + 'static {
         let committed: Vec<_> = self
             .0
             .iter_mut()
             .map(|slot| (slot.name(), slot.commit(around)))
             .collect();
         async move {
-            let mut failures = Vec::new();
+            let mut outcome = Committed::default();
             for (name, done) in committed {
-                if let Err(failure) = done.await {
-                    failures.push(told(name, &failure));
+                match done.await {
+                    Ok(Done::MadeAnew) => outcome.made_anew.push(name),
+                    Ok(Done::AsPrepared) => {}
+                    Err(failure) => outcome.failures.push(told(name, &failure)),
                 }
             }
-            failures
+            outcome
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use sd_notify::NotifyState;
+use super::service;
 
 /// When the supervisor looked last, and fed systemd's watchdog last.
 #[derive(Debug)]
@@ -51,9 +51,7 @@ impl Watchdog {
             .is_none_or(|fed| now.saturating_duration_since(fed) >= period);
         if due {
             self.fed = Some(now);
-            if let Err(error) = sd_notify::notify(&[NotifyState::Watchdog]) {
-                tracing::debug!(%error, "systemd can't be told");
-            }
+            service::feed_watchdog();
         }
     }
 }

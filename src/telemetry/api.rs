@@ -217,15 +217,40 @@ impl Link {
 /// Asks the supervisor to read the configuration file again and to run by it.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "Result<Reloaded, ReloadRefused>")]
-pub struct Reload;
+pub struct Reload {
+    /// Only to tell what it would do.
+    pub dry_run: bool,
+}
 
-/// A reload that was carried out.
+/// A reload that was carried out, or (`dry_run`) could be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reloaded {
     /// The number of the configuration that runs now; the first is 1.
     pub generation: u64,
-    /// What it meant for each role.
+    /// Nothing was done.
+    #[serde(default)]
+    pub dry_run: bool,
+    /// What it means for each role.
     pub changes: Vec<Change>,
+    /// The keys that are different.
+    #[serde(default)]
+    pub keys: Vec<KeyChange>,
+    /// The files that the configuration names and that are different.
+    #[serde(default)]
+    pub files: Vec<String>,
+}
+
+/// A key of the configuration that is different.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyChange {
+    /// The key, `dhcp.subnet[0].lease_time`.
+    pub key: String,
+    /// What it was; `null`: it was not there.
+    pub from: Option<String>,
+    /// What it is; `null`: it is not there.
+    pub to: Option<String>,
+    /// The environment variable that sets the key: the file's change has no effect.
+    pub masked_by: Option<String>,
 }
 
 /// What a new configuration meant for one role.
@@ -233,7 +258,8 @@ pub struct Reloaded {
 pub struct Change {
     /// The role.
     pub component: String,
-    /// `kept`, `changed`, `started` or `stopped`.
+    /// `kept`, `changed` (while it runs), `restarted` (made anew by what is kept of it), `started` or
+    /// `stopped`.
     pub action: String,
 }
 

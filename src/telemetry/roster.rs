@@ -149,6 +149,17 @@ impl Roster {
         not_up.map(Member::complaint).collect()
     }
 
+    /// How the lab is, in a line.
+    pub fn summary(&self) -> String {
+        let generation = self.read().generation;
+        let wrong = self.not_ready();
+        if wrong.is_empty() {
+            format!("configuration {generation}, all components up")
+        } else {
+            format!("configuration {generation}; {}", wrong.join(", "))
+        }
+    }
+
     /// Whether all components run or come back by themselves.
     pub fn heals(&self) -> bool {
         let entries = self.read();
