@@ -193,7 +193,7 @@ impl Supervisor {
         let watched = self.files.as_ref().and(self.config.file.as_ref());
         watched.is_some_and(|file| {
             let now = config::load(file);
-            now.is_ok_and(|now| now.source != self.config.source)
+            now.is_ok_and(|now| !self.config.source.changes(&now.source).is_empty())
                 || !self.tree.changed_files().is_empty()
         })
     }
