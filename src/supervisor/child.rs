@@ -50,7 +50,7 @@ pub(super) enum Report {
 }
 
 /// What came of a change: `true` if the child went on, `false` if it was made anew.
-type Changed = Result<bool, Failure>;
+pub(super) type Changed = Result<bool, Failure>;
 
 enum Control {
     /// Go on with what is kept now.
@@ -70,11 +70,17 @@ pub(super) struct Child<R: Role> {
 pub(super) type Reports = async_mpsc::UnboundedSender<(&'static str, Report)>;
 
 impl<R: Role> Child<R> {
-    /// Starts the role in a thread of its own, so that one that blocks stalls nobody else.
+    /// Starts the role in a thread of its own, so that one that blocks stalls nobody else. What comes
+    /// with it hears when it has begun to work.
     ///
     /// # Errors
     /// If there is no thread to be had, or the actor's `new` panicked.
-    pub(super) fn start(kept: R::Kept, limits: Limits, reports: Reports) -> Result<Self, Failure> {
+    pub(super) fn start(
+        kept: R::Kept,
+        limits: Limits,
+        reports: Reports,
+    ) -> Result<(Self, oneshot::Receiver<Changed>), Failure> {
+        let (begun, begins) = oneshot::channel();
         let (control, controlled) = async_mpsc::unbounded_channel();
         let (give_address, take_address) = mpsc::channel();
         let tell = reports.clone();
@@ -109,7 +115,7 @@ impl<R: Role> Child<R> {
                     policy: Policy::new(limits, Instant::now(), rand::random()),
                     controlled,
                     reports,
-                    waiting: Vec::new(),
+                    waiting: vec![begun],
                     starting: true,
                     changed: Rc::default(),
                 };
@@ -122,11 +128,14 @@ impl<R: Role> Child<R> {
             return Err(Failure::new(FailureKind::Ended, tried));
         }
         match take_address.recv_timeout(START_TIMEOUT) {
-            Ok(Ok(address)) => Ok(Self {
-                address,
-                keep,
-                control,
-            }),
+            Ok(Ok(address)) => {
+                let child = Self {
+                    address,
+                    keep,
+                    control,
+                };
+                Ok((child, begins))
+            }
             Ok(Err(failure)) => Err(failure),
             Err(_) => {
                 keep.supersede();
@@ -490,7 +499,7 @@ mod tests {
 
     fn start(kept: Kept, limits: Limits) -> (Child<Counter>, Heard) {
         let (reports, heard) = async_mpsc::unbounded_channel();
-        let child = Child::start(kept, limits, reports).expect("start");
+        let (child, _) = Child::start(kept, limits, reports).expect("start");
         (child, heard)
     }
 

@@ -7,7 +7,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::{
     root::{Shutdown, Supervisor, surroundings},
-    tree::Tree,
+    tree::{Committed, Tree},
 };
 use crate::{
     config::Config,
@@ -88,7 +88,12 @@ impl Lab {
         }
         let (reports, reported) = mpsc::unbounded_channel();
         let around = surroundings(&config, &reports, &resources);
-        let failures = tree.commit(&around).await.failures;
+        let Committed {
+            failing, failures, ..
+        } = tree.commit(&around).await;
+        for failure in failing {
+            tracing::warn!("not up yet, will be tried again: {failure}");
+        }
         if !failures.is_empty() {
             for stopping in tree.stop(&around) {
                 let _ = stopping.await;

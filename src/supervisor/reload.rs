@@ -88,16 +88,14 @@ impl Supervisor {
         let generation = self.resources.roster.read().generation;
         reloaded.generation = generation;
         let reload = committed.into_actor(self).map(
-            move |Committed {
-                      made_anew,
-                      failures,
-                  },
-                  supervisor: &mut Self,
-                  ctx| {
-                supervisor.watch_files(ctx);
-                if supervisor.has_changed_again() {
-                    ctx.notify(Reload { dry_run: false });
-                }
+            move |committed: Committed, supervisor: &mut Self, ctx| {
+                let Committed {
+                    made_anew,
+                    failing,
+                    mut failures,
+                } = committed;
+                failures.extend(failing);
+                supervisor.watch_new_files(ctx);
                 service::tell_ready(&supervisor.resources.roster.summary());
                 if failures.is_empty() {
                     for Change { component, action } in &mut reloaded.changes {
@@ -188,6 +186,14 @@ impl Supervisor {
         Ok(config)
     }
 
+    /// Watches the files of a configuration that has just been taken up.
+    pub(super) fn watch_new_files(&mut self, ctx: &mut Context<Self>) {
+        self.watch_files(ctx);
+        if self.has_changed_again() {
+            ctx.notify(Reload { dry_run: false });
+        }
+    }
+
     /// Whether a watched file has changed since it was read and before the watch began.
     fn has_changed_again(&self) -> bool {
         let watched = self.files.as_ref().and(self.config.file.as_ref());
@@ -200,7 +206,7 @@ impl Supervisor {
 
     /// Watches the files of the running configuration from now on, if it says so. What they hold now
     /// is known.
-    pub(super) fn watch_files(&mut self, ctx: &mut Context<Self>) {
+    fn watch_files(&mut self, ctx: &mut Context<Self>) {
         self.files = None;
         let Some(file) = self
             .config

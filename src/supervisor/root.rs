@@ -70,7 +70,7 @@ impl Actor for Supervisor {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         self.adopted(self.config.clone());
-        self.watch_files(ctx);
+        self.watch_new_files(ctx);
         service::tell_status(&self.resources.roster.summary());
         if let Some(mut reported) = self.reported.take() {
             let supervisor = ctx.address();

@@ -10,10 +10,10 @@ use std::{
 };
 
 use actix::Addr;
-use tokio::time::timeout;
+use tokio::{sync::oneshot, time::timeout};
 
 use super::{
-    child::{Child, Reports, tell_missing},
+    child::{Changed, Child, Reports, tell_missing},
     policy::{Limits, Policy, Verdict},
 };
 use crate::{
@@ -32,16 +32,32 @@ const HOST: &str = "interfaces";
 pub(super) type Pending = Pin<Box<dyn Future<Output = Result<Done, Failure>>>>;
 
 /// How a role has done what was committed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Done {
     /// As it was prepared.
     AsPrepared,
     /// It could not take a change while it runs, and was made anew.
     MadeAnew,
+    /// It failed as it began; its policy decides what follows.
+    Failing(Failure),
 }
 
-fn at_once(outcome: Result<(), Failure>) -> Pending {
-    Box::pin(async { outcome.map(|()| Done::AsPrepared) })
+fn at_once() -> Pending {
+    Box::pin(async { Ok(Done::AsPrepared) })
+}
+
+/// What becomes of a role that begins to work; `anew` is said of one whose actor was made for it.
+async fn begun(begins: oneshot::Receiver<Changed>, anew: Done) -> Result<Done, Failure> {
+    Ok(match timeout(CHANGE_TIMEOUT, begins).await {
+        Ok(Ok(Ok(true))) => Done::AsPrepared,
+        Ok(Ok(Ok(false))) => anew,
+        Ok(Ok(Err(failure))) => Done::Failing(failure),
+        Ok(Err(_)) => Done::Failing(Failure::new(FailureKind::Ended, "it does not run")),
+        Err(_) => {
+            let cause = format!("it has not begun to work in {CHANGE_TIMEOUT:?}");
+            Done::Failing(Failure::new(FailureKind::Stuck, cause))
+        }
+    })
 }
 
 /// What a configuration means for a role, with all that it needs at hand.
@@ -167,9 +183,9 @@ impl<R: Role> RoleSlot<R> {
         table: R::Config,
         kept: R::Kept,
         around: &Surroundings,
-    ) -> Result<(), Failure> {
+    ) -> Result<oneshot::Receiver<Changed>, Failure> {
         let listens = R::listens(&kept);
-        let child = Child::<R>::start(kept, around.limits, around.reports.clone())?;
+        let (child, begins) = Child::<R>::start(kept, around.limits, around.reports.clone())?;
         let mut entries = around.roster.write();
         let crash = child.address.clone().recipient();
         match entries.member_mut(R::NAME) {
@@ -183,7 +199,7 @@ impl<R: Role> RoleSlot<R> {
         drop(entries);
         (self.introduce)(&around.roster, Some(&child.address));
         self.running = Some((table, child));
-        Ok(())
+        Ok(begins)
     }
 
     /// What is kept of the running role; `None` also if a stopped thread holds it.
@@ -207,7 +223,7 @@ impl<R: Role> RoleSlot<R> {
         child.keep.supersede();
         let (table, kept) = (table.clone(), R::take_over(&kept));
         // Its handle is dropped for the new one's: should it wake, it ends.
-        Some(self.start(table, kept, around))
+        Some(self.start(table, kept, around).map(drop))
     }
 }
 
@@ -250,42 +266,29 @@ impl<R: Role> Slot for RoleSlot<R> {
             child.set_limits(around.limits);
         }
         match self.prepared.take() {
-            Some(Prepared::Start(table, kept)) => at_once(self.start(table, kept, around)),
+            Some(Prepared::Start(table, kept)) => {
+                let started = self.start(table, kept, around);
+                Box::pin(async { begun(started?, Done::AsPrepared).await })
+            }
             Some(Prepared::Change(table, kept)) => {
                 let Some((current, child)) = &mut self.running else {
-                    return at_once(Ok(()));
+                    return at_once();
                 };
                 if let Some(member) = around.roster.write().member_mut(R::NAME) {
                     member.listens = R::listens(&kept);
                 }
                 let changed = child.change(kept);
                 *current = table;
-                Box::pin(async move {
-                    match timeout(CHANGE_TIMEOUT, changed).await {
-                        Ok(Ok(changed)) => changed.map(|live| {
-                            if live {
-                                Done::AsPrepared
-                            } else {
-                                Done::MadeAnew
-                            }
-                        }),
-                        Ok(Err(_)) => Err(Failure::new(FailureKind::Ended, "it does not run")),
-                        Err(_) => {
-                            let cause =
-                                format!("it has not taken the change in {CHANGE_TIMEOUT:?}");
-                            Err(Failure::new(FailureKind::Stuck, cause))
-                        }
-                    }
-                })
+                Box::pin(begun(changed, Done::MadeAnew))
             }
             Some(Prepared::Stop) => self.stop(around),
-            Some(Prepared::Keep | Prepared::Absent) | None => at_once(Ok(())),
+            Some(Prepared::Keep | Prepared::Absent) | None => at_once(),
         }
     }
 
     fn stop(&mut self, around: &Surroundings) -> Pending {
         let Some((_, child)) = self.running.take() else {
-            return at_once(Ok(()));
+            return at_once();
         };
         (self.introduce)(&around.roster, None);
         around

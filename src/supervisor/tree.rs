@@ -28,7 +28,9 @@ pub(super) struct Prepared {
 pub(super) struct Committed {
     /// Roles that could not take the change while they run.
     pub(super) made_anew: Vec<&'static str>,
-    /// What failed, a line each.
+    /// Roles that failed as they began, and will be started again.
+    pub(super) failing: Vec<String>,
+    /// Roles that could not be started at all.
     pub(super) failures: Vec<String>,
 }
 
@@ -116,6 +118,7 @@ impl Tree {
                 match done.await {
                     Ok(Done::MadeAnew) => outcome.made_anew.push(name),
                     Ok(Done::AsPrepared) => {}
+                    Ok(Done::Failing(failure)) => outcome.failing.push(told(name, &failure)),
                     Err(failure) => outcome.failures.push(told(name, &failure)),
                 }
             }

@@ -1,8 +1,11 @@
 use std::sync::LazyLock;
 
+use std::collections::HashMap;
+
 use prometheus::{
     Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
-    Opts, Registry, TextEncoder, core::Collector,
+    Opts, Registry, TextEncoder,
+    core::{Collector, MetricVec, MetricVecBuilder},
 };
 
 use super::{State, link_packets::LinkPackets, process::Process};
@@ -153,6 +156,26 @@ const SIGNALS_SENT: [&str; 8] = [
     "signrefused",
 ];
 
+/// Takes the series with the label `component` out of a vector.
+fn forget<T: MetricVecBuilder>(vector: &MetricVec<T>, component: &str)
+where
+    MetricVec<T>: Collector,
+{
+    for family in vector.collect() {
+        for metric in family.get_metric() {
+            let labels: HashMap<&str, &str> = metric
+                .get_label()
+                .iter()
+                .map(|label| (label.name(), label.value()))
+                .collect();
+            if labels.get("component") == Some(&component) {
+                // An error means that it is gone already.
+                let _ = vector.remove(&labels);
+            }
+        }
+    }
+}
+
 impl Metrics {
     /// Shows the state of a component, and its restarts as zeros from the start.
     pub fn show_component(&self, component: &str, state: State) {
@@ -173,16 +196,11 @@ impl Metrics {
 
     /// Takes away the series of a component that is no more.
     pub fn forget_component(&self, component: &str) {
-        // An error means that there is no such series.
-        let _ = self.component_up.remove_label_values(&[component]);
-        for state in State::ALL {
-            let labels = [component, state.as_str()];
-            let _ = self.component_state.remove_label_values(&labels);
-        }
-        for kind in FailureKind::ALL {
-            let labels = [component, kind.as_str()];
-            let _ = self.component_restarts.remove_label_values(&labels);
-        }
+        forget(&self.component_up, component);
+        forget(&self.component_state, component);
+        forget(&self.component_restarts, component);
+        forget(&self.connections, component);
+        forget(&self.connections_closed, component);
     }
 
     /// Registers everything in a registry of its own: two labs in one process share nothing but the

@@ -360,8 +360,10 @@ pub fn size(text: &str) -> Result<usize, String> {
     let units = [
         ("kib", 1024.0),
         ("mib", 1_048_576.0),
+        ("gib", 1_073_741_824.0),
         ("kb", 1e3),
         ("mb", 1e6),
+        ("gb", 1e9),
         ("b", 1.0),
         ("", 1.0),
     ];
