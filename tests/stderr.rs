@@ -176,6 +176,7 @@ fn verbs(dir: &Path) -> Vec<(Vec<String>, i32)> {
         (vec!["check", &bad], 2),
         (vec!["check", "--json", &bad], 2),
         (vec!["serve", "--config", &bad], 2),
+        (vec!["init", &good], 1),
         (vec!["man"], 0),
         (vec!["completions", "bash"], 0),
         (vec!["status", "--url", &nobody], 1),

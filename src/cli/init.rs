@@ -10,7 +10,7 @@ use std::{
 use serde::Serialize;
 
 use super::output;
-use crate::config::built_in::FILES;
+use crate::{config::built_in::FILES, telemetry::complain};
 
 /// Arguments of `labnet init`.
 #[derive(Debug, clap::Args)]
@@ -45,7 +45,7 @@ pub(super) fn run(args: Args) -> ExitCode {
         match write(&path, text) {
             Ok(action) => files.push(File { path, action }),
             Err(error) => {
-                eprintln!("cannot write {}: {error}", path.display());
+                complain(format_args!("cannot write {}: {error}", path.display()));
                 return ExitCode::FAILURE;
             }
         }
@@ -54,7 +54,7 @@ pub(super) fn run(args: Args) -> ExitCode {
         match serde_json::to_string_pretty(&files) {
             Ok(text) => text + "\n",
             Err(error) => {
-                eprintln!("no JSON: {error}");
+                complain(format_args!("no JSON: {error}"));
                 return ExitCode::FAILURE;
             }
         }
