@@ -1,6 +1,6 @@
 //! `labnet serve`: the lab's servers in the foreground.
 
-use std::{io, process::ExitCode};
+use std::{io, process::ExitCode, time::Duration};
 
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::level_filters::LevelFilter;
@@ -15,6 +15,9 @@ use crate::{
     supervisor::{Ended, Lab, service},
     telemetry::logging,
 };
+
+/// How often the service manager is told which sockets to keep for the next start.
+const STORE: Duration = Duration::from_secs(1);
 
 /// Arguments of `labnet serve`.
 #[derive(Debug, clap::Args)]
@@ -65,7 +68,8 @@ async fn serve(config: config::Config) -> io::Result<ExitCode> {
     let mut hang_up = signal(SignalKind::hangup())?;
     // A log or a database that may not grow any more (`ulimit -f`) gets its error from the write.
     let _too_large = signal(SignalKind::from_raw(libc::SIGXFSZ))?;
-    let lab = match Lab::start(config, Sockets::default()).await {
+    let sockets = Sockets::inherited();
+    let lab = match Lab::start(config, sockets.clone()).await {
         Ok(lab) => lab,
         Err(error) => {
             logging::say(&format!("labnet can't start:\n{error}"));
@@ -76,7 +80,10 @@ async fn serve(config: config::Config) -> io::Result<ExitCode> {
         tracing::info!("{:<7} {}", component.name, component.listens.join(", "));
     }
     tracing::info!("serving: SIGHUP reloads, SIGINT and SIGTERM stop");
+    sockets.settle();
+    sockets.store();
     service::tell_ready(&lab.roster().summary());
+    let mut store = tokio::time::interval(STORE);
     let code = loop {
         tokio::select! {
             _ = interrupt.recv() => break ExitCode::SUCCESS,
@@ -85,6 +92,8 @@ async fn serve(config: config::Config) -> io::Result<ExitCode> {
                 // The supervisor logs what came of it.
                 let _ = lab.reload().await;
             }
+            // Reloads, and interfaces that come and go, change what is used.
+            _ = store.tick() => sockets.store(),
             ended = lab.ended() => break match ended {
                 Ended::Shutdown => ExitCode::SUCCESS,
                 Ended::Failed { .. } => ExitCode::FAILURE,

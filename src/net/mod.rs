@@ -15,6 +15,7 @@ mod listeners;
 pub mod process;
 mod relay;
 pub mod representation;
+mod service;
 mod socket_link;
 mod sockets;
 mod steady;

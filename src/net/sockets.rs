@@ -13,7 +13,10 @@ use nix::sys::socket::{
 };
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-use super::steering;
+use super::{
+    service::{Bound, Place, Shelf},
+    steering,
+};
 
 /// Bound sockets, held outside of the actors that use them.
 ///
@@ -31,6 +34,7 @@ pub struct Sockets(Arc<Mutex<Reserved>>);
 struct Reserved {
     udp: HashMap<SocketAddr, Arc<UdpSocket>>,
     tcp: HashMap<SocketAddr, Arc<TcpListener>>,
+    shelf: Shelf,
 }
 
 /// What the kernel should hold for a service that is busy for a moment, and of a transport's burst.
@@ -39,6 +43,27 @@ struct Reserved {
 const BUFFER: usize = 4 << 20;
 
 impl Sockets {
+    /// Those that the service manager has passed to the program: of its socket units, and those that
+    /// it has kept since labnet ran last, with what waits in them. Each is given to who asks for its
+    /// address.
+    pub fn inherited() -> Self {
+        Self(Arc::new(Mutex::new(Reserved {
+            shelf: Shelf::take(),
+            ..Reserved::default()
+        })))
+    }
+
+    /// Closes inherited sockets that nobody has asked for.
+    pub fn settle(&self) {
+        self.lock().shelf.settle();
+    }
+
+    /// Has the service manager keep what is in use now, so that the program's next start goes on
+    /// with it, and nothing else. Does nothing without a service manager.
+    pub fn store(&self) {
+        self.lock().shelf.store();
+    }
+
     /// Binds a UDP socket beforehand and tells the address it got.
     pub fn reserve_udp(&self, address: SocketAddr) -> io::Result<SocketAddr> {
         let socket = bind_udp(address)?;
@@ -57,10 +82,39 @@ impl Sockets {
 
     /// A nonblocking UDP socket on `address`: the reserved one, or a new one.
     pub fn udp(&self, address: SocketAddr) -> io::Result<Arc<UdpSocket>> {
-        match self.lock().udp.remove(&address) {
-            Some(socket) => Ok(socket),
-            None => bind_udp_to(address, Addressed::Ever, false).map(Arc::new),
+        let first = self.udp_sockets(address, NonZeroU16::MIN)?;
+        // One at least.
+        first
+            .into_iter()
+            .next()
+            .ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    /// The reserved socket, or the inherited ones if they are as many as wanted or a single one, or a
+    /// new one.
+    fn udp_sockets(
+        &self,
+        address: SocketAddr,
+        count: NonZeroU16,
+    ) -> io::Result<Vec<Arc<UdpSocket>>> {
+        let mut reserved = self.lock();
+        if let Some(socket) = reserved.udp.remove(&address) {
+            return Ok(vec![socket]);
         }
+        let place = Place::Udp(address);
+        let inherited = reserved.shelf.claim(&place);
+        if inherited.len() == 1 || inherited.len() == usize::from(count.get()) {
+            return Ok(inherited.into_iter().filter_map(Bound::udp).collect());
+        }
+        // A group of another size is of no use: the kernel would go on giving it datagrams.
+        drop(inherited);
+        let bind = || bind_udp_to(address, Addressed::Ever, false);
+        let socket = Arc::new(reserved.shelf.bind(bind)?);
+        let place = Place::Udp(socket.local_addr()?);
+        reserved
+            .shelf
+            .note(&place, 0, &Bound::Udp(Arc::clone(&socket)));
+        Ok(vec![socket])
     }
 
     /// `count` nonblocking UDP sockets on one address: the reserved one, or a new one, and others
@@ -81,16 +135,18 @@ impl Sockets {
         count: NonZeroU16,
         steered: &[u8],
     ) -> io::Result<Vec<Arc<UdpSocket>>> {
-        let first = self.udp(address)?;
+        let mut group = self.udp_sockets(address, count)?;
         if count.get() == 1 {
-            return Ok(vec![first]);
+            return Ok(group);
         }
-        let address = first.local_addr()?;
+        let address = group[0].local_addr()?;
         // Only now: bound without it, the first socket was refused if anybody held the address.
-        SockRef::from(&*first).set_reuse_port(true)?;
-        let mut group = vec![first];
-        for _ in 1..count.get() {
-            group.push(Arc::new(bind_udp_to(address, Addressed::Ever, true)?));
+        SockRef::from(&*group[0]).set_reuse_port(true)?;
+        for index in group.len()..usize::from(count.get()) {
+            let socket = Arc::new(bind_udp_to(address, Addressed::Ever, true)?);
+            let bound = Bound::Udp(Arc::clone(&socket));
+            self.lock().shelf.note(&Place::Udp(address), index, &bound);
+            group.push(socket);
         }
         steering::attach(&*group[0], count, steered)?;
         Ok(group)
@@ -98,10 +154,21 @@ impl Sockets {
 
     /// A nonblocking TCP listener on `address`: the reserved one, or a new one.
     pub fn tcp(&self, address: SocketAddr) -> io::Result<Arc<TcpListener>> {
-        match self.lock().tcp.remove(&address) {
-            Some(listener) => Ok(listener),
-            None => bind_tcp_to(address, Addressed::Ever).map(Arc::new),
+        let mut reserved = self.lock();
+        if let Some(listener) = reserved.tcp.remove(&address) {
+            return Ok(listener);
         }
+        let inherited = reserved.shelf.claim(&Place::Tcp(address)).into_iter();
+        if let Some(listener) = inherited.filter_map(Bound::tcp).next() {
+            return Ok(listener);
+        }
+        let bind = || bind_tcp_to(address, Addressed::Ever);
+        let listener = Arc::new(reserved.shelf.bind(bind)?);
+        let place = Place::Tcp(listener.local_addr()?);
+        reserved
+            .shelf
+            .note(&place, 0, &Bound::Tcp(Arc::clone(&listener)));
+        Ok(listener)
     }
 
     /// A nonblocking UDP socket that hears and sends `port` of one network interface, broadcasts
@@ -115,6 +182,11 @@ impl Sockets {
         interface: &str,
         port: u16,
     ) -> io::Result<Option<Arc<UdpSocket>>> {
+        let place = Place::UdpOn(interface.to_owned(), port);
+        let inherited = self.lock().shelf.claim(&place).into_iter();
+        if let Some(socket) = inherited.filter_map(Bound::udp).next() {
+            return Ok(Some(socket));
+        }
         let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
         // The same port on each of several interfaces.
         socket.set_reuse_address(true)?;
@@ -133,7 +205,10 @@ impl Sockets {
         socket.set_nonblocking(true)?;
         enlarge_buffers(&socket)?;
         socket.bind(&any.into())?;
-        Ok(Some(Arc::new(socket.into())))
+        let socket = Arc::new(socket.into());
+        let bound = Bound::Udp(Arc::clone(&socket));
+        self.lock().shelf.note(&place, 0, &bound);
+        Ok(Some(socket))
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Reserved> {
