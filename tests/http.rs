@@ -306,7 +306,7 @@ fn slow_questions_of_one_address_leave_others_theirs() {
 }
 
 #[test]
-#[ignore = "needs two minutes"]
+#[ignore = "needs four minutes"]
 fn who_takes_nothing_is_closed_and_a_slow_line_is_not() {
     let ip = loopback();
     let lab = Lab::start(&format!(
@@ -333,6 +333,103 @@ fn who_takes_nothing_is_closed_and_a_slow_line_is_not() {
     assert_eq!(lab.metric(series), 1.0);
     let mut rest = Vec::new();
     assert!(stalled.read_to_end(&mut rest).is_err() || rest.len() < 500_000_000);
+}
+
+/// Asks on a connection that stays: status code and body.
+fn ask_again(stream: &mut TcpStream, method: &str, path: &str) -> (u16, String) {
+    let request =
+        format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n");
+    stream.write_all(request.as_bytes()).expect("sent");
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).expect("an answer");
+        head.push(byte[0]);
+    }
+    let head = String::from_utf8(head)
+        .expect("a head")
+        .to_ascii_lowercase();
+    let length = head
+        .lines()
+        .find_map(|line| line.strip_prefix("content-length: "));
+    let mut body = vec![0; length.expect("a length").parse().expect("a number")];
+    stream.read_exact(&mut body).expect("a body");
+    let code = head.split(' ').nth(1).and_then(|code| code.parse().ok());
+    (
+        code.expect("a code"),
+        String::from_utf8_lossy(&body).into_owned(),
+    )
+}
+
+#[test]
+fn a_reload_leaves_connections_that_stay_and_downloads_under_way() {
+    let ip = loopback();
+    let http = format!("[http]\nlisten = \"{ip}:9167\"\n");
+    let origin = format!("[origin]\nlisten = \"{ip}:8080\"\nsamples = [\"40MB.zip\"]\n");
+    let lab = Lab::start(&format!("{http}{origin}"));
+    let page: SocketAddr = (ip, 8080).into();
+    let mut stays = connect_from(loopback(), lab.http);
+    let mut stays_there = connect_from(loopback(), page);
+    let crash = "/api/v1/components/nobody/crash";
+    assert_eq!(ask_again(&mut stays, "POST", crash).0, 403);
+    assert_eq!(ask_again(&mut stays_there, "GET", "/").0, 200);
+    let mut download = connect_from(loopback(), page);
+    download
+        .write_all(b"GET /40MB.zip HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        .expect("sent");
+    let mut received = vec![0; 1 << 20];
+    download.read_exact(&mut received).expect("the beginning");
+    // Other rules, limits and one address more: the connection that asks for it sees them.
+    let more = loopback();
+    let changed = http.replace(
+        &format!("\"{ip}:9167\""),
+        &format!("[\"{ip}:9167\", \"{more}:9167\"]"),
+    ) + "fault_injection = true\nmax_connections = 99\n";
+    fs::write(
+        lab.config(),
+        format!("{changed}{}", origin.replace("40MB", "7MB")),
+    )
+    .expect("a file");
+    let (code, body) = ask_again(&mut stays, "POST", "/-/reload");
+    assert_eq!(code, 200, "{body}");
+    assert_eq!(ask_again(&mut stays, "POST", crash).0, 404);
+    assert_eq!(
+        ask((more, 9167).into(), "GET", "/-/ready", &["Host: localhost"]).code,
+        200
+    );
+    assert_eq!(ask_again(&mut stays_there, "GET", "/40MB.zip").0, 404);
+    // The download page is removed: who waits is let go, what is under way arrives.
+    fs::write(lab.config(), &changed).expect("a file");
+    let (code, body) = ask_again(&mut stays, "POST", "/-/reload");
+    assert_eq!(code, 200, "{body}");
+    assert!(!body.contains("stuck"), "{body}");
+    assert_eq!(stays_there.read(&mut [0; 1]).expect("the end"), 0);
+    wait_for("the listener to close", || {
+        TcpStream::connect(page).is_err().then_some(())
+    });
+    // Longer than a role has to stop.
+    thread::sleep(Duration::from_secs(7));
+    download.read_to_end(&mut received).expect("the rest");
+    let head = received.windows(4).position(|window| window == b"\r\n\r\n");
+    assert_eq!(received.len() - head.expect("a head") - 4, 40_000_000);
+    assert_eq!(ask_again(&mut stays, "GET", "/-/ready").0, 200);
+}
+
+#[test]
+fn every_address_of_the_host_is_of_both_families() {
+    let listener = TcpListener::bind("[::]:0").expect("IPv6");
+    let port = listener.local_addr().expect("bound").port();
+    drop(listener);
+    let ip = loopback();
+    let lab = Lab::start(&format!(
+        "[http]\nlisten = \"{ip}:9167\"\n[origin]\nlisten = \"[::]:{port}\"\n"
+    ));
+    for server in [format!("127.0.0.1:{port}"), format!("[::1]:{port}")] {
+        let address = server.parse().expect("an address");
+        let host = format!("Host: {server}");
+        assert_eq!(ask(address, "GET", "/", &[&host]).code, 200, "{server}");
+    }
+    drop(lab);
 }
 
 /// A page of another web server, which answers everything alike.

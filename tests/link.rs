@@ -403,3 +403,41 @@ fn a_client_has_a_bad_network_of_its_own() {
     );
     assert!(lines.len() >= 20, "{lines:?}");
 }
+
+#[test]
+fn whoever_may_not_change_the_lab_may_not_change_a_link_either() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let token = folder.path().join("token");
+    std::fs::write(&token, "correct-horse-battery-staple\n").expect("a file");
+    let to = SocketAddr::from(([127, 0, 0, 1], 9));
+    let ask = |link: &Link, method: &str, fields: &str| {
+        let mut stream = TcpStream::connect(link.http).expect("it listens");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        let request = format!(
+            "{method} /options HTTP/1.1\r\n{fields}Connection: close\r\nContent-Length: 2\r\n\r\n{{}}"
+        );
+        stream.write_all(request.as_bytes()).expect("sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        let code = answer.split(' ').nth(1).and_then(|code| code.parse().ok());
+        code.unwrap_or(0_u16)
+    };
+    let open = Link::start(to, &["--http-host", "link.example"]);
+    assert_eq!(ask(&open, "PATCH", "Host: link.example:1\r\n"), 200);
+    assert_eq!(ask(&open, "PATCH", "Host: evil.test\r\n"), 421);
+    assert_eq!(ask(&open, "GET", "Host: evil.test\r\n"), 421);
+    assert_eq!(
+        ask(
+            &open,
+            "PATCH",
+            "Host: localhost\r\nOrigin: http://evil.test\r\n"
+        ),
+        403
+    );
+    assert_eq!(ask(&open, "PATCH", ""), 400);
+    let closed = Link::start(to, &["--token-file", token.to_str().expect("plain")]);
+    assert_eq!(ask(&closed, "GET", "Host: localhost\r\n"), 200);
+    assert_eq!(ask(&closed, "PATCH", "Host: localhost\r\n"), 401);
+    let right = "Host: localhost\r\nAuthorization: Bearer correct-horse-battery-staple\r\n";
+    assert_eq!(ask(&closed, "PATCH", right), 200);
+}

@@ -21,8 +21,9 @@ use super::places::Place;
 /// The slowest line of a lesson (10 kbit/s) carries a hundred times as much.
 const LEAST: u64 = 10;
 const PATIENCE: Duration = Duration::from_secs(60);
-/// What a slow line of a lesson carries, bytes a second.
-const SLOW_LINE: u64 = 10_000 / 8;
+/// For a peer that went on after a pause: it reads what its kernel holds, which tells of its progress
+/// in lumps of up to 128 kB. At 10 kbit/s such a lump takes 105 seconds.
+const PATIENCE_WITH_A_READER: Duration = Duration::from_secs(120);
 /// So often a peer that has something to take is looked at.
 const LOOK: Duration = Duration::from_secs(5);
 
@@ -32,21 +33,47 @@ struct Pace {
     /// The start of the present measurement, and what had been taken by then.
     since: Instant,
     taken: u64,
+    /// What had been taken at the last look, and whether that was more than at the one before.
+    seen: u64,
+    paused: bool,
+    /// It went on after a pause.
+    goes_on: bool,
 }
 
 impl Pace {
+    fn new(now: Instant) -> Self {
+        Self {
+            since: now,
+            taken: 0,
+            seen: 0,
+            paused: false,
+            goes_on: false,
+        }
+    }
+
     /// Whether the peer is too slow, with `taken` bytes in all by `now`. It has to take
-    /// [`LEAST`] * [`PATIENCE`] bytes within `patience`, again and again; what it takes at once
-    /// counts for one such time.
-    fn is_too_slow(&mut self, now: Instant, taken: u64, patience: Duration) -> bool {
+    /// [`LEAST`] * [`PATIENCE`] bytes within its time, again and again; what it takes at once counts
+    /// for one such time. What its kernel takes at the start, without anybody reading, is no sign
+    /// of a reader.
+    fn is_too_slow(&mut self, now: Instant, taken: u64) -> bool {
+        let moves = taken > self.seen;
+        self.goes_on |= moves && self.paused;
+        (self.seen, self.paused) = (taken, !moves);
         if taken.saturating_sub(self.taken) >= LEAST * PATIENCE.as_secs() {
             (self.since, self.taken) = (now, taken);
         }
+        let patience = if self.goes_on {
+            PATIENCE_WITH_A_READER
+        } else {
+            PATIENCE
+        };
         now.saturating_duration_since(self.since) >= patience
     }
 
+    /// Something new is on its way to the peer, which has taken all before it.
     fn restart(&mut self, now: Instant, taken: u64) {
         (self.since, self.taken) = (now, taken);
+        (self.seen, self.paused) = (taken, false);
     }
 }
 
@@ -68,10 +95,7 @@ impl PacedStream {
         Self {
             stream,
             place,
-            pace: Pace {
-                since: Instant::now(),
-                taken: 0,
-            },
+            pace: Pace::new(Instant::now()),
             look: None,
             written: 0,
             full: false,
@@ -103,12 +127,10 @@ impl PacedStream {
                 self.look = None;
                 break;
             }
-            // A receiver says that it has room again one whole segment at a time. On loopback that
-            // is 64 kB: what a slow line takes minutes for is no news until then.
-            let segment = SockRef::from(&self.stream).tcp_mss().unwrap_or(0);
-            let segments = Duration::from_secs(2 * u64::from(segment) / SLOW_LINE);
-            if self.pace.is_too_slow(now, taken, PATIENCE.max(segments)) {
+            if self.pace.is_too_slow(now, taken) {
                 self.place.slow();
+                // What it does not take would stay in the kernel.
+                let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
                 return Err(io::Error::new(
                     io::ErrorKind::TimedOut,
                     format!("took less than {LEAST} bytes a second"),
@@ -197,40 +219,43 @@ mod tests {
     use super::*;
 
     /// Looks every [`LOOK`] at a peer that has taken `taken(seconds)` bytes; when it was too slow.
-    fn given_up(patience: Duration, taken: impl Fn(u64) -> u64) -> Option<u64> {
+    fn given_up(taken: impl Fn(u64) -> u64) -> Option<u64> {
         let start = Instant::now();
-        let mut pace = Pace {
-            since: start,
-            taken: 0,
-        };
+        let mut pace = Pace::new(start);
         (1..4 * 3600 / LOOK.as_secs())
             .map(|n| n * LOOK.as_secs())
             .find(|&seconds| {
                 let now = start + Duration::from_secs(seconds);
-                pace.is_too_slow(now, taken(seconds), patience)
+                pace.is_too_slow(now, taken(seconds))
             })
     }
 
     #[test]
     fn who_takes_next_to_nothing_is_given_up() {
-        assert_eq!(given_up(PATIENCE, |_| 0), Some(60));
-        assert_eq!(given_up(PATIENCE, |seconds| 9 * seconds), Some(60));
+        assert_eq!(given_up(|_| 0), Some(60));
+        assert_eq!(given_up(|seconds| 9 * seconds), Some(60));
         // Much at first does not pay for later.
-        assert_eq!(given_up(PATIENCE, |_| 1 << 30), Some(65));
-        assert_eq!(
-            given_up(PATIENCE, |seconds| seconds.min(600) * 1000),
-            Some(660)
-        );
+        assert_eq!(given_up(|_| 1 << 30), Some(65));
+        assert_eq!(given_up(|seconds| seconds.min(600) * 1000), Some(660));
+        // Nor does a pause.
+        let late = |seconds| if seconds < 50 { 100_000 } else { 200_000 };
+        assert_eq!(given_up(late), Some(170));
     }
 
     #[test]
     fn a_slow_line_is_borne() {
-        assert_eq!(given_up(PATIENCE, |seconds| 11 * seconds), None);
-        assert_eq!(given_up(PATIENCE, |seconds| SLOW_LINE * seconds), None);
-        // In lumps, as a receiver with large segments gives them.
-        let lump = 2 * 65_483;
-        let patience = Duration::from_secs(lump / SLOW_LINE + 1);
-        let lumps = |seconds: u64| SLOW_LINE * seconds / lump * lump;
-        assert_eq!(given_up(patience + LOOK, lumps), None);
+        const SLOW_LINE: u64 = 10_000 / 8;
+        assert_eq!(given_up(|seconds| 11 * seconds), None);
+        assert_eq!(given_up(|seconds| SLOW_LINE * seconds), None);
+        // A slow reader on loopback, as it was measured: what its kernel says it has taken.
+        let lumps = |seconds: u64| {
+            let read = SLOW_LINE * seconds;
+            match read {
+                0..65_000 => 130_000,
+                65_000..193_822 => 195_000,
+                _ => 323_822 + (read - 193_822) / 95_232 * 95_232,
+            }
+        };
+        assert_eq!(given_up(lumps), None);
     }
 }
