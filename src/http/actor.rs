@@ -135,6 +135,10 @@ impl Role for HttpActor {
         self.start(ctx)?;
         Ok(true)
     }
+
+    fn unbind(kept: &mut Kept) {
+        kept.listeners = TcpListeners::default();
+    }
 }
 
 role_actor!(HttpActor);

@@ -7,7 +7,7 @@ use std::{
 use super::{Sockets, interface::missing_addresses, is_listening};
 
 /// The TCP listeners of a role, in the order of its configuration. Cloning it is cheap.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct TcpListeners(Arc<[Bound]>);
 
 /// One of them.

@@ -126,6 +126,10 @@ impl Role for OriginActor {
         self.start(ctx)?;
         Ok(true)
     }
+
+    fn unbind(kept: &mut Kept) {
+        kept.listeners = TcpListeners::default();
+    }
 }
 
 role_actor!(OriginActor);

@@ -181,6 +181,10 @@ impl Role for ScrapActor {
         self.start(ctx)?;
         Ok(true)
     }
+
+    fn unbind(kept: &mut Kept) {
+        kept.listeners = TcpListeners::default();
+    }
 }
 
 role_actor!(ScrapActor);

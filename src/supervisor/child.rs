@@ -274,7 +274,7 @@ impl<R: Role> Runner<R> {
         } = self;
         let _ = actor.discard();
         drop(waiting);
-        leave(keep, controlled, stopped).await;
+        leave::<R>(keep, controlled, stopped).await;
     }
 
     async fn wake(&mut self) -> Woken {
@@ -356,8 +356,8 @@ impl<R: Role> Runner<R> {
 /// Lets the thread end: for one that was stopped within [`STOP_TIMEOUT`]; one that was superseded
 /// remains as long as sessions live in it; one that gave up waits to be stopped. Transfers under way
 /// are not waited for by whoever stops the role, but finish if the process goes on.
-async fn leave<K: Clone>(
-    keep: Keep<K>,
+async fn leave<R: Role>(
+    keep: Keep<R::Kept>,
     mut controlled: async_mpsc::UnboundedReceiver<Control>,
     stopped: Option<oneshot::Sender<()>>,
 ) {
@@ -379,7 +379,12 @@ async fn leave<K: Clone>(
     } else {
         let _ = timeout(STOP_TIMEOUT, vacant).await;
     }
-    // Its listeners are free for others.
+    // Its listeners are free for others; a superseded one's are its successor's, too.
+    if !keep.is_superseded() {
+        let mut kept = keep.get();
+        R::unbind(&mut kept);
+        keep.set(kept);
+    }
     drop(keep);
     if let Some(done) = done {
         let _ = done.send(());
