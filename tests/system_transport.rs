@@ -22,21 +22,48 @@ use support::{Lab, dial::Dialed, loopback, wait_for};
 
 /// A lab with a proxy before its own origin; `more` are further keys of `[rudp]`.
 fn site(more: &str, files: &[(&str, &str)]) -> (Lab, SocketAddr) {
+    site_over(IpAddr::V4(loopback()), more, files)
+}
+
+/// The same with the proxy at an address of either family.
+fn site_over(proxy: IpAddr, more: &str, files: &[(&str, &str)]) -> (Lab, SocketAddr) {
     let ip = loopback();
+    // There is one address of IPv6's loopback, and others may be there.
+    let port = if proxy.is_ipv4() { 49152 } else { 0 };
+    let listen = SocketAddr::new(proxy, port);
     let config = format!(
-        "[rudp]\nlisten = \"{ip}:49152\"\n{more}\n\
+        "[rudp]\nlisten = \"{listen}\"\n{more}\n\
          [scrap]\nlisten = \"{ip}:49153\"\n\
          [origin]\nlisten = \"{ip}:8080\"\nfiles = \"files\"\n"
     );
     let lab = Lab::start_with(&config, files, None);
-    let server = SocketAddr::from((ip, 49152));
+    let server = lab.address("rudp", "udp");
     wait_for("the list", || {
-        let mut client = Dialed::to(server, Ipv4Addr::LOCALHOST, config_of(&lab));
+        let mut client = Dialed::to(server, here(server), config_of(&lab));
         let (_, list) = client.body(&Question::List);
         client.close();
         (!list.is_empty()).then_some(())
     });
     (lab, server)
+}
+
+/// A client's address, of the server's family.
+fn here(server: SocketAddr) -> IpAddr {
+    match server {
+        SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+        SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+    }
+}
+
+/// Both families, with one socket and with several.
+fn everywhere() -> [(IpAddr, u8); 4] {
+    let six = IpAddr::V6(Ipv6Addr::LOCALHOST);
+    [
+        (loopback().into(), 1),
+        (loopback().into(), 2),
+        (six, 1),
+        (six, 2),
+    ]
 }
 
 /// The client's configuration for a lab: with its secret, if it has one.
@@ -184,17 +211,21 @@ fn many_files_come_at_once_over_several_sockets_of_one_address() {
 #[test]
 fn a_client_that_moves_in_mid_transfer_is_found() {
     let long = text(8_000_000);
-    for shards in [1, 2] {
-        let (lab, server) = site(&format!("shards = {shards}"), &[("files/a.txt", &long)]);
-        let mut client = Dialed::to(server, Ipv4Addr::LOCALHOST, config_of(&lab));
+    for (proxy, shards) in everywhere() {
+        let more = format!("shards = {shards}");
+        let (lab, server) = site_over(proxy, &more, &[("files/a.txt", &long)]);
+        let mut client = Dialed::to(server, here(server), config_of(&lab));
         let mut asked = client.ask(&get("a.txt"));
         let mut moves = 0;
         let (_, body) = client.run("the file", |client, _| {
             let whole = client.read(&mut asked);
             if asked.received() > (moves + 1) * 1_000_000 && moves < 3 {
                 moves += 1;
-                // Another port, another port, another address.
-                let ip = Ipv4Addr::new(127, 0, 0, if moves == 3 { 9 } else { 1 });
+                // Another port, another port, another address if there is one.
+                let ip = match here(server) {
+                    IpAddr::V4(_) if moves == 3 => Ipv4Addr::new(127, 0, 0, 9).into(),
+                    ip => ip,
+                };
                 client.socket = UdpSocket::bind((ip, 0)).expect("loopback");
             }
             whole
@@ -270,9 +301,10 @@ fn a_proxy_that_was_killed_tells_its_clients_so() {
 #[test]
 fn connections_outlive_the_component_and_a_reload() {
     let long = text(20_000_000);
-    for shards in [1, 2] {
-        let (lab, server) = site(&format!("shards = {shards}"), &[("files/a.txt", &long)]);
-        let mut client = Dialed::to(server, Ipv4Addr::LOCALHOST, config_of(&lab));
+    for (proxy, shards) in everywhere() {
+        let more = format!("shards = {shards}");
+        let (lab, server) = site_over(proxy, &more, &[("files/a.txt", &long)]);
+        let mut client = Dialed::to(server, here(server), config_of(&lab));
         let mut asked = client.ask(&get("a.txt"));
         let mut crashed = false;
         let mut reloaded = false;
@@ -295,7 +327,7 @@ fn connections_outlive_the_component_and_a_reload() {
             whole
         });
         assert!(crashed && reloaded && body == long.as_bytes());
-        let mut new = Dialed::to(server, Ipv4Addr::LOCALHOST, config_of(&lab));
+        let mut new = Dialed::to(server, here(server), config_of(&lab));
         let (_, told) = new.body(&Question::Stat);
         let told = Statistics::decode(&told).expect("statistics");
         assert_eq!(told.get("congestion"), Some("bbr"));
