@@ -91,52 +91,82 @@ fn wait_for_packets(namespace: &Namespace, packets: u64) -> Value {
 #[test]
 #[ignore = "needs root: a network namespace"]
 fn an_interface_that_gets_narrower_costs_one_step() {
-    let namespace = Namespace::new("narrow");
-    let _lab = site(&namespace, "127.0.0.10", "");
-    let download = Download::start(&namespace, "127.0.0.10", &[], "500MB.zip");
-    let before = wait_for_packets(&namespace, 20_000);
-    assert_eq!(before["datagram_bytes"], 1472);
-    namespace.ip(&["link", "set", "lo", "mtu", "1280"]);
-    let summary = download.summary();
-    let server = &summary["server"];
-    assert_eq!(
-        (&server["datagram_bytes"], &server["probe_timeouts"]),
-        (&1252.into(), &0.into()),
-        "{summary}"
-    );
-    assert_eq!(summary["complete"], true);
-    let url = "http://127.0.0.1:9167/metrics";
-    let metrics = namespace.output("curl", &["--silent", url]).stdout;
-    let metrics = String::from_utf8_lossy(&metrics);
-    let lost = "labnet_rudp_lost_total{reason=\"send\"} 0";
-    assert!(metrics.lines().any(|line| line == lost), "{metrics}");
+    for (ip, before, after) in [("127.0.0.10", 1472, 1252), ("[::1]", 1452, 1232)] {
+        let namespace = Namespace::new("narrow");
+        let _lab = site(&namespace, ip, "");
+        let download = Download::start(&namespace, ip, &[], "500MB.zip");
+        let wide = wait_for_packets(&namespace, 20_000);
+        assert_eq!(wide["datagram_bytes"], before);
+        namespace.ip(&["link", "set", "lo", "mtu", "1280"]);
+        let summary = download.summary();
+        let server = &summary["server"];
+        assert_eq!(
+            (&server["datagram_bytes"], &server["probe_timeouts"]),
+            (&after.into(), &0.into()),
+            "{summary}"
+        );
+        assert_eq!(summary["complete"], true);
+        let url = "http://127.0.0.1:9167/metrics";
+        let metrics = namespace.output("curl", &["--silent", url]).stdout;
+        let metrics = String::from_utf8_lossy(&metrics);
+        let lost = "labnet_rudp_lost_total{reason=\"send\"} 0";
+        assert!(metrics.lines().any(|line| line == lost), "{metrics}");
+    }
 }
 
-/// A client behind a link of its own, with 10.0.0.2, and the proxy at 10.0.0.1.
-fn two_hosts(more: &str) -> (Namespace, Namespace, Lab) {
+/// The addresses of the proxy, of the client, and of the client later.
+type Addresses = [&'static str; 3];
+const FOUR: Addresses = ["10.0.0.1", "10.0.0.2", "10.0.0.3"];
+const SIX: Addresses = ["fd00::1", "fd00::2", "fd00::3"];
+
+/// `ip address VERB ADDRESS` on the link between the two.
+fn readdress(namespace: &Namespace, verb: &str, address: &str) {
+    if address.contains(':') {
+        let prefix = format!("{address}/64");
+        // Nobody else has it: that need not be found out first.
+        let nodad: &[&str] = if verb == "add" { &["nodad"] } else { &[] };
+        let all = [&["-6", "address", verb, &prefix, "dev", "lan"], nodad];
+        namespace.ip(&all.concat());
+    } else {
+        namespace.ip(&["address", verb, &format!("{address}/24"), "dev", "lan"]);
+    }
+}
+
+/// An address as it stands before a port.
+fn host(address: &str) -> String {
+    match address.contains(':') {
+        true => format!("[{address}]"),
+        false => address.to_owned(),
+    }
+}
+
+/// A client behind a link of its own, and the proxy at its other end.
+fn two_hosts([proxy, client, _]: Addresses, more: &str) -> (Namespace, Namespace, Lab) {
     let (near, far) = (Namespace::new("near"), Namespace::new("far"));
     near.veth("lan", &far, "lan");
-    near.ip(&["address", "add", "10.0.0.2/24", "dev", "lan"]);
-    far.ip(&["address", "add", "10.0.0.1/24", "dev", "lan"]);
-    let lab = site(&far, "10.0.0.1", more);
+    readdress(&near, "add", client);
+    readdress(&far, "add", proxy);
+    let lab = site(&far, &host(proxy), more);
     (near, far, lab)
 }
 
 /// Deletes the client's address in mid-transfer, and adds another `pause` later; the summary, and how
 /// long nothing came.
-fn move_in_mid_transfer(more: &str, pause: Duration) -> (Value, Duration) {
-    let (near, far, lab) = two_hosts(more);
+fn move_in_mid_transfer(addresses: Addresses, more: &str, pause: Duration) -> (Value, Duration) {
+    let (near, far, lab) = two_hosts(addresses, more);
+    let [proxy, client, later] = addresses;
     // Slow enough to be still under way.
-    let download = Download::start(&near, "10.0.0.1", &["--rate", "40mbit"], "50MB.zip");
+    let download = Download::start(&near, &host(proxy), &["--rate", "40mbit"], "50MB.zip");
     let before = wait_for_packets(&far, 5000);
-    near.ip(&["address", "del", "10.0.0.2/24", "dev", "lan"]);
+    readdress(&near, "del", client);
     thread::sleep(pause);
-    near.ip(&["address", "add", "10.0.0.3/24", "dev", "lan"]);
+    readdress(&near, "add", later);
     let began = Instant::now();
     let moved = wait_for("the proxy to hear of it", || {
         let session = connection(&far)?;
         let client = session["client"].as_str()?;
-        client.starts_with("10.0.0.3:").then_some(session)
+        let now = format!("{}:", host(later));
+        client.starts_with(&now).then_some(session)
     });
     let took = began.elapsed();
     assert_eq!(moved["connection_id"], before["connection_id"]);
@@ -147,8 +177,14 @@ fn move_in_mid_transfer(more: &str, pause: Duration) -> (Value, Duration) {
 #[test]
 #[ignore = "needs root: network namespaces"]
 fn a_client_whose_address_changes_goes_on_with_its_connection() {
-    for (more, pause) in [("", 0), ("shards = 2", 0), ("", 1500)] {
-        let (summary, took) = move_in_mid_transfer(more, Duration::from_millis(pause));
+    for (addresses, more, pause) in [
+        (FOUR, "", 0),
+        (FOUR, "shards = 2", 0),
+        (FOUR, "", 1500),
+        (SIX, "shards = 2", 0),
+    ] {
+        let pause_time = Duration::from_millis(pause);
+        let (summary, took) = move_in_mid_transfer(addresses, more, pause_time);
         println!("{pause} ms without an address: heard {took:?} after the new one");
         assert!(took < Duration::from_secs(3), "{took:?}");
         let told = (&summary["complete"], &summary["connections"]);
@@ -162,7 +198,7 @@ fn a_client_whose_address_changes_goes_on_with_its_connection() {
 #[test]
 #[ignore = "needs root: network namespaces"]
 fn a_client_that_is_not_heard_any_more_tries_another_port() {
-    let (near, far, _lab) = two_hosts("");
+    let (near, far, _lab) = two_hosts(FOUR, "");
     let download = Download::start(&near, "10.0.0.1", &["--rate", "40mbit"], "50MB.zip");
     let before = wait_for_packets(&far, 5000);
     let client = before["client"].as_str().expect("an address");
