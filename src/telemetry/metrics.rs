@@ -73,7 +73,7 @@ pub struct Metrics {
     /// `labnet_rudp_packets_total{direction}`: datagrams `received` and `sent`.
     pub rudp_packets: IntCounterVec,
     /// `labnet_rudp_lost_total{reason}`: `network` (a packet of the transport), `gap` (an id that was missing when a later one came),
-    /// `mailbox` (a session too busy to take it), `send` (the kernel's queue was full).
+    /// `mailbox` (a session too busy to take it), `send` (the kernel did not take it; datagrams).
     pub rudp_lost: IntCounterVec,
     /// `labnet_rudp_retransmitted_total`: signals that came again with an id already answered.
     pub rudp_retransmitted: IntCounter,
