@@ -147,7 +147,7 @@ impl Role for DhcpActor {
         kept.store.is_free()
     }
 
-    fn take_over(kept: &DhcpKept) -> DhcpKept {
+    fn take_over(kept: &DhcpKept, _: &str) -> DhcpKept {
         // The actor takes the store over itself when it starts; from here on nobody else writes.
         drop(kept.store.take_over());
         kept.clone()

@@ -11,7 +11,7 @@ use std::{
     task::{Context as Task, Poll, ready},
 };
 
-use actix::{ActorFutureExt, Context, WrapFuture};
+use actix::{AsyncContext, Context, SpawnHandle};
 
 use crate::{
     config,
@@ -19,7 +19,7 @@ use crate::{
         Datagram, Places, Purpose, ReceiveBatch, UdpSocket, accept, drive,
         interface::missing_addresses, is_listening,
     },
-    role::{Failure, Keep, PrepareError, Resources, Role, role_actor},
+    role::{Accepting, Failure, Keep, PrepareError, Resources, Role, role_actor},
     telemetry::{Metrics, packets, shares},
 };
 
@@ -31,6 +31,11 @@ use tcp::{Patience, Questions, Service};
 pub struct DnsActor {
     keep: Keep<Kept>,
     authority: Arc<Authority>,
+    /// What the TCP connections share.
+    questions: Questions,
+    /// What receives from each UDP socket.
+    receiving: Vec<(Arc<std::net::UdpSocket>, SpawnHandle)>,
+    accepting: Accepting,
     counters: Counters,
     /// The answer being written; reused.
     answer: Vec<u8>,
@@ -177,10 +182,20 @@ impl Role for DnsActor {
 
     fn new(keep: Keep<Kept>) -> Self {
         let kept = keep.get();
+        let counters = Counters::new(&kept.metrics);
+        let service = Service::new(
+            Arc::clone(&kept.authority),
+            counters.clone(),
+            Patience::default(),
+            Arc::clone(&kept.places),
+        );
         Self {
             keep,
             authority: kept.authority,
-            counters: Counters::new(&kept.metrics),
+            questions: Questions(Arc::new(service)),
+            receiving: Vec::new(),
+            accepting: Accepting::default(),
+            counters,
             answer: Vec::new(),
         }
     }
@@ -192,6 +207,16 @@ impl Role for DnsActor {
     fn start(&mut self, ctx: &mut Context<Self>) -> Result<(), Failure> {
         self.listen(ctx)
             .map_err(|error| Failure::socket("taking over the DNS sockets", error))
+    }
+
+    fn change(&mut self, ctx: &mut Context<Self>) -> Result<bool, Failure> {
+        let new = self.keep.get().authority;
+        self.questions.0.set_authority(Arc::clone(&new));
+        let old = std::mem::replace(&mut self.authority, new);
+        // A million names take their time to be forgotten: nobody shall wait for that.
+        tokio::task::spawn_blocking(move || drop(old));
+        self.start(ctx)?;
+        Ok(true)
     }
 
     fn retire(metrics: &Metrics) {
@@ -250,30 +275,39 @@ impl DnsActor {
                 .with_label_values(&[&zone.name().to_string()])
                 .set(records);
         }
-        let service = Service::new(
-            Arc::clone(&self.authority),
-            self.counters.clone(),
-            Patience::default(),
-            Arc::clone(&kept.places),
-        );
         kept.places.set_shares(shares(kept.limits));
-        let questions = Questions(Arc::new(service));
+        let stays = |socket: &Arc<std::net::UdpSocket>| {
+            let mut listeners = kept.listeners.iter();
+            listeners.any(|listener| Arc::ptr_eq(&listener.udp, socket))
+        };
+        self.receiving.retain(|(socket, receiving)| {
+            if !stays(socket) {
+                ctx.cancel_future(*receiving);
+            }
+            stays(socket)
+        });
         for listener in &kept.listeners {
+            let mut receiving = self.receiving.iter();
+            if receiving.any(|(socket, _)| Arc::ptr_eq(socket, &listener.udp)) {
+                continue;
+            }
             let socket = UdpSocket::adopt(&listener.udp)?;
             let bound = listener.bound;
             let mut batch = ReceiveBatch::new();
             let receiving = drive(move |actor: &mut Self, _, task| {
                 actor.poll_datagrams(&socket, bound, &mut batch, task)
             });
-            Self::run(ctx, receiving);
-            let listener = Arc::clone(&listener.tcp);
-            let accepting = accept(listener, Arc::clone(&kept.places), questions.clone());
-            let accepting = accepting.into_actor(self);
-            Self::run(
-                ctx,
-                accepting.map(|accepted, _, _| Err(Failure::of_listener(accepted))),
-            );
+            let receiving = Self::run(ctx, receiving);
+            self.receiving.push((Arc::clone(&listener.udp), receiving));
         }
+        let listeners: Vec<_> = kept
+            .listeners
+            .iter()
+            .map(|listener| Arc::clone(&listener.tcp))
+            .collect();
+        self.accepting.follow(ctx, &listeners, |listener| {
+            accept(listener, Arc::clone(&kept.places), self.questions.clone())
+        });
         Ok(())
     }
 

@@ -124,9 +124,10 @@ impl Role for HttpActor {
         let kept = self.keep.get();
         kept.places.set_shares(shares(kept.rules.connections));
         let router = routes::router(self.keep.clone());
-        self.accepting.follow(ctx, &kept.listeners, |listener| {
-            serve_http(listener, router.clone(), Arc::clone(&kept.places))
-        });
+        self.accepting
+            .follow(ctx, &kept.listeners.all(), |listener| {
+                serve_http(listener, router.clone(), Arc::clone(&kept.places))
+            });
         Ok(())
     }
 

@@ -81,6 +81,11 @@ impl TcpListeners {
         missing_addresses(self.0.iter().map(|bound| bound.configured))
     }
 
+    /// All listeners, to be held by others.
+    pub fn all(&self) -> Vec<Arc<TcpListener>> {
+        self.iter().cloned().collect()
+    }
+
     /// The listeners themselves.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<TcpListener>> {
         self.0.iter().map(|bound| &bound.listener)

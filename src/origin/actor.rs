@@ -115,9 +115,10 @@ impl Role for OriginActor {
             None => Arc::clone(self.current.insert(Arc::new(Mutex::new(site)))),
         };
         let router = page_server::router(current);
-        self.accepting.follow(ctx, &kept.listeners, |listener| {
-            serve_http(listener, router.clone(), Arc::clone(&kept.places))
-        });
+        self.accepting
+            .follow(ctx, &kept.listeners.all(), |listener| {
+                serve_http(listener, router.clone(), Arc::clone(&kept.places))
+            });
         Ok(())
     }
 

@@ -5,7 +5,6 @@ use std::{io, net::TcpListener, sync::Arc};
 use actix::{ActorFutureExt, AsyncContext, Context, SpawnHandle, fut::wrap_future};
 
 use super::{Failure, Role};
-use crate::net::TcpListeners;
 
 /// One loop for each listener of a role, run by its actor.
 #[derive(Default)]
@@ -17,7 +16,7 @@ impl Accepting {
     pub fn follow<R, F>(
         &mut self,
         ctx: &mut Context<R>,
-        listeners: &TcpListeners,
+        listeners: &[Arc<TcpListener>],
         serve: impl Fn(Arc<TcpListener>) -> F,
     ) where
         R: Role,

@@ -90,9 +90,9 @@ pub trait Role: Actor<Context = Context<Self>> + Supervised + Handler<Crash> {
         true
     }
 
-    /// What a thread takes over from one that is stuck: the earlier owner's writes are refused from
+    /// What a thread takes over from the one of the name `stuck`, which is: the earlier owner's writes are refused from
     /// now on.
-    fn take_over(kept: &Self::Kept) -> Self::Kept {
+    fn take_over(kept: &Self::Kept, _stuck: &str) -> Self::Kept {
         kept.clone()
     }
 

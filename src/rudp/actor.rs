@@ -58,7 +58,9 @@ use super::{endpoint::HalfOpenLimits, session::Limits};
 use crate::{
     config,
     net::{Side, SocketLink, drive, interface::missing_addresses, link::LinkOptions},
-    role::{Crash, Failure, Keep, LeaseEvent, Leases, PrepareError, Resources, Role, role_actor},
+    role::{
+        Beats, Crash, Failure, Keep, LeaseEvent, Leases, PrepareError, Resources, Role, role_actor,
+    },
     telemetry::api::{self, CrashSession, DescribeLink, ListEndedSessions, ListSessions},
 };
 
@@ -90,6 +92,8 @@ pub struct Kept {
     fronts: Vec<Front>,
     /// Where it listens no more: those who are there finish there.
     draining: Vec<Front>,
+    /// Threads that were stuck, and in which sessions go on if they wake.
+    retired: Vec<Arc<Workers>>,
     common: Common,
     /// Who holds an address by DHCP.
     leases: Leases,
@@ -130,10 +134,12 @@ impl Role for RudpEndpoint {
         let mut ports: Vec<usize> = before.iter().map(|front| front.port).collect();
         let count = usize::from(config.transport.shards.get());
         let alike = before.iter().find(|front| front.count() == count);
-        let workers = alike.map_or_else(
-            || Arc::new(Workers::new(count - 1)),
-            |front| Arc::clone(&front.workers),
-        );
+        let workers = match alike {
+            Some(front) => Arc::clone(&front.workers),
+            None => Workers::new(count - 1)
+                .map(Arc::new)
+                .map_err(|error| PrepareError::new("rudp.shards", error))?,
+        };
         let mut fronts = Vec::new();
         for address in &config.listen {
             let known = before.iter().position(|front| front.configured == *address);
@@ -163,6 +169,7 @@ impl Role for RudpEndpoint {
             key,
             fronts,
             draining: before,
+            retired: previous.map_or_else(Vec::new, |previous| previous.retired.clone()),
             common,
             leases: resources.leases.clone(),
             link,
@@ -176,6 +183,29 @@ impl Role for RudpEndpoint {
 
     fn missing(kept: &Kept) -> Vec<String> {
         missing_addresses(kept.config.listen.iter().copied())
+    }
+
+    fn can_take_over(kept: &Kept) -> bool {
+        kept.tables().all(SharedTable::is_free) && kept.common.is_free()
+    }
+
+    fn take_over(kept: &Kept, stuck: &str) -> Kept {
+        let mut kept = kept.clone();
+        if stuck != Self::NAME {
+            // One of the workers. Those who live in their threads are not to end with them.
+            let count = kept.fronts.first().map_or(1, Front::count);
+            match Workers::new(count - 1) {
+                Ok(workers) => {
+                    let workers = Arc::new(workers);
+                    for front in kept.fronts.iter_mut().chain(&mut kept.draining) {
+                        let old = std::mem::replace(&mut front.workers, Arc::clone(&workers));
+                        kept.retired.push(old);
+                    }
+                }
+                Err(error) => tracing::error!(%error, "no new threads for the proxy"),
+            }
+        }
+        kept
     }
 
     fn new(keep: Keep<Kept>) -> Self {
@@ -202,12 +232,12 @@ impl Role for RudpEndpoint {
         kept.leases.subscribe(ctx.address().recipient());
         let plan = kept.plan();
         for front in &kept.fronts {
-            let (_, running) = receive(front, &plan, ctx)?;
+            let (_, running) = receive(front, &plan, ctx, self.keep.beats())?;
             self.running.push(running);
         }
         let plan = plan.draining();
         for front in kept.draining {
-            let (receiving, running) = receive(&front, &plan, ctx)?;
+            let (receiving, running) = receive(&front, &plan, ctx, self.keep.beats())?;
             self.draining.push((front, receiving, running));
         }
         self.drain(ctx);
@@ -223,12 +253,13 @@ fn receive(
     front: &Front,
     plan: &Plan,
     ctx: &mut Context<RudpEndpoint>,
+    beats: &Beats,
 ) -> Result<(SpawnHandle, Running), Failure> {
     let local = front.local;
     let mut receiver = front.receiver(plan, 0).map_err(|error| {
         Failure::socket(format_args!("taking over the socket at udp {local}"), error)
     })?;
-    let running = Workers::start(front, plan, &ctx.address());
+    let running = Workers::start(front, plan, &ctx.address(), beats);
     let receiving = drive(move |_: &mut RudpEndpoint, _, task| {
         let error = std::task::ready!(receiver.poll(task));
         let tried = format_args!("receiving at udp {local}");

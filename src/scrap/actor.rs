@@ -171,9 +171,10 @@ impl Role for ScrapActor {
             self.reading = Some((index, ctx.spawn(reading)));
         }
         let peers = Peers::new(self.keep.clone());
-        self.accepting.follow(ctx, &kept.listeners, |listener| {
-            accept(listener, Arc::clone(&kept.places), peers.clone())
-        });
+        self.accepting
+            .follow(ctx, &kept.listeners.all(), |listener| {
+                accept(listener, Arc::clone(&kept.places), peers.clone())
+            });
         Ok(())
     }
 

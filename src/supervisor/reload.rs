@@ -96,6 +96,10 @@ impl Supervisor {
                 } = committed;
                 failures.extend(failing);
                 supervisor.watch_new_files(ctx);
+                // The reports of those that have just begun come after this answer.
+                for Change { component, .. } in &reloaded.changes {
+                    supervisor.show(component);
+                }
                 service::tell_ready(&supervisor.resources.roster.summary());
                 if failures.is_empty() {
                     for Change { component, action } in &mut reloaded.changes {

@@ -176,7 +176,8 @@ impl Supervisor {
         }
     }
 
-    fn show(&self, component: &str) {
+    /// Shows a component's state in the metrics.
+    pub(super) fn show(&self, component: &str) {
         let state = {
             let mut entries = self.resources.roster.write();
             entries.member_mut(component).map(|member| member.state())

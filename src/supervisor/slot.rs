@@ -214,14 +214,14 @@ impl<R: Role> RoleSlot<R> {
     }
 
     /// Puts another thread in the place of one that is stuck; `None`: that one holds what is needed.
-    fn replace(&mut self, around: &Surroundings) -> Option<Result<(), Failure>> {
+    fn replace(&mut self, thread: &str, around: &Surroundings) -> Option<Result<(), Failure>> {
         let (table, child) = self.running.as_ref()?;
         let kept = child.keep.try_get()?;
         if !R::can_take_over(&kept) {
             return None;
         }
         child.keep.supersede();
-        let (table, kept) = (table.clone(), R::take_over(&kept));
+        let (table, kept) = (table.clone(), R::take_over(&kept, thread));
         // Its handle is dropped for the new one's: should it wake, it ends.
         Some(self.start(table, kept, around).map(drop))
     }
@@ -363,7 +363,7 @@ impl<R: Role> Slot for RoleSlot<R> {
         if !std::mem::replace(&mut self.stuck, true) {
             return Pulse::Stopped { thread, silence };
         }
-        match self.replace(around) {
+        match self.replace(&thread, around) {
             None => Pulse::Held { silence },
             // No thread to be had: the next look tries again.
             Some(Err(failure)) => {

@@ -17,7 +17,8 @@ use super::{
     support::{Lab, loopback, probe::Addresses, wait_for},
 };
 
-const ROLES: [&str; 6] = ["dns", "dhcp", "rudp", "scrap", "origin", "http"];
+/// Each role's thread, and one of those of the proxy's second socket.
+const THREADS: [&str; 7] = ["dns", "dhcp", "rudp", "rudp/1", "scrap", "origin", "http"];
 const PATIENCE: Duration = Duration::from_millis(500);
 
 /// The ids of the process's threads of that name.
@@ -70,13 +71,19 @@ fn state(lab: &Lab, role: &str) -> Option<String> {
 }
 
 /// Stops the role's thread `times` times, each for `time`.
-fn stopped_and_replaced(role: &str, times: u32, time: Duration, stuck_after: Duration) {
+fn stopped_and_replaced(thread_name: &str, times: u32, time: Duration, stuck_after: Duration) {
+    let role = thread_name
+        .split('/')
+        .next()
+        .expect("split gives one at least");
     let addresses = Addresses(loopback());
     let ip = addresses.0;
     let origin = format!("[origin]\nlisten = \"{ip}:8080\"\nsamples = [\"1MB.zip\"]\n");
     let config = format!(
         "{}\n[supervisor]\nstuck_after = \"{}ms\"\nmax_restarts = 1000\n",
-        addresses.config(&format!("http://{ip}:8080/"), &origin),
+        addresses
+            .config(&format!("http://{ip}:8080/"), &origin)
+            .replace("[rudp]\n", "[rudp]\nshards = 2\nidle_timeout = \"5s\"\n"),
         stuck_after.as_millis()
     );
     let lab = Lab::start_with(&config, &[("example.com.zone", &addresses.zone())], None);
@@ -97,10 +104,10 @@ fn stopped_and_replaced(role: &str, times: u32, time: Duration, stuck_after: Dur
         let (mut replaced, mut held) = (0, 0);
         for _ in 0..times {
             wait_for("one thread that answers", || {
-                (threads(lab.pid(), role).len() == 1 && ask(&addresses, role)).then_some(())
+                (!threads(lab.pid(), thread_name).is_empty() && ask(&addresses, role)).then_some(())
             });
             thread::sleep(Duration::from_millis(random.random_range(0..500)));
-            let old = threads(lab.pid(), role)[0];
+            let old = *threads(lab.pid(), thread_name).iter().max().expect("one");
             let before = lab.metric(&restarts);
             let mut stopping = stop(old, time);
             let mut seen_not_ready = false;
@@ -136,19 +143,20 @@ fn stopped_and_replaced(role: &str, times: u32, time: Duration, stuck_after: Dur
             );
             assert!(stopping.wait().expect("a child").success());
             wait_for("the old thread's end", || {
-                let now = threads(lab.pid(), role);
-                let over = outcome && !now.contains(&old) || !outcome;
-                (over && now.len() == 1).then_some(())
+                let now = threads(lab.pid(), thread_name);
+                // The proxy's workers stay: sessions live in them.
+                let over = !outcome || !now.contains(&old);
+                (thread_name != role || over && now.len() == 1).then_some(())
             });
             wait_for("readiness", || (lab.get("/-/ready").0 == 200).then_some(()));
             assert_eq!(state(&lab, role).as_deref(), Some("up"));
         }
         done.store(true, Ordering::Relaxed);
-        println!("{role}: replaced {replaced}, held {held} of {times}");
+        println!("{thread_name}: replaced {replaced}, held {held} of {times}");
         assert!(replaced > 0, "never replaced");
         let log = lab.log();
         assert!(
-            log.contains(&format!("its thread {role} has done nothing")),
+            log.contains(&format!("its thread {thread_name} has done nothing")),
             "{log}"
         );
     });
@@ -163,8 +171,8 @@ fn stuck() {
         (1, Duration::from_secs(12), Duration::from_secs(3))
     };
     thread::scope(|scope| {
-        for role in ROLES {
-            scope.spawn(move || stopped_and_replaced(role, times, time, stuck_after));
+        for name in THREADS {
+            scope.spawn(move || stopped_and_replaced(name, times, time, stuck_after));
         }
     });
 }

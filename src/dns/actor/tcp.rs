@@ -1,4 +1,8 @@
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use bytes::{Buf, BytesMut};
 use tokio::{
@@ -41,7 +45,8 @@ const READ_AHEAD: usize = 512;
 
 /// What all connections of one actor share.
 pub(super) struct Service {
-    authority: Arc<Authority>,
+    /// Swapped by a reload while connections ask. Nobody holds the lock but to copy or swap.
+    authority: Mutex<Arc<Authority>>,
     counters: Counters,
     patience: Patience,
     places: Arc<Places>,
@@ -55,11 +60,23 @@ impl Service {
         places: Arc<Places>,
     ) -> Self {
         Self {
-            authority,
+            authority: Mutex::new(authority),
             counters,
             patience,
             places,
         }
+    }
+
+    /// Answers from other zones from the next batch of questions on.
+    pub(super) fn set_authority(&self, authority: Arc<Authority>) {
+        *self.lock() = authority;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Arc<Authority>> {
+        // An `Arc` is whole even if a thread died while it held the lock.
+        self.authority
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn deadline(&self) -> Instant {
@@ -123,15 +140,14 @@ async fn converse(connection: &mut Connection, service: &Service) -> io::Result<
     loop {
         output.clear();
         let mut broken = false;
+        let authority = Arc::clone(&service.lock());
         while !broken
             && output.len() < WRITE_BATCH
             && let Some(question) = first_message(&input)
         {
             let start = output.len();
             output.extend([0, 0]);
-            let outcome = service
-                .authority
-                .answer(question, Transport::Tcp, &mut output);
+            let outcome = authority.answer(question, Transport::Tcp, &mut output);
             service.counters.count(Transport::Tcp, outcome);
             let taken = 2 + question.len();
             if let Outcome::Ignored(reason) = outcome {
@@ -158,6 +174,8 @@ async fn converse(connection: &mut Connection, service: &Service) -> io::Result<
             }
             input.advance(taken);
         }
+        // An idle connection keeps no zones.
+        drop(authority);
         if !output.is_empty() {
             connection.place.busy();
             timeout_at(service.deadline(), stream.write_all(&output)).await??;

@@ -7,7 +7,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     rc::Rc,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak,
         atomic::{AtomicUsize, Ordering},
     },
     task::Waker,
@@ -255,6 +255,11 @@ impl Common {
         }
     }
 
+    /// Whether no thread is in the middle of changing it.
+    pub(super) fn is_free(&self) -> bool {
+        is_free(&self.crowd) && is_free(&self.allowance)
+    }
+
     /// Who is known to be where it says, and what others may get.
     pub(super) fn allowance(&self) -> MutexGuard<'_, Allowance> {
         // Counts: whole enough whatever a thread died of while it held the lock.
@@ -285,6 +290,10 @@ impl Table {
     }
 }
 
+fn is_free<T>(mutex: &Mutex<T>) -> bool {
+    !matches!(mutex.try_lock(), Err(TryLockError::WouldBlock))
+}
+
 impl SharedTable {
     pub(super) fn new(common: &Common) -> Self {
         let table = Mutex::new(Table {
@@ -297,6 +306,11 @@ impl SharedTable {
             common: common.clone(),
             counters: Arc::clone(&common.counters),
         }
+    }
+
+    /// Whether no thread is in the middle of changing it.
+    pub(super) fn is_free(&self) -> bool {
+        is_free(&self.table)
     }
 
     /// Never lock it while [`crowd`](Self::crowd) is locked.

@@ -3,21 +3,26 @@
 
 use std::{
     future::poll_fn,
+    io,
     panic::{AssertUnwindSafe, catch_unwind},
     task::Poll,
+    thread,
 };
 
-use actix::{Addr, Arbiter};
-use tokio::sync::watch;
+use actix::Addr;
+use tokio::sync::{mpsc, watch};
 
 use super::{
     RudpEndpoint, WorkerFailed,
     front::{Front, Plan},
 };
-use crate::role::Failure;
+use crate::role::{Beats, Failure, Role};
 
 /// The threads. They outlive the endpoint's actor, as the sessions in them do.
-pub(super) struct Workers(Vec<Arbiter>);
+pub(super) struct Workers(Vec<Worker>);
+
+/// Takes what shall be spawned in its thread, which ends with it.
+type Worker = mpsc::UnboundedSender<Box<dyn FnOnce() + Send>>;
 
 /// The receivers in the threads: they end with it.
 pub(super) struct Running {
@@ -31,30 +36,65 @@ impl Workers {
     }
 
     /// As many threads.
-    pub(super) fn new(count: usize) -> Self {
-        Self((0..count).map(|_| Arbiter::new()).collect())
+    ///
+    /// # Errors
+    /// If there are no more to be had.
+    pub(super) fn new(count: usize) -> io::Result<Self> {
+        (1..=count).map(work).collect::<io::Result<_>>().map(Self)
     }
 
     /// Starts the receivers of an address beyond the first, each in a thread; `endpoint` hears when one fails.
-    pub(super) fn start(front: &Front, plan: &Plan, endpoint: &Addr<RudpEndpoint>) -> Running {
+    /// `beats` hears of the threads' hearts.
+    pub(super) fn start(
+        front: &Front,
+        plan: &Plan,
+        endpoint: &Addr<RudpEndpoint>,
+        beats: &Beats,
+    ) -> Running {
         let (ends, ended) = watch::channel(());
         for (number, worker) in front.workers.0.iter().enumerate() {
             let (front, plan, endpoint) = (front.clone(), plan.clone(), endpoint.clone());
             let ended = ended.clone();
-            worker.spawn_fn(move || {
-                actix_rt::spawn(receive((front, plan), number + 1, endpoint, ended));
-            });
+            let beating = beats.beat(name(number + 1));
+            let start = move || {
+                actix_rt::spawn(async move {
+                    tokio::select! {
+                        () = receive((front, plan), number + 1, endpoint, ended) => {}
+                        () = beating => {}
+                    }
+                });
+            };
+            // Its thread ends with it alone.
+            let _ = worker.send(Box::new(start));
         }
         Running { _ends: ends }
     }
 }
 
-impl Drop for Workers {
-    fn drop(&mut self) {
-        for worker in &self.0 {
-            worker.stop();
-        }
-    }
+/// The name of a thread, as it is shown.
+fn name(number: usize) -> String {
+    format!("{}/{number}", RudpEndpoint::NAME)
+}
+
+/// Starts the thread `number`.
+fn work(number: usize) -> io::Result<Worker> {
+    let (worker, mut work) = mpsc::unbounded_channel::<Box<dyn FnOnce() + Send>>();
+    let runtime = actix_rt::Runtime::new;
+    thread::Builder::new().name(name(number)).spawn(move || {
+        let runtime = match runtime() {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                tracing::error!(%error, number, "no executor for the proxy's thread");
+                return;
+            }
+        };
+        runtime.block_on(async {
+            while let Some(start) = work.recv().await {
+                start();
+            }
+        });
+    })?;
+    Ok(worker)
 }
 
 /// Receives for the socket `number` until it fails or the endpoint ends.
