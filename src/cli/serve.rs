@@ -89,8 +89,8 @@ async fn serve(config: config::Config) -> io::Result<ExitCode> {
             _ = interrupt.recv() => break ExitCode::SUCCESS,
             _ = terminate.recv() => break ExitCode::SUCCESS,
             _ = hang_up.recv() => {
-                // The supervisor logs what came of it.
-                let _ = lab.reload().await;
+                // The supervisor logs what came of it; a signal to stop is heard meanwhile.
+                lab.request_reload();
             }
             // Reloads, and interfaces that come and go, change what is used.
             _ = store.tick() => sockets.store(),

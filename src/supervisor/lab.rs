@@ -125,6 +125,11 @@ impl Lab {
             .unwrap_or_else(|_| Err(refused("the supervisor has ended")))
     }
 
+    /// As [`reload`](Self::reload), for who does not wait for what comes of it.
+    pub fn request_reload(&self) {
+        self.supervisor.do_send(Reload { dry_run: false });
+    }
+
     /// Stops every role, the last started first. Each gets five seconds.
     pub async fn shutdown(&self) {
         // An error means that the supervisor has ended, and everything with it.
