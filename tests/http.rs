@@ -159,6 +159,12 @@ fn with_a_token_changes_need_it_and_reads_if_they_are_protected() {
     }
     let status = labnet(&["status", "--url", &url, "--token-file", token]);
     assert_eq!(status.status.code(), Some(0), "{status:?}");
+    // A new token alone is a change that is named.
+    fs::write(lab.dir().join("token"), TOKEN).expect("a file");
+    let renewed = reload(&lab, &[host, another]);
+    assert!(renewed.body.contains("/token\"]"), "{renewed:?}");
+    fs::write(lab.dir().join("token"), "another-token-altogether").expect("a file");
+    assert_eq!(reload(&lab, &[host, &right]).code, 200);
     // A file that says nothing is refused, and the old rules stay.
     fs::write(lab.dir().join("token"), "short").expect("a file");
     let refused = reload(&lab, &[host, another]);

@@ -12,12 +12,17 @@ pub(super) struct Args {
     target: Target,
 }
 
-/// Prints the components.
+/// Prints the components, and below them what each of them lacks.
 pub(super) fn run(args: Args) -> ExitCode {
     args.target.show("/api/v1/status", describe)
 }
 
 fn describe(status: Status) -> String {
+    let wrong = status.components.iter().flat_map(|component| {
+        let reasons = component.reasons.iter();
+        reasons.map(|reason| format!("\n{} is {}: {reason}", component.name, component.state))
+    });
+    let wrong = wrong.collect::<Vec<_>>().join("");
     let rows = status.components.into_iter().map(|component| {
         [
             component.name,
@@ -32,7 +37,7 @@ fn describe(status: Status) -> String {
         .config_file
         .unwrap_or_else(|| "(built in)".to_owned());
     format!(
-        "labnet {}, up {}, configuration {} of {file}\n\n{}",
+        "labnet {}, up {}, configuration {} of {file}\n\n{}{}{wrong}",
         status.version,
         ago(status.uptime_seconds),
         status.generation,
@@ -46,6 +51,39 @@ fn describe(status: Status) -> String {
                 "LAST FAILURE"
             ],
             rows
-        )
+        ),
+        if wrong.is_empty() { "" } else { "\n" },
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::api;
+
+    #[test]
+    fn what_a_component_lacks_is_said() {
+        let component = |name: &str, state: &str, reasons: &[&str]| api::Component {
+            name: name.to_owned(),
+            state: state.to_owned(),
+            reasons: reasons.iter().map(ToString::to_string).collect(),
+            restarts: 0,
+            last_failure: None,
+            state_seconds: 1.0,
+            listens: Vec::new(),
+        };
+        let status = Status {
+            version: "1".to_owned(),
+            generation: 1,
+            config_file: None,
+            uptime_seconds: 1.0,
+            components: vec![
+                component("dhcp", "degraded", &["no disk", "no interface"]),
+                component("dns", "up", &[]),
+            ],
+        };
+        let said = describe(status);
+        let wrong = "\n\ndhcp is degraded: no disk\ndhcp is degraded: no interface";
+        assert!(said.ends_with(wrong), "{said}");
+    }
 }

@@ -102,11 +102,22 @@ impl Role for HttpActor {
         kept.listeners.are_open()
     }
 
-    fn up_to_date(kept: &Kept) -> bool {
+    fn files(kept: &Kept) -> Vec<PathBuf> {
+        kept.rules.token_file.iter().cloned().collect()
+    }
+
+    /// The token's file, if it holds another token, or can no longer be read: a reload tells of that.
+    fn changed_files(kept: &Kept) -> Vec<PathBuf> {
         let rules = &kept.rules;
-        let token = |file: &PathBuf| Token::read(file).ok();
-        // One that cannot be read any more is told by a reload, which asks for it again.
-        rules.token_file.as_ref().and_then(token) == rules.access.token
+        let token_file = rules.token_file.iter();
+        token_file
+            .filter(|file| Token::read(file).ok() != rules.access.token)
+            .cloned()
+            .collect()
+    }
+
+    fn up_to_date(kept: &Kept) -> bool {
+        Self::changed_files(kept).is_empty()
     }
 
     fn new(keep: Keep<Kept>) -> Self {
