@@ -11,7 +11,11 @@ use tokio::{net::TcpStream, time::timeout};
 use url::Url;
 
 use super::output;
-use crate::{http::read_token, telemetry::complain};
+use crate::{
+    http::read_token,
+    telemetry::complain,
+    text::{LONG, printable},
+};
 
 /// How to reach a running lab.
 #[derive(Debug, clap::Args)]
@@ -151,16 +155,23 @@ impl Target {
 pub(super) fn complaint(status: StatusCode, body: &[u8]) -> String {
     serde_json::from_slice::<serde_json::Value>(body)
         .ok()
-        .and_then(|value| value.get("error")?.as_str().map(str::to_owned))
+        .and_then(|value| Some(printable(value.get("error")?.as_str()?, WHOLE)))
         .unwrap_or_else(|| status.to_string())
 }
 
-/// A table for people: headers, then rows, in columns.
+/// What may stand in one place of what is printed: a list of addresses is long.
+const WHOLE: usize = 4 * LONG;
+
+/// A table for people: headers, then rows, in columns. What the cells hold was said by outsiders, and
+/// by whatever answers at the URL.
 pub(super) fn table<const N: usize>(
     headers: [&str; N],
     rows: impl IntoIterator<Item = [String; N]>,
 ) -> String {
-    let rows: Vec<[String; N]> = iter::once(headers.map(str::to_owned)).chain(rows).collect();
+    let rows: Vec<[String; N]> = iter::once(headers.map(str::to_owned))
+        .chain(rows)
+        .map(|row| row.map(|cell| printable(&cell, WHOLE)))
+        .collect();
     let widths: [usize; N] = array::from_fn(|column| {
         let cells = rows.iter().map(|row| measure_text_width(&row[column]));
         cells.max().unwrap_or(0)
@@ -206,6 +217,14 @@ mod tests {
         ] {
             assert_eq!(ago(seconds), said);
         }
+    }
+
+    #[test]
+    fn a_stranger_s_name_steers_no_terminal() {
+        let text = table(["NAME"], [["a\x1b]0;b\x07\nc\u{202e}d".to_owned()]]);
+        assert_eq!(text, "NAME\na\u{fffd}]0;b\u{fffd}\u{fffd}c\u{fffd}d");
+        let body = br#"{"error": "no\u001b[2J"}"#;
+        assert_eq!(complaint(StatusCode::FORBIDDEN, body), "no\u{fffd}[2J");
     }
 
     #[test]

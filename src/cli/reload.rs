@@ -12,6 +12,7 @@ use crate::telemetry::{
     api::{Change, KeyChange, ReloadRefused, Reloaded},
     complain,
 };
+use crate::text::{LONG, printable};
 
 /// Arguments of `labnet reload`.
 #[derive(Debug, clap::Args)]
@@ -47,7 +48,7 @@ pub(super) fn run(args: Args) -> ExitCode {
             refused.generation
         ));
         for problem in refused.problems {
-            complain(format_args!("  {problem}"));
+            complain(format_args!("  {}", printable(&problem, 4 * LONG)));
         }
     } else {
         complain(complaint(status, &body));

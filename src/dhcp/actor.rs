@@ -29,6 +29,7 @@ use crate::{
         api::{self, CopyLeases, ListLeases},
         packets,
     },
+    text::{SHORT, printable},
 };
 
 /// How often the actor looks for what no client asks about: expired leases, a clock that was set, a
@@ -37,9 +38,6 @@ const TICK: Duration = Duration::from_secs(1);
 
 /// What the role lacks when its leases can't be stored.
 const LEASES: &str = "leases";
-
-/// So much of a host name is logged.
-const MAX_LOGGED: usize = 64;
 
 /// The DHCP server's actor.
 pub struct DhcpActor {
@@ -391,11 +389,7 @@ impl DhcpActor {
                 until,
             } = note;
             let hostname = hostname.unwrap_or_default();
-            let hostname: String = hostname
-                .chars()
-                .take(MAX_LOGGED)
-                .flat_map(char::escape_debug)
-                .collect();
+            let hostname = printable(&hostname, SHORT);
             tracing::info!(%address, %hardware, hostname, until, "lease {}", change.as_str());
         }
     }

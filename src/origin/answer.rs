@@ -12,6 +12,8 @@ use http::{
 };
 use percent_encoding::percent_decode_str;
 
+use crate::text::printable;
+
 use super::{
     number::grouped,
     precondition::{Validators, Verdict, weigh},
@@ -243,17 +245,7 @@ fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) {
 
 /// A name for people: no control characters, not long.
 pub(super) fn shown(name: &[u8]) -> String {
-    let name = String::from_utf8_lossy(name);
-    let mut shown: String = name
-        .chars()
-        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
-        .take(33)
-        .collect();
-    if shown.chars().count() > 32 {
-        shown.pop();
-        shown.push('…');
-    }
-    shown
+    printable(&String::from_utf8_lossy(name), 33)
 }
 
 /// The media type that a name's extension stands for.

@@ -4,6 +4,8 @@ use std::{fmt::Write, time::SystemTime};
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 
+use crate::text::{LONG, printable};
+
 use super::number::{grouped, size};
 
 /// A file as the page shows it.
@@ -30,7 +32,7 @@ pub(super) fn render(entries: &[Entry]) -> String {
     let mut page = String::with_capacity(2048 + entries.len() * 200);
     page.push_str(HEAD);
     for entry in entries {
-        let shown = escape(&String::from_utf8_lossy(&entry.name));
+        let shown = escape(&printable(&String::from_utf8_lossy(&entry.name), LONG));
         let link = percent_encode(&entry.name, LINK);
         let bytes = grouped(entry.length);
         let size = size(entry.length);
@@ -66,7 +68,6 @@ fn escape(text: &str) -> String {
             '<' => escaped.push_str("&lt;"),
             '>' => escaped.push_str("&gt;"),
             '"' => escaped.push_str("&quot;"),
-            c if c.is_control() => escaped.push('\u{fffd}'),
             c => escaped.push(c),
         }
     }

@@ -21,6 +21,7 @@ use crate::{
     net::{Attend, Connection, Ends},
     role::Keep,
     telemetry::packets::{self, Fate},
+    text::printable,
 };
 
 /// A request must be whole within so long of its connection's start.
@@ -142,7 +143,7 @@ impl Peer {
                     "the page links to no file of this name".into()
                 }
                 (Request::Url(name), Some(_)) => {
-                    let name: String = name.escape_debug().take(32).collect();
+                    let name = printable(name, 32);
                     format!("this is where {name} is")
                 }
             };
