@@ -7,7 +7,8 @@ mod support;
 use std::{
     fs,
     io::{Read, Write},
-    net::TcpStream,
+    net::{SocketAddr, TcpStream, UdpSocket},
+    time::{Duration, Instant},
 };
 
 use support::{Lab, PATIENCE, loopback, request, wait_for};
@@ -276,4 +277,25 @@ fn a_role_that_fails_whenever_it_is_up_takes_the_process_down_with_its_cause() {
     assert_eq!(code, 1);
     let log = lab.log();
     assert!(log.contains("giving up: fault injection"), "{log}");
+}
+
+#[test]
+fn a_lab_with_an_open_session_ends_at_once() {
+    let ip = loopback();
+    let proxy = SocketAddr::from((ip, 49152));
+    let mut lab = Lab::start(&format!(
+        "[http]\nlisten = \"{ip}:9167\"\n[rudp]\nlisten = \"{proxy}\"\nscraper = \"{ip}:49153\"\n"
+    ));
+    let client = UdpSocket::bind((ip, 0)).expect("a socket");
+    client.set_read_timeout(Some(PATIENCE)).expect("a time");
+    let mut answer = [0; 200];
+    for signal in ["SIGNEW:Tal", "SIGNSTAT:290"] {
+        client.send_to(signal.as_bytes(), proxy).expect("sent");
+        client.recv(&mut answer).expect("an answer");
+    }
+    let begun = Instant::now();
+    assert_eq!(lab.terminate(), Some(0));
+    // A session that nobody had told would be waited for for 5 s.
+    let took = begun.elapsed();
+    assert!(took < Duration::from_millis(4500), "{took:?}");
 }

@@ -117,8 +117,8 @@ pub trait Role: Actor<Context = Context<Self>> + Supervised + Handler<Crash> {
         Ok(false)
     }
 
-    /// Closes what it listens on: it was stopped, and connections that finish what they are at may
-    /// hold what is kept for long.
+    /// Closes what it listens on, and lets go of the sessions: it was stopped, and connections that
+    /// finish what they are at may hold what is kept for long.
     fn unbind(_kept: &mut Self::Kept) {}
 
     /// Takes away the series that tell of what the role has: it runs no more.

@@ -208,6 +208,13 @@ impl Role for RudpEndpoint {
         kept
     }
 
+    /// Sessions and connections end with the tables that they stand in.
+    fn unbind(kept: &mut Kept) {
+        kept.fronts.clear();
+        kept.draining.clear();
+        kept.retired.clear();
+    }
+
     fn new(keep: Keep<Kept>) -> Self {
         Self {
             kept: keep.get(),

@@ -376,6 +376,13 @@ async fn leave<R: Role>(
             None => break,
         }
     }
+    // Its listeners are free for others, and its sessions end; a superseded one's are its
+    // successor's, too.
+    if !keep.is_superseded() {
+        let mut kept = keep.get();
+        R::unbind(&mut kept);
+        keep.set(kept);
+    }
     let vacant = async {
         while children_here() > 0 {
             sleep(LOOK).await;
@@ -385,12 +392,6 @@ async fn leave<R: Role>(
         vacant.await;
     } else {
         let _ = timeout(STOP_TIMEOUT, vacant).await;
-    }
-    // Its listeners are free for others; a superseded one's are its successor's, too.
-    if !keep.is_superseded() {
-        let mut kept = keep.get();
-        R::unbind(&mut kept);
-        keep.set(kept);
     }
     drop(keep);
     if let Some(done) = done {
