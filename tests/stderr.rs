@@ -444,6 +444,21 @@ fn the_command_line_and_rust_log_stand_above_the_keys() {
         command
     });
     service.answers();
+    // What is without effect is said beforehand, too.
+    let file = service.dir.path().join("labnet.toml");
+    let config = fs::read_to_string(&file).expect("the configuration");
+    let changed = config
+        .replace("level = \"off\"", "level = \"error\"")
+        .replace("format = \"text\"", "format = \"json\"");
+    fs::write(&file, changed).expect("a file");
+    let url = format!("http://{}", service.http());
+    let dry = Command::new(env!("CARGO_BIN_EXE_labnet"))
+        .args(["reload", "--dry-run", "--url", &url])
+        .output()
+        .expect("labnet starts");
+    let said = String::from_utf8_lossy(&dry.stdout).into_owned();
+    assert!(said.contains("effect: RUST_LOG is"), "{said}");
+    assert!(said.contains("effect: --log-format is given"), "{said}");
     service.reload(service.process.id());
     service.answers();
     service.terminate();

@@ -96,8 +96,13 @@ fn difference(change: &KeyChange) -> String {
         (Some(from), None) => format!("{key} = {from} is gone"),
         (None, None) => key.clone(),
     };
-    if let Some(variable) = masked_by {
-        text += &format!(" in the file, without effect: {variable} is set in the environment");
+    if let Some(by) = masked_by {
+        let place = if by.starts_with('-') {
+            "given on the command line"
+        } else {
+            "set in the environment"
+        };
+        text += &format!(" in the file, without effect: {by} is {place}");
     }
     text
 }

@@ -39,7 +39,8 @@ pub(super) fn run(args: Args) -> ExitCode {
             return ExitCode::from(WRONG_USE);
         }
     };
-    for (key, by) in logging::set_level(&config.log) {
+    logging::set_level(&config.log);
+    for (key, by) in logging::masked() {
         tracing::debug!("{key} goes without effect: {by} goes over it");
     }
     tracing::info!("configuration: {}", configuration::origin(&config));

@@ -79,11 +79,7 @@ impl Supervisor {
     ) -> AtomicResponse<Self, Result<Reloaded, ReloadRefused>> {
         let around = surroundings(&config, &self.reports, &self.resources);
         let committed = self.tree.commit(&around);
-        for (key, by) in logging::set_level(&config.log) {
-            for change in reloaded.keys.iter_mut().filter(|change| change.key == key) {
-                change.masked_by = Some(by.to_owned());
-            }
-        }
+        logging::set_level(&config.log);
         self.adopted(config);
         let generation = self.resources.roster.read().generation;
         reloaded.generation = generation;
@@ -237,11 +233,13 @@ fn told(change: config::KeyChange) -> KeyChange {
         to,
         masked_by,
     } = change;
+    let mut masked = logging::masked().into_iter();
+    let by_the_process = masked.find_map(|(masked, by)| (masked == key).then(|| by.to_owned()));
     KeyChange {
         key,
         from,
         to,
-        masked_by,
+        masked_by: by_the_process.or(masked_by),
     }
 }
 

@@ -76,25 +76,30 @@ where
     });
 }
 
-/// Takes `[log]` live: at the start, and with every reload. `RUST_LOG` goes over its level,
-/// `--log-format` over its format; tells of the keys that are so without effect, with what masks
-/// them.
-pub fn set_level(log: &Log) -> Vec<(&'static str, &'static str)> {
-    let mut masked = Vec::new();
+/// Takes `[log]` live: at the start, and with every reload; but for what [`masked`] tells.
+pub fn set_level(log: &Log) {
     let Some(process) = LOG.get() else {
-        return masked;
+        return;
     };
-    if process.is_format_fixed {
-        masked.push(("log.format", "--log-format"));
-    } else {
+    if !process.is_format_fixed {
         JSON.store(log.format == LogFormat::Json, Ordering::Relaxed);
     }
-    if process.is_level_fixed {
-        masked.push(("log.level", VARIABLE));
-    } else {
+    if !process.is_level_fixed {
         (process.set)(&log.level);
     }
-    masked
+}
+
+/// The keys of `[log]` that are without effect, with what masks them: `RUST_LOG` goes over the level,
+/// `--log-format` over the format.
+pub fn masked() -> Vec<(&'static str, &'static str)> {
+    let Some(process) = LOG.get() else {
+        return Vec::new();
+    };
+    let format = process
+        .is_format_fixed
+        .then_some(("log.format", "--log-format"));
+    let level = process.is_level_fixed.then_some(("log.level", VARIABLE));
+    format.into_iter().chain(level).collect()
 }
 
 /// Says something that is no event, as what keeps the lab from starting, where the log goes and
