@@ -14,7 +14,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, MutexGuard,
         atomic::{AtomicU32, Ordering},
     },
     thread,
@@ -130,6 +130,11 @@ impl Lab {
     /// What it has logged.
     pub fn log(&self) -> String {
         self.log.lock().expect("not poisoned").clone()
+    }
+
+    /// What it has logged; as long as this is held, nobody reads what it logs now.
+    pub fn hold_log(&self) -> MutexGuard<'_, String> {
+        self.log.lock().expect("not poisoned")
     }
 
     /// `kill -9`, then the same lab again with the same files.

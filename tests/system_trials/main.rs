@@ -6,6 +6,11 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod crashes;
+mod gauges;
+mod load;
+mod reloads;
+mod soak;
 mod stuck;
 
 /// Whether this is the trial at its full length.
