@@ -1,4 +1,4 @@
-//! What a fresh machine has of labnet: `init`, and `serve` without a file.
+//! What a fresh machine has of labnet: `init`, `serve` without a file, `doctor`.
 
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
@@ -7,7 +7,7 @@ mod support;
 use std::{
     fs,
     io::{BufRead, BufReader, Lines},
-    net::Ipv4Addr,
+    net::{Ipv4Addr, TcpListener, UdpSocket},
     path::Path,
     process::{Child, ChildStderr, Command, Output, Stdio},
 };
@@ -196,4 +196,104 @@ fn what_is_wrong_with_the_built_in_one_names_no_file_that_is_not_there() {
         complaint.starts_with("(built-in labnet.toml):"),
         "{complaint}"
     );
+}
+
+/// `labnet doctor` on a lab of its own address: exit code and findings as `verdict check message`.
+fn doctor(folder: &Path, config: &str) -> (Option<i32>, String) {
+    fs::write(folder.join("labnet.toml"), config).expect("a file");
+    let output = labnet(folder, &["doctor", "--json", "-c", "labnet.toml"]).output();
+    let output = output.expect("labnet runs");
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("{error}: {output:?}"));
+    let findings = report["findings"].as_array().expect("a list");
+    assert_eq!(report["ok"], output.status.success());
+    let lines = findings.iter().map(|finding| {
+        let word = |key: &str| finding[key].as_str().unwrap_or_default().to_owned();
+        // What is no good always has something to do about it.
+        assert_eq!(
+            finding["advice"].is_string(),
+            finding["verdict"] != "ok",
+            "{finding}"
+        );
+        format!(
+            "{} {} {}\n",
+            word("verdict"),
+            word("check"),
+            word("message")
+        )
+    });
+    (output.status.code(), lines.collect())
+}
+
+#[test]
+fn the_doctor_finds_who_has_a_port_and_whether_the_lab_runs() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let ip = loopback();
+    let config = format!(
+        "[http]\nlisten = \"{ip}:9167\"\n[rudp]\nlisten = \"{ip}:49152\"\n[scrap]\nlisten = \
+         \"{ip}:49153\"\norigin = \"http://{ip}:8080/\"\n"
+    );
+    let (code, found) = doctor(dir.path(), &config);
+    assert_eq!(code, Some(0), "{found}");
+    for part in [
+        "ok lab does not run now\n",
+        "ok interfaces ",
+        &format!("ok ports udp {ip}:49152 is free\n"),
+        &format!("ok ports tcp {ip}:9167 is free\n"),
+        " clock ",
+        " descriptors ",
+        " disk ",
+    ] {
+        assert!(found.contains(part), "no {part} in\n{found}");
+    }
+
+    // Somebody else has a port, then two.
+    let udp = UdpSocket::bind((ip, 49152)).expect("loopback");
+    let tcp = TcpListener::bind((ip, 49153)).expect("loopback");
+    let (code, found) = doctor(dir.path(), &config);
+    assert_eq!(code, Some(1), "{found}");
+    let id = std::process::id();
+    for part in [
+        format!("problem ports udp {ip}:49152 is taken by process {id} ("),
+        format!("problem ports tcp {ip}:49153 is taken by process {id} ("),
+    ] {
+        assert!(found.contains(&part), "no {part} in\n{found}");
+    }
+    drop((udp, tcp));
+
+    let lab = support::Lab::start(&config);
+    let (code, found) = doctor(dir.path(), &config);
+    assert_eq!(code, Some(0), "{found}");
+    assert!(found.contains("ok lab runs (labnet "), "{found}");
+    assert!(
+        found.contains(&format!("ok ports udp {ip}:49152 is a running labnet's\n")),
+        "{found}"
+    );
+    drop(lab);
+}
+
+#[test]
+fn the_doctor_finds_what_state_and_addresses_lack() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    fs::write(dir.path().join("file"), "").expect("a file");
+    let (code, found) = doctor(
+        dir.path(),
+        "state_dir = \"file/state\"\n[http]\nlisten = \"192.0.2.1:9167\"\n",
+    );
+    assert_eq!(code, Some(1), "{found}");
+    assert!(found.contains("problem disk state_dir: "), "{found}");
+    assert!(
+        found.contains("warning interfaces http.listen: "),
+        "{found}"
+    );
+    assert!(
+        !found.contains(" ports "),
+        "an address that is not here has no port: {found}"
+    );
+
+    fs::write(dir.path().join("labnet.toml"), "[nonsense]\n").expect("a file");
+    let output = labnet(dir.path(), &["doctor", "-c", "labnet.toml"]).output();
+    let output = output.expect("labnet runs");
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("labnet.toml:1: nonsense"));
 }

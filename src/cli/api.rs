@@ -1,6 +1,8 @@
 //! Asks a running lab over its HTTP endpoints.
 
-use std::{array, fmt, iter, path::PathBuf, pin::pin, process::ExitCode, time::Duration};
+use std::{
+    array, fmt, iter, net::SocketAddr, path::PathBuf, pin::pin, process::ExitCode, time::Duration,
+};
 
 use console::measure_text_width;
 use http::header::{AUTHORIZATION, HOST};
@@ -50,6 +52,15 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 const MAX_ANSWER: usize = 256 << 20;
 
 impl Target {
+    /// The lab whose HTTP endpoints are at `address`; `None` if that makes no URL.
+    pub(super) fn of(address: SocketAddr, token_file: Option<PathBuf>) -> Option<Self> {
+        Some(Self {
+            url: Url::parse(&format!("http://{address}/")).ok()?,
+            token_file,
+            json: false,
+        })
+    }
+
     /// Sends one request and takes the whole answer.
     pub(super) fn ask(
         &self,

@@ -11,6 +11,8 @@ use std::{
 
 use serde::Serialize;
 
+pub(super) use absent::{addresses, warnings};
+
 use super::{WRONG_USE, api::table, output};
 use crate::{
     config::{self, Config, DhcpListen, OriginFiles, Problem, Problems},

@@ -8,6 +8,7 @@ mod client;
 mod completions;
 mod configuration;
 mod demo;
+mod doctor;
 mod init;
 mod leases;
 mod link;
@@ -54,6 +55,8 @@ enum Verb {
     Link(Box<link::Args>),
     /// Check a configuration: what it would run, or all that is wrong with it
     Check(check::Args),
+    /// See whether this machine can run the lab, and what to do about what it lacks
+    Doctor(doctor::Args),
     /// Make a running lab read its configuration again
     Reload(reload::Args),
     /// Show the components of a running lab
@@ -76,6 +79,7 @@ pub fn run() -> ExitCode {
         Verb::Serve(args) => serve::run(args),
         Verb::Demo(args) => demo::run(args),
         Verb::Client(args) => client::run(*args),
+        Verb::Doctor(args) => doctor::run(args),
         Verb::Init(args) => init::run(args),
         Verb::Link(args) => link::run(*args),
         Verb::Check(args) => check::run(args),

@@ -3,6 +3,7 @@
 mod accept;
 mod allocator;
 mod batch;
+mod clock;
 mod control;
 mod descriptors;
 mod driver;
@@ -32,10 +33,11 @@ pub use accept::{
 };
 pub use allocator::keep_freed_memory;
 pub use batch::{Datagram, Ecn, ReceiveBatch, Segments};
+pub use clock::is_synchronised;
 pub use control::{ClientCounters, LinkControl, LinkCounters};
 pub use descriptors::{Purpose, raise_descriptor_limit};
 pub use driver::{Driver, drive};
-pub use files::is_writable;
+pub use files::{Space, free_space, is_writable};
 pub use impairment::Loss;
 pub use listeners::{NotBound, TcpListeners};
 pub use relay::{Relay, RelayPlan};

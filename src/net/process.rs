@@ -64,6 +64,14 @@ fn open_descriptors() -> io::Result<u64> {
     Ok(fs::read_dir("/proc/self/fd")?.count().saturating_sub(1) as u64)
 }
 
+/// How many descriptors this process may have open at most, once it has asked for that.
+///
+/// # Errors
+/// Those of the kernel.
+pub fn descriptor_limit() -> io::Result<u64> {
+    Ok(getrlimit(Resource::RLIMIT_NOFILE)?.1)
+}
+
 /// When this process started, by the wall clock as it is now.
 ///
 /// # Errors

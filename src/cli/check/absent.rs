@@ -7,7 +7,7 @@ use crate::{
 
 /// What the configuration names and this host does not have now: a warning each, for the lab serves
 /// without it and takes it up when it comes.
-pub(super) fn warnings(config: &Config) -> Vec<Problem> {
+pub(in crate::cli) fn warnings(config: &Config) -> Vec<Problem> {
     let mut warnings = Vec::new();
     let mut warn = |key: &str, absence: Option<Absence>| {
         let component = key.split('.').next().unwrap_or(key);
@@ -45,7 +45,9 @@ pub(super) fn warnings(config: &Config) -> Vec<Problem> {
 }
 
 /// The addresses of all roles but DHCP, each with its key.
-fn addresses(config: &Config) -> impl Iterator<Item = (&'static str, SocketAddr)> {
+pub(in crate::cli) fn addresses(
+    config: &Config,
+) -> impl Iterator<Item = (&'static str, SocketAddr)> {
     let dns = config.dns.iter().flat_map(|dns| &dns.listen);
     let rudp = config.rudp.iter().flat_map(|rudp| &rudp.listen);
     let scrap = config.scrap.iter().flat_map(|scrap| &scrap.listen);
