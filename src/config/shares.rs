@@ -79,6 +79,20 @@ impl Compiler<'_> {
         let default = Shares::of(max_sessions);
         let handshakes = handshakes?.unwrap_or(default.handshakes);
         let fetches = fetches?.unwrap_or(default.fetches);
+        let within = [
+            ("sessions", sessions_per_address, max_sessions),
+            ("handshakes", own_handshakes, handshakes),
+            ("fetches", own_fetches, fetches),
+        ];
+        for (what, own, all) in within {
+            if let Some(own) = own.flatten().filter(|own| *own > all) {
+                self.problem(
+                    &format!("rudp.max_{what}_per_address"),
+                    format!("{own} of one address are more than there may be in all, {all}"),
+                );
+                return None;
+            }
+        }
         Some(Shares {
             sessions_per_address: sessions_per_address?.unwrap_or(default.sessions_per_address),
             half_open: half_open?.unwrap_or(default.half_open),

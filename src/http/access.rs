@@ -216,9 +216,10 @@ impl fmt::Display for Refused {
                 "this needs the lab's token: send `Authorization: Bearer TOKEN`, or give the \
                  command `--token-file FILE`",
             ),
-            Self::Token { wrong: true } => {
-                f.write_str("this is not the lab's token; what is in its `token_file` is")
-            }
+            Self::Token { wrong: true } => f.write_str(
+                "this is not the lab's token; that was in its `token_file` when the configuration \
+                     was last loaded (SIGHUP loads it again)",
+            ),
         }
     }
 }

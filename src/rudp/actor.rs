@@ -75,8 +75,8 @@ const PORTS: usize = 64;
 pub struct RudpEndpoint {
     keep: Keep<Kept>,
     kept: Kept,
-    /// The receivers of the sockets beyond each address's first.
-    running: Vec<Running>,
+    /// What receives at each address: at its first socket here, at the others in threads of their own.
+    receiving: Vec<(SpawnHandle, Running)>,
     /// Where it listens no more, and what receives there.
     draining: Vec<(Front, SpawnHandle, Running)>,
 }
@@ -219,7 +219,7 @@ impl Role for RudpEndpoint {
         Self {
             kept: keep.get(),
             keep,
-            running: Vec::new(),
+            receiving: Vec::new(),
             draining: Vec::new(),
         }
     }
@@ -228,30 +228,26 @@ impl Role for RudpEndpoint {
         &self.keep
     }
 
+    /// The receivers are made anew by what is kept now; what waits in the sockets waits for them.
+    fn change(&mut self, ctx: &mut Context<Self>) -> Result<bool, Failure> {
+        let before = std::mem::take(&mut self.receiving).into_iter();
+        let draining = std::mem::take(&mut self.draining).into_iter();
+        for (receiving, _) in before.chain(draining.map(|(_, handle, running)| (handle, running))) {
+            ctx.cancel_future(receiving);
+        }
+        self.kept = self.keep.get();
+        self.listen(ctx)?;
+        Ok(true)
+    }
+
     fn start(&mut self, ctx: &mut Context<Self>) -> Result<(), Failure> {
-        let kept = self.kept.clone();
-        link::configure(&kept.link, kept.config.link.as_ref());
-        for table in kept.tables() {
-            table.lock().scraper = kept.config.scraper;
-        }
-        kept.common.allowance().trust_loopback = kept.config.shares.trust_loopback;
-        kept.common.gates.configure(&kept.config.shares);
-        kept.leases.subscribe(ctx.address().recipient());
-        let plan = kept.plan();
-        for front in &kept.fronts {
-            let (_, running) = receive(front, &plan, ctx, self.keep.beats())?;
-            self.running.push(running);
-        }
-        let plan = plan.draining();
-        for front in kept.draining {
-            let (receiving, running) = receive(&front, &plan, ctx, self.keep.beats())?;
-            self.draining.push((front, receiving, running));
-        }
-        self.drain(ctx);
-        if !self.draining.is_empty() {
-            ctx.run_interval(DRAINED, Self::drain);
-        }
-        Ok(())
+        self.kept.leases.subscribe(ctx.address().recipient());
+        ctx.run_interval(DRAINED, |endpoint, ctx| {
+            if !endpoint.draining.is_empty() {
+                endpoint.drain(ctx);
+            }
+        });
+        self.listen(ctx)
     }
 }
 
@@ -276,6 +272,29 @@ fn receive(
 }
 
 impl RudpEndpoint {
+    /// Works by what is kept: settings, and a receiver for each socket.
+    fn listen(&mut self, ctx: &mut Context<Self>) -> Result<(), Failure> {
+        let kept = self.kept.clone();
+        link::configure(&kept.link, kept.config.link.as_ref());
+        for table in kept.tables() {
+            table.lock().scraper = kept.config.scraper;
+        }
+        kept.common.allowance().trust_loopback = kept.config.shares.trust_loopback;
+        kept.common.gates.configure(&kept.config.shares);
+        let plan = kept.plan();
+        for front in &kept.fronts {
+            let receiving = receive(front, &plan, ctx, self.keep.beats())?;
+            self.receiving.push(receiving);
+        }
+        let plan = plan.draining();
+        for front in kept.draining {
+            let (receiving, running) = receive(&front, &plan, ctx, self.keep.beats())?;
+            self.draining.push((front, receiving, running));
+        }
+        self.drain(ctx);
+        Ok(())
+    }
+
     /// Leaves the addresses where it listens no more and nobody is left.
     fn drain(&mut self, ctx: &mut Context<Self>) {
         let mut left = 0;

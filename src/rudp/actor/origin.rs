@@ -150,9 +150,16 @@ pub(super) async fn open(
             | StatusCode::PERMANENT_REDIRECT => {
                 let to = response.headers().get(LOCATION);
                 let to = to.and_then(|to| to.to_str().ok());
-                url = to
+                let to = to
                     .and_then(|to| url.join(to).ok())
                     .ok_or_else(|| Trouble::unavailable("the origin redirects nowhere"))?;
+                // An origin must not have the proxy look into what is near it.
+                if to.host() != url.host()
+                    || to.port_or_known_default() != url.port_or_known_default()
+                {
+                    return Err(Trouble::unavailable("the origin redirects to another host"));
+                }
+                url = to;
             }
             status => return Err(Trouble::unavailable(format!("the origin says {status}"))),
         }
