@@ -152,7 +152,7 @@ impl Supervisor {
 
     fn feel(&mut self, component: &'static str, pulse: Pulse) -> Option<Ended> {
         match pulse {
-            Pulse::Beats | Pulse::Held { .. } => None,
+            Pulse::Beats | Pulse::Held => None,
             Pulse::Stopped { thread, silence } => {
                 let cause = format!("its thread {thread} has done nothing for {silence:.1?}");
                 tracing::error!(component, thread, "stuck: {cause}");

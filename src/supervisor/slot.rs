@@ -104,7 +104,7 @@ pub(super) enum Pulse {
         silence: Duration,
     },
     /// It is silent still, and holds what its successor needs.
-    Held { silence: Duration },
+    Held,
     /// It beats again before it could be replaced.
     Woke,
     /// Another thread has taken its place.
@@ -220,10 +220,11 @@ impl<R: Role> RoleSlot<R> {
         if !R::can_take_over(&kept) {
             return None;
         }
-        child.keep.supersede();
+        let stuck = child.keep.clone();
         let (table, kept) = (table.clone(), R::take_over(&kept, thread));
         // Its handle is dropped for the new one's: should it wake, it ends.
-        Some(self.start(table, kept, around).map(drop))
+        let started = self.start(table, kept, around);
+        Some(started.map(|_| stuck.supersede()))
     }
 }
 
@@ -364,11 +365,11 @@ impl<R: Role> Slot for RoleSlot<R> {
             return Pulse::Stopped { thread, silence };
         }
         match self.replace(&thread, around) {
-            None => Pulse::Held { silence },
+            None => Pulse::Held,
             // No thread to be had: the next look tries again.
             Some(Err(failure)) => {
                 tracing::error!(component = R::NAME, "no successor: {failure}");
-                Pulse::Held { silence }
+                Pulse::Held
             }
             Some(Ok(())) => {
                 self.stuck = false;
