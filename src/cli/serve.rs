@@ -24,7 +24,7 @@ const STORE: Duration = Duration::from_secs(1);
 pub(super) struct Args {
     #[command(flatten)]
     configuration: Configuration,
-    /// How log lines look, whatever `format` in [log] says
+    /// How log lines look, whatever `log.format` says
     #[arg(long, value_enum)]
     log_format: Option<LogFormat>,
 }

@@ -118,7 +118,7 @@ pub struct Metrics {
     pub connections_closed: IntCounterVec,
     /// `labnet_http_requests_total{code}`
     pub http_requests: IntCounterVec,
-    /// `labnet_log_lines_dropped_total`: see [`LOG_LINES_DROPPED`].
+    /// `labnet_log_lines_dropped_total`: lines of the log that nobody took in time, or that could not be written.
     pub log_lines_dropped: IntCounter,
     /// `labnet_build_info{version}`
     pub build_info: GaugeVec,
