@@ -30,8 +30,6 @@ pub enum FailureKind {
     Panic,
     /// A socket of its own can't be used any more.
     Socket,
-    /// What it stores can't be read.
-    State,
     /// Its thread did nothing for too long.
     Stuck,
     /// It came to an end that it should not have.
@@ -40,20 +38,13 @@ pub enum FailureKind {
 
 impl FailureKind {
     /// All of them.
-    pub const ALL: [Self; 5] = [
-        Self::Panic,
-        Self::Socket,
-        Self::State,
-        Self::Stuck,
-        Self::Ended,
-    ];
+    pub const ALL: [Self; 4] = [Self::Panic, Self::Socket, Self::Stuck, Self::Ended];
 
     /// The label of `labnet_component_restarts_total{reason}`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Panic => "panic",
             Self::Socket => "socket",
-            Self::State => "state",
             Self::Stuck => "stuck",
             Self::Ended => "ended",
         }
