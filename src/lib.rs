@@ -52,3 +52,5 @@ pub mod supervisor;
 pub mod text;
 // What can be seen: metrics, logs, packets, the HTTP endpoints.
 pub mod telemetry;
+// What happens, as typed events; their words are the lowest room.
+pub mod watch;

@@ -1,0 +1,10 @@
+//! What happens in the lab, as typed events, and who reads them.
+//!
+//! | room | |
+//! |---|---|
+//! | [`event`] | the vocabulary: a packet, a step of a connection, a link's verdict |
+//!
+//! Sockets, links and connections raise events, so [`event`] is the lowest room of the house. What
+//! reads them stands above the roles.
+
+pub mod event;
