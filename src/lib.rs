@@ -34,9 +34,11 @@ pub mod config;
 pub mod dhcp;
 // The authoritative DNS server (RFC 1035).
 pub mod dns;
-// What is spoken over HTTP: connections, who may ask, the API and its pages.
+// The accept loop, and what is spoken over HTTP: who may ask, the API and its pages.
 pub mod http;
-// System calls only: sockets, batches, timers, impairment.
+// Networks that are bad on purpose: the seeded model, the relay, the tunnel, what wraps a socket.
+pub mod link;
+// System calls only: sockets, batches, timers.
 pub mod net;
 // The built-in HTTP download page.
 pub mod origin;

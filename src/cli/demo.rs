@@ -43,7 +43,7 @@ use crate::{
         session::BadLink,
         walk::{Carriage, Gathered, Observer, Plan, Step, Via, Walk, Way},
     },
-    net::Loss,
+    link::SignalLoss,
     origin,
     rudp::{congestion::Algorithm, packet::Protection, signal::Name},
     supervisor::Lab,
@@ -159,7 +159,7 @@ fn via(args: &Args) -> Result<Via, String> {
 
 struct Scene<'a> {
     args: &'a Args,
-    impaired: (Loss, BadLink),
+    impaired: (SignalLoss, BadLink),
     via: Via,
     stage: &'a Stage,
     happenings: &'a Sender<Happening>,

@@ -27,12 +27,9 @@ use tracing::level_filters::LevelFilter;
 use super::{WRONG_USE, output};
 use crate::{
     config,
-    http::{Access, Token, serve_http},
-    net::{
-        LinkControl, Places, Purpose, Relay, RelayPlan, Shares, TunPlan, Tunnel, TunnelPlan,
-        bind_tcp,
-        link::{Way, duration},
-    },
+    http::{Access, Places, Shares, Token, serve_http},
+    link::{LinkControl, Relay, RelayPlan, Tunnel, TunnelPlan, Way, duration},
+    net::{Purpose, TunPlan, bind_tcp},
     telemetry::{complain, logging},
 };
 

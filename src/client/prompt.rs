@@ -27,7 +27,7 @@ use super::{
     terminal::Teller,
     walk::Walk,
 };
-use crate::net::Loss;
+use crate::link::SignalLoss;
 
 /// A line that was typed, or why none was.
 enum Typed {
@@ -135,7 +135,7 @@ async fn obey(
         }
         Command::Loss(percent, new_seed) => {
             let seed = new_seed.unwrap_or(seed);
-            walk.set_loss(Loss::new(percent, seed));
+            walk.set_loss(SignalLoss::new(percent, seed));
             output.hint(&format!(
                 "{percent} % of the signals get lost from now on (seed {seed})"
             ));

@@ -13,7 +13,8 @@ use tokio::time::timeout_at;
 
 use super::udp::{self, SocketError, is_the_network};
 use crate::{
-    net::{Loss, ReceiveBatch, Side, SocketLink, UdpSocket, link::LinkOptions},
+    link::{LinkOptions, LinkedSocket, Side, SignalLoss, SocketLink},
+    net::{ReceiveBatch, UdpSocket},
     rudp::{
         Requester, meaning,
         requester::{Event, Failure, Reply, Request, SubmitError, Ticket},
@@ -122,7 +123,7 @@ pub struct Settings {
     /// The client's name.
     pub name: Name,
     /// What is lost on purpose.
-    pub loss: Loss,
+    pub loss: SignalLoss,
     /// How bad the network is otherwise.
     pub link: BadLink,
     /// Spreads resends.
@@ -142,9 +143,9 @@ pub struct BadLink {
 
 /// An open session.
 pub struct Session {
-    socket: UdpSocket,
+    socket: LinkedSocket,
     requester: Requester,
-    loss: Loss,
+    loss: SignalLoss,
     dropped: u64,
     batch: ReceiveBatch,
     local: SocketAddr,
@@ -173,11 +174,14 @@ impl Session {
         notice: &mut dyn FnMut(&Notice),
     ) -> Result<(Self, Option<Duration>), SessionError> {
         let socket = udp::connect(settings.local, settings.server).await?;
-        let mut socket = UdpSocket::adopt(&socket.into_std()?)?.hearing_refusals();
+        let socket = UdpSocket::adopt(&socket.into_std()?)?.hearing_refusals();
         let BadLink { up, down, seed } = settings.link;
-        if up != LinkOptions::default() || down != LinkOptions::default() {
-            socket = socket.behind(&SocketLink::new(Side::Client, up, down, seed), 0);
-        }
+        let nothing = LinkOptions::default();
+        let socket = if (up, down) == (nothing, nothing) {
+            LinkedSocket::from(socket)
+        } else {
+            LinkedSocket::behind(socket, &SocketLink::new(Side::Client, up, down, seed), 0)
+        };
         let now = Instant::now();
         let mut session = Self {
             local: socket.local_addr()?,
@@ -283,7 +287,7 @@ impl Session {
     }
 
     /// Changes what is lost on purpose from now on.
-    pub fn set_loss(&mut self, loss: Loss) {
+    pub fn set_loss(&mut self, loss: SignalLoss) {
         self.loss = loss;
     }
 

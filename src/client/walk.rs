@@ -28,7 +28,7 @@ use super::{
     udp,
 };
 use crate::{
-    net::Loss,
+    link::SignalLoss,
     rudp::{
         congestion::Algorithm,
         packet::Protection,
@@ -47,7 +47,7 @@ pub struct Plan {
     /// Its name.
     pub name: Name,
     /// What it loses on purpose of its own signals.
-    pub loss: Loss,
+    pub loss: SignalLoss,
     /// How bad the network between it and the proxy is otherwise.
     pub link: BadLink,
     /// Decides transaction ids and spreads resends.
@@ -414,7 +414,7 @@ impl Walk {
     }
 
     /// Changes what is lost on purpose from now on.
-    pub fn set_loss(&mut self, loss: Loss) {
+    pub fn set_loss(&mut self, loss: SignalLoss) {
         self.plan.loss = loss;
         if let Some(session) = &mut self.session {
             session.set_loss(loss);

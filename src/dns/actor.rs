@@ -15,12 +15,13 @@ use actix::{AsyncContext, Context, SpawnHandle};
 
 use crate::{
     config,
+    http::{Places, accept, shares},
     net::{
-        Datagram, Places, Purpose, ReceiveBatch, UdpSocket, accept, drive,
-        interface::missing_addresses, is_listening,
+        Datagram, Purpose, ReceiveBatch, UdpSocket, drive, interface::missing_addresses,
+        is_listening,
     },
     role::{Accepting, Failure, Keep, PrepareError, Resources, Role, role_actor},
-    telemetry::{Metrics, packets, shares},
+    telemetry::{Metrics, packets},
 };
 
 use super::{Authority, Name, Outcome, ReadFile, Transport, Zone, meaning};

@@ -5,12 +5,12 @@ use std::{path::PathBuf, sync::Arc};
 
 use actix::Context;
 
-use super::{access::Access, routes, serve_http, token::Token};
+use super::{Places, access::Access, routes, serve_http, shares, token::Token};
 use crate::{
     config,
-    net::{Places, Purpose, TcpListeners},
+    net::{Purpose, TcpListeners},
     role::{Accepting, Failure, Keep, PrepareError, Resources, Role, role_actor},
-    telemetry::{Metrics, Roster, shares},
+    telemetry::{Metrics, Roster},
 };
 
 /// Serves the endpoints.

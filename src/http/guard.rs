@@ -11,8 +11,8 @@ use axum::{
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde::Serialize;
 
+use super::Ends;
 use super::access::Access;
-use crate::net::Ends;
 
 /// Browsers load nothing from elsewhere, show it in nobody's frame, guess no type, and tell no other
 /// site that they were here.

@@ -1,6 +1,7 @@
-//! Everything that is spoken over HTTP by labnet's own servers: connections, who may ask for what,
-//! the API and its pages.
+//! The accept loop of everything that is spoken over TCP, and what labnet's own servers speak over
+//! HTTP: who may ask for what, the API and its pages.
 
+mod accept;
 mod access;
 mod actor;
 mod guard;
@@ -9,6 +10,10 @@ mod routes;
 mod serve;
 mod token;
 
+pub use accept::{
+    Attend, Connection, Ends, Observer, PacedStream, Place, Places, Refusal, Shares, accept,
+    connections_here, shares,
+};
 pub use access::{Access, Refused};
 pub use actor::HttpActor;
 pub use guard::guarded;

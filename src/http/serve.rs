@@ -21,7 +21,7 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 
-use crate::net::{Attend, Connection, Place, Places, Refusal, accept};
+use super::{Attend, Connection, Place, Places, Refusal, accept};
 
 /// A request's header must be whole within so long of the connection's start or of the last answer.
 /// Also ends keep-alive connections that are not used.
@@ -29,7 +29,7 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Serves `router` on `listener` until the future is dropped. Connections then finish the request
 /// they are at, so that a reload answers the request that asked for it and a download outlives a
-/// restart. Every request carries its [`Ends`](crate::net::Ends) as an extension.
+/// restart. Every request carries its [`Ends`](super::Ends) as an extension.
 ///
 /// # Errors
 /// Those of the listener's set-up alone.

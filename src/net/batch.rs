@@ -136,7 +136,7 @@ impl ReceiveBatch {
     }
 
     /// The filled buffers and what the kernel tells of them.
-    pub(super) fn filled(&self) -> impl Iterator<Item = (&[u8], &RecvMeta)> {
+    pub(crate) fn filled(&self) -> impl Iterator<Item = (&[u8], &RecvMeta)> {
         self.buffer
             .chunks(self.slot)
             .zip(&self.meta)
@@ -144,7 +144,7 @@ impl ReceiveBatch {
             .map(|(bytes, meta)| (&bytes[..meta.len.min(bytes.len())], meta))
     }
 
-    pub(super) fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.filled = 0;
     }
 
@@ -163,12 +163,12 @@ impl ReceiveBatch {
     }
 
     /// Whether [`push`](Self::push) has no room.
-    pub(super) fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         self.filled == BATCH_SIZE
     }
 
     /// Adds one datagram, if there is room. `meta` need not know its length.
-    pub(super) fn push(&mut self, payload: &[u8], meta: RecvMeta) {
+    pub(crate) fn push(&mut self, payload: &[u8], meta: RecvMeta) {
         let slot = self.buffer.chunks_mut(self.slot).nth(self.filled);
         let places = slot.zip(self.meta.get_mut(self.filled));
         if let Some((slot, place)) = places

@@ -5,7 +5,7 @@ use std::{io, os::fd::AsRawFd};
 ///
 /// # Errors
 /// Those of a socket that is not connected by TCP.
-pub(super) fn unacknowledged(socket: &impl AsRawFd) -> io::Result<u64> {
+pub fn unacknowledged(socket: &impl AsRawFd) -> io::Result<u64> {
     let mut bytes: libc::c_int = 0;
     // SAFETY: the descriptor is open while it is borrowed, and the kernel writes one int to `bytes`.
     #[allow(unsafe_code)]

@@ -96,7 +96,7 @@ impl Timer {
 ///
 /// # Errors
 /// Those of the timer.
-pub(super) async fn keep_time(
+pub(crate) async fn keep_time(
     earlier: &Notify,
     mut turn: impl FnMut() -> Option<Instant>,
 ) -> io::Result<()> {

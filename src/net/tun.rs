@@ -31,7 +31,7 @@ pub struct TunPlan {
 
 /// A TUN device of another network namespace: IP packets without a link-layer header. It vanishes
 /// when dropped.
-pub(super) struct Tun {
+pub struct Tun {
     io: AsyncFd<Device>,
     name: String,
 }
@@ -48,7 +48,7 @@ impl Tun {
     /// Makes the device, gives it its address and switches it on. Needs CAP_SYS_ADMIN and
     /// CAP_NET_ADMIN.
     #[allow(unsafe_code)]
-    pub(super) fn open(plan: &TunPlan) -> io::Result<Self> {
+    pub(crate) fn open(plan: &TunPlan) -> io::Result<Self> {
         // A thread of its own enters the namespace and ends in it; this one stays where it is.
         let made = thread::scope(|scope| {
             let maker = thread::Builder::new().name("tun".to_owned());
@@ -67,7 +67,7 @@ impl Tun {
     }
 
     /// Waits for one packet.
-    pub(super) fn poll_receive(
+    pub(crate) fn poll_receive(
         &self,
         task: &mut Context<'_>,
         buffer: &mut [u8],
@@ -81,14 +81,14 @@ impl Tun {
     }
 
     /// Waits until someone removes the device: a reader is not told.
-    pub(super) async fn removed(&self) -> io::Result<()> {
+    pub(crate) async fn removed(&self) -> io::Result<()> {
         self.io.ready(Interest::ERROR).await?.retain_ready();
         let gone = format!("{}: the device was removed", self.name);
         Err(io::Error::new(io::ErrorKind::NotConnected, gone))
     }
 
     /// Hands one packet to the namespace's kernel.
-    pub(super) fn try_send(&self, packet: &[u8]) -> io::Result<()> {
+    pub(crate) fn try_send(&self, packet: &[u8]) -> io::Result<()> {
         (&self.io.get_ref().0).write(packet).map(drop)
     }
 }

@@ -9,10 +9,7 @@ use std::{
 use quinn_udp::{Transmit, UdpSocketState};
 use tokio::io::Interest;
 
-use super::{
-    Ecn, ReceiveBatch,
-    socket_link::{Outgoing, Port, SocketLink},
-};
+use super::{Ecn, ReceiveBatch};
 
 /// A UDP socket that receives in batches, sends a batch of segments in one system call (GSO), and
 /// tells to which local address a datagram came, so that the answer leaves from there.
@@ -25,9 +22,6 @@ use super::{
 /// [`try_send`](Self::try_send) lifts DF for the one system call if the datagram is larger than
 /// what every path carries. Linux knows DF as an option of the socket only, neither of a message
 /// nor of a duplicated descriptor; most signals are small and cost nothing.
-///
-/// **A bad network.** [`behind`](Self::behind) puts a [`SocketLink`] between the socket and the
-/// network.
 pub struct UdpSocket {
     io: tokio::net::UdpSocket,
     /// Sends single datagrams, and receives.
@@ -41,7 +35,50 @@ pub struct UdpSocket {
     unfragmented: bool,
     /// Whether "connection refused" is told to who receives.
     refusals: bool,
-    port: Option<Port>,
+}
+
+/// What a socket is asked to send.
+#[derive(Debug, Clone, Copy)]
+pub struct Outgoing<'a> {
+    /// Datagrams, one behind the other.
+    pub contents: &'a [u8],
+    /// The length of each; the last may be shorter.
+    pub segment_size: usize,
+    /// Where to.
+    pub destination: SocketAddr,
+    /// From which of the host's addresses, if not from the one that the kernel chooses.
+    pub source: Option<IpAddr>,
+    /// The mark that all of them carry.
+    pub ecn: Option<Ecn>,
+    /// Whether they must not be fragmented.
+    pub whole: bool,
+}
+
+impl<'a> Outgoing<'a> {
+    /// One datagram, in fragments if it is large.
+    pub fn datagram(contents: &'a [u8], destination: SocketAddr, source: Option<IpAddr>) -> Self {
+        Self {
+            contents,
+            segment_size: contents.len(),
+            destination,
+            source,
+            ecn: None,
+            whole: false,
+        }
+    }
+
+    /// Whether it can be sent at all.
+    ///
+    /// # Errors
+    /// `InvalidInput`: nobody has port 0, and no segment is empty.
+    pub fn check(&self) -> io::Result<()> {
+        // The kernel's own error for it would be taken for a refusal to segment, and a peer may
+        // choose its port.
+        if self.destination.port() == 0 || self.segment_size == 0 && self.whole {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        Ok(())
+    }
 }
 
 /// The largest UDP payload over IPv4 (65,535 bytes with both headers); IPv6 takes a little more.
@@ -75,7 +112,6 @@ impl UdpSocket {
             segments,
             unfragmented: false,
             refusals: false,
-            port: None,
         })
     }
 
@@ -98,15 +134,6 @@ impl UdpSocket {
         self
     }
 
-    /// Puts a link between the socket and the network. `port` is the socket's number among those
-    /// that share the link, from 0: what is under way to a socket whose actor restarts reaches its
-    /// successor of the same number.
-    #[must_use]
-    pub fn behind(mut self, link: &SocketLink, port: usize) -> Self {
-        self.port = Some(link.port(port));
-        self
-    }
-
     /// The socket's own address.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.io.local_addr()
@@ -117,28 +144,7 @@ impl UdpSocket {
     ///
     /// A queued ICMP error of an earlier send (`ConnectionRefused` and its like) is no error of
     /// this socket and is skipped, unless it is one [`hearing_refusals`](Self::hearing_refusals).
-    /// Behind a link this also sends what has come through: somebody
-    /// must always wait here, and only one task at a time.
     pub fn poll_receive(
-        &self,
-        task: &mut Context<'_>,
-        batch: &mut ReceiveBatch,
-    ) -> Poll<io::Result<()>> {
-        match &self.port {
-            None => self.poll_kernel(task, batch),
-            Some(port) if port.is_active() => port.poll_receive(self, task, batch),
-            Some(port) => {
-                let received = self.poll_kernel(task, batch);
-                if received.is_pending() {
-                    port.wake_later(task);
-                }
-                received
-            }
-        }
-    }
-
-    /// [`poll_receive`](Self::poll_receive) past the link.
-    pub(super) fn poll_kernel(
         &self,
         task: &mut Context<'_>,
         batch: &mut ReceiveBatch,
@@ -179,14 +185,7 @@ impl UdpSocket {
         destination: SocketAddr,
         source: Option<IpAddr>,
     ) -> io::Result<()> {
-        self.dispatch(&Outgoing {
-            contents,
-            segment_size: contents.len(),
-            destination,
-            source,
-            ecn: None,
-            whole: false,
-        })
+        self.send(&Outgoing::datagram(contents, destination, source))
     }
 
     /// Sends `contents` as datagrams of `segment_size` bytes, of which the last may be shorter, from
@@ -210,7 +209,7 @@ impl UdpSocket {
         source: Option<IpAddr>,
         ecn: Option<Ecn>,
     ) -> io::Result<()> {
-        self.dispatch(&Outgoing {
+        self.send(&Outgoing {
             contents,
             segment_size,
             destination,
@@ -238,23 +237,13 @@ impl UdpSocket {
         self.io.poll_send_ready(task)
     }
 
-    fn dispatch(&self, outgoing: &Outgoing<'_>) -> io::Result<()> {
-        // The kernel's own error for it would be taken for a refusal to segment, and a peer may
-        // choose its port.
-        if outgoing.destination.port() == 0 || outgoing.segment_size == 0 && outgoing.whole {
-            return Err(io::ErrorKind::InvalidInput.into());
-        }
-        match &self.port {
-            Some(port) if port.is_active() => {
-                port.send(self, outgoing);
-                Ok(())
-            }
-            _ => self.send(outgoing),
-        }
-    }
-
-    /// Sends past the link.
-    pub(super) fn send(&self, outgoing: &Outgoing<'_>) -> io::Result<()> {
+    /// Sends what [`try_send`](Self::try_send) and [`try_send_segments`](Self::try_send_segments)
+    /// make of their arguments.
+    ///
+    /// # Errors
+    /// Theirs.
+    pub fn send(&self, outgoing: &Outgoing<'_>) -> io::Result<()> {
+        outgoing.check()?;
         let whole = Transmit {
             destination: outgoing.destination,
             ecn: outgoing.ecn.map(Into::into),

@@ -11,10 +11,10 @@ use page_server::{Current, Site};
 use super::store::Store;
 use crate::{
     config::{self, OriginFiles},
-    http::serve_http,
-    net::{Places, Purpose, TcpListeners},
+    http::{Places, serve_http, shares},
+    net::{Purpose, TcpListeners},
     role::{Accepting, Failure, Keep, PrepareError, Resources, Role, role_actor},
-    telemetry::{Metrics, shares},
+    telemetry::Metrics,
 };
 
 /// Serves the built-in download page.

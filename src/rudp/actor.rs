@@ -57,7 +57,8 @@ use self::{
 use super::{endpoint::HalfOpenLimits, session::Limits};
 use crate::{
     config,
-    net::{Side, SocketLink, drive, interface::missing_addresses, link::LinkOptions},
+    link::{LinkOptions, Side, SocketLink},
+    net::{drive, interface::missing_addresses},
     role::{
         Beats, Crash, Failure, Keep, LeaseEvent, Leases, PrepareError, Resources, Role, role_actor,
     },

@@ -20,9 +20,10 @@ use super::{
 };
 use crate::{
     config,
-    net::{Places, Purpose, TcpListeners, accept},
+    http::{Places, accept, shares},
+    net::{Purpose, TcpListeners},
     role::{Accepting, Failure, Keep, PrepareError, Resources, Role, role_actor},
-    telemetry::{Metrics, shares},
+    telemetry::Metrics,
 };
 
 /// Reads the download page and gives its list of files to whoever asks over TCP.

@@ -24,7 +24,7 @@ use tokio::{
 
 use super::policy::{Limits, Policy, Verdict};
 use crate::{
-    net::connections_here,
+    http::connections_here,
     role::{Failure, FailureKind, Guarded, Keep, Lack, Role, children_here},
 };
 

@@ -5,10 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use actix::Message;
 use serde::{Deserialize, Serialize};
 
-use crate::net::{
-    LinkControl, LinkCounters,
-    link::{LinkOptions, Way},
-};
+use crate::link::{LinkControl, LinkCounters, LinkOptions, Way};
 
 /// Asks the DHCP server for its leases.
 #[derive(Debug, Clone, Copy, Message)]

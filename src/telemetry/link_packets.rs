@@ -6,7 +6,7 @@ use prometheus::{
     proto::MetricFamily,
 };
 
-use crate::net::{LinkControl, LinkCounters, link::Counters};
+use crate::link::{Counters, LinkControl, LinkCounters};
 
 /// `labnet_link_packets_total{direction,fate}`, read from a link whenever somebody asks.
 #[derive(Clone)]

@@ -1,7 +1,6 @@
 //! What can be seen of the lab from outside.
 
 pub mod api;
-mod connections;
 mod link_packets;
 pub mod logging;
 mod metrics;
@@ -10,7 +9,6 @@ mod process;
 mod roster;
 mod stdio;
 
-pub use connections::shares;
 pub use link_packets::LinkPackets;
 pub use metrics::Metrics;
 pub use roster::{Member, Roster, State};

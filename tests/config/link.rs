@@ -151,7 +151,7 @@ proptest! {
             "[ -~&&[^\"\\\\]]{0,8}",
         ],
     ) {
-        let mut expected = labnet::net::link::LinkOptions::default();
+        let mut expected = labnet::link::LinkOptions::default();
         let expected = expected.set(key, &value).map(|()| expected);
         let read = parse(&linked(&format!("{key} = \"{value}\"")));
         let read = read.map(|config| {

@@ -3,7 +3,7 @@
 use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 
 use labnet::{
-    net::link::Way,
+    link::Way,
     rudp::{
         congestion::Algorithm,
         connection::{CloseReason, Config, Connection, Introduction},

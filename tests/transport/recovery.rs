@@ -3,7 +3,7 @@
 use std::{cell::Cell, rc::Rc, time::Duration};
 
 use labnet::{
-    net::link::Way,
+    link::Way,
     rudp::{
         congestion::Algorithm,
         connection::Config,

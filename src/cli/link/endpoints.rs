@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 use super::options::Directions;
 use crate::{
     http::{Access, guarded, problem},
-    net::{LinkControl, LinkCounters},
+    link::{LinkControl, LinkCounters},
 };
 
 /// `GET /counters`; `GET /options`, `PUT` for all of them (what is not named is off), `PATCH` for

@@ -7,9 +7,8 @@ use serde_json::{Map, Value};
 
 use super::Way;
 use crate::client::{command::MAX_LOSS, session::BadLink};
-use crate::net::{
-    LinkControl, Loss,
-    link::{Blackout, LinkOptions, blackout, burst, duration, percent, rate, size},
+use crate::link::{
+    Blackout, LinkControl, LinkOptions, SignalLoss, blackout, burst, duration, percent, rate, size,
 };
 
 /// What happens to packets; nothing, if no option is given.
@@ -70,12 +69,12 @@ impl Impairment {
     /// What a client makes of them for its signals: its own are lost by their numbers, the same ones
     /// whenever they are sent; those of the proxy only if `--down` says so. The other options are
     /// the link's, to be made with the same `seed`.
-    pub(in crate::cli) fn of_signals(&self, seed: u64) -> Result<(Loss, BadLink), String> {
+    pub(in crate::cli) fn of_signals(&self, seed: u64) -> Result<(SignalLoss, BadLink), String> {
         let (mut up, _) = self.directions()?;
         if up.loss > MAX_LOSS {
             return Err(format!("--loss: not a percentage from 0 to {MAX_LOSS}"));
         }
-        let loss = Loss::of(&up, seed);
+        let loss = SignalLoss::of(&up, seed);
         (up.loss, up.burst) = (0.0, None);
         let own = Self {
             loss: None,
@@ -236,12 +235,12 @@ mod tests {
             ("--up loss=5 --down loss=7", 5.0, "nothing loss=7"),
         ] {
             let (loss, BadLink { up, down, seed }) = made(line).expect(line);
-            assert_eq!(loss, Loss::new(percent, 7), "{line}");
+            assert_eq!(loss, SignalLoss::new(percent, 7), "{line}");
             assert_eq!(format!("{up} {down}"), link, "{line}");
             assert_eq!(seed, 7);
         }
         let (bursts, _) = made("--loss 20 --burst 3").expect("right");
-        assert_ne!(bursts, Loss::new(20.0, 7));
+        assert_ne!(bursts, SignalLoss::new(20.0, 7));
         made("--loss 91").expect_err("no session gets on");
         made("--loss 80 --burst 2").expect_err("impossible");
     }

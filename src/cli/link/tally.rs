@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::{
     cli::api::table,
     client::units::{Size, count},
-    net::{LinkCounters, link::Counters},
+    link::{Counters, LinkCounters},
 };
 
 /// What a link has done.
@@ -97,7 +97,7 @@ impl Tally {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::ClientCounters;
+    use crate::link::ClientCounters;
 
     #[test]
     fn totals_and_the_present_are_said() {

@@ -22,10 +22,10 @@ use crate::{
         session::BadLink,
         udp::{self, SocketError},
     },
+    link::{LinkOptions, LinkedSocket, Side, SocketLink},
     net::{
-        ReceiveBatch, Side, SocketLink, Timer, UdpSocket, enlarge_buffers,
+        ReceiveBatch, Timer, UdpSocket, enlarge_buffers,
         interface::{self, InterfaceWatch},
-        link::LinkOptions,
     },
     rudp::{
         connection::{Arrival, CloseReason, Introduction, Transmit},
@@ -61,7 +61,7 @@ pub(super) struct Driver {
     settings: Settings,
     /// The bad network before all its sockets.
     link: Option<SocketLink>,
-    socket: UdpSocket,
+    socket: LinkedSocket,
     bound_at: Instant,
     /// From where it sends now, for those who tell of it.
     pub(super) local: Arc<Local>,
@@ -418,7 +418,7 @@ async fn open(
     settings: &Settings,
     link: Option<&SocketLink>,
     roams: bool,
-) -> Result<UdpSocket, SocketError> {
+) -> Result<LinkedSocket, SocketError> {
     let server = settings.server;
     let socket = match udp::connect(settings.local, server).await {
         Err(SocketError::Bind { foreign: true, .. }) if roams => udp::connect(None, server).await?,
@@ -430,8 +430,8 @@ async fn open(
         .unfragmented()?
         .hearing_refusals();
     Ok(match link {
-        Some(link) => socket.behind(link, 0),
-        None => socket,
+        Some(link) => LinkedSocket::behind(socket, link, 0),
+        None => socket.into(),
     })
 }
 

@@ -11,7 +11,7 @@ use tokio::{
 };
 
 use crate::{
-    net::{Attend, Connection, Ends, Places},
+    http::{Attend, Connection, Ends, Places},
     telemetry::packets,
 };
 
@@ -216,7 +216,8 @@ mod tests {
     use super::*;
     use crate::{
         dns::{Name, Zone},
-        net::{Purpose, accept},
+        http::accept,
+        net::Purpose,
         telemetry::Metrics,
     };
 

@@ -26,7 +26,7 @@ use crate::origin::{
     store::{Content, Store, Stored},
 };
 use crate::{
-    net::Ends,
+    http::Ends,
     telemetry::{
         Metrics,
         packets::{self, Fate},

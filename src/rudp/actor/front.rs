@@ -9,7 +9,8 @@ use super::{
     workers::Workers,
 };
 use crate::{
-    net::{SocketLink, Sockets, UdpSocket},
+    link::{LinkedSocket, SocketLink},
+    net::{Sockets, UdpSocket},
     rudp::{endpoint::HalfOpenLimits, listener, packet::Protection, session::Limits},
 };
 
@@ -114,7 +115,7 @@ impl Front {
             .ok_or(io::ErrorKind::AddrNotAvailable)?;
         let socket = UdpSocket::adopt(&shard.socket)?.unfragmented()?;
         let shared = Shared::new(
-            socket.behind(&plan.link, self.port + number),
+            LinkedSocket::behind(socket, &plan.link, self.port + number),
             self.local,
             &shard.table,
             plan.settings.send_memory,

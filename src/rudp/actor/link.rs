@@ -1,9 +1,6 @@
 use crate::{
     config,
-    net::{
-        SocketLink,
-        link::{Blackout, LinkOptions},
-    },
+    link::{Blackout, LinkOptions, SocketLink},
 };
 
 /// The options of one direction as the link takes them.

@@ -3,8 +3,11 @@
 use std::{collections::VecDeque, io, time::Instant};
 
 use super::ecn;
-use crate::net::{UdpSocket, first_link, is_too_large};
-use crate::rudp::connection::{Connection, Transmit};
+use crate::{
+    link::LinkedSocket,
+    net::{first_link, is_too_large},
+    rudp::connection::{Connection, Transmit},
+};
 
 /// Bursts that leave one right after the other, at most: as many as the largest portion has.
 const BURSTS: usize = 16;
@@ -55,7 +58,7 @@ impl Pump {
     pub fn run(
         &mut self,
         connection: &mut Connection,
-        socket: &UdpSocket,
+        socket: &LinkedSocket,
         bytes: &mut Vec<u8>,
         budget: &mut usize,
         observer: &mut impl Observer,
@@ -109,7 +112,7 @@ impl Pump {
 /// Hands datagrams to the kernel; false if it has no room for them now.
 fn send(
     connection: &mut Connection,
-    socket: &UdpSocket,
+    socket: &LinkedSocket,
     burst: &[u8],
     transmit: &Transmit,
     observer: &mut impl Observer,

@@ -24,7 +24,7 @@ use super::{
     session::{RudpSession, Stop},
 };
 use crate::config::Shares;
-use crate::net::UdpSocket;
+use crate::link::LinkedSocket;
 use crate::rudp::{
     allowance::Allowance,
     connection::Transmit,
@@ -52,7 +52,7 @@ const MOST_PORTION: u64 = 1 << 20;
 
 /// What the sessions and connections of one endpoint have in common: they live in its thread.
 pub(super) struct Shared {
-    pub(super) socket: UdpSocket,
+    pub(super) socket: LinkedSocket,
     pub(super) local: SocketAddr,
     pub(super) table: Weak<SharedTable>,
     pub(super) counters: Arc<Counters>,
@@ -77,7 +77,7 @@ pub(super) struct Shared {
 impl Shared {
     /// `readable`: whether whoever watches may look into packets, which no key hides.
     pub(super) fn new(
-        socket: UdpSocket,
+        socket: LinkedSocket,
         local: SocketAddr,
         table: &Arc<SharedTable>,
         send_memory: u64,

@@ -18,7 +18,7 @@ use crate::scrap::{
     request::{MAX_REQUEST, Parsed, Request, parse},
 };
 use crate::{
-    net::{Attend, Connection, Ends},
+    http::{Attend, Connection, Ends},
     role::Keep,
     telemetry::packets::{self, Fate},
     text::printable,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use labnet::{
-    net::link::Way,
+    link::Way,
     rudp::{
         congestion::Algorithm::{self, Cubic},
         packet::PacketType,

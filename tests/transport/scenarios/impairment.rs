@@ -3,7 +3,7 @@
 use std::{cell::Cell, rc::Rc};
 
 use labnet::{
-    net::link::Way,
+    link::Way,
     rudp::{
         congestion::Algorithm::{self, Bbr, Vegas},
         connection::Config,

@@ -2,7 +2,7 @@
 //! path holds, chance losses both ways, 20 MB. Here it is exact.
 
 use labnet::{
-    net::link::Way,
+    link::Way,
     rudp::congestion::Algorithm::{self, Bbr, Cubic, NewReno, Vegas},
 };
 

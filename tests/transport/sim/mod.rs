@@ -12,7 +12,7 @@ use std::{
 };
 
 use labnet::{
-    net::link::{Damage, Link, LinkOptions, Packet, Way},
+    link::{Damage, Link, LinkOptions, Packet, Way},
     rudp::{
         congestion::Algorithm,
         connection::{Admission, Arrival, Config, Connection, Ecn, Introduction},

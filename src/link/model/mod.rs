@@ -18,23 +18,23 @@
 //! and where, duplicated, held back, how much jitter) follows from the seed, the options and N
 //! alone, never from when it is sent. Only the queue and black-outs depend on time.
 //!
-//! [`Loss`](super::Loss) is something else: it spoils the client's own signals, by the signal's
-//! number instead of by counting packets, so that a resend on a busy machine does not shift the
+//! [`SignalLoss`](super::SignalLoss) is something else: it spoils the client's own signals, by the
+//! signal's number instead of by counting packets, so that a resend on a busy machine does not shift the
 //! losses that a lesson shows. Here a resend is one more packet, as on a real link.
 
 mod bottleneck;
 mod counters;
 mod direction;
 mod fate;
-mod options;
 
 use std::time::Instant;
 
 pub use counters::{Counters, Losses};
 pub use direction::Direction;
 pub use fate::Damage;
-pub use options::{Blackout, LinkOptions, blackout, burst, duration, percent, rate, size};
 use serde::{Deserialize, Serialize};
+
+use super::LinkOptions;
 
 /// What travels over a link.
 pub trait Packet: Clone {

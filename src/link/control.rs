@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::link::{Counters, LinkOptions, Way};
+use super::{Counters, LinkOptions, Way};
 
 /// What can be seen and changed of a link while it runs, and seen after it.
 #[derive(Clone)]

@@ -1,10 +1,12 @@
 //! One loop that accepts connections, for everything that is spoken over TCP.
 
+mod counted;
 mod pace;
 mod places;
 
 use std::{cell::Cell, io, net::SocketAddr, sync::Arc, time::Duration};
 
+pub use counted::shares;
 pub use pace::PacedStream;
 pub use places::{Observer, Place, Places, Refusal, Shares};
 use tokio::{
@@ -14,7 +16,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::is_listening;
+use crate::net::is_listening;
 
 /// How long a refused peer may take to read why.
 const FAREWELL: Duration = Duration::from_secs(1);

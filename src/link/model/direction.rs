@@ -5,10 +5,11 @@ use std::{
 };
 
 use super::{
-    Counters, LinkOptions, Packet,
+    Counters, Packet,
     bottleneck::Bottleneck,
     fate::{Dice, Fate},
 };
+use crate::link::LinkOptions;
 
 /// One direction of a link: a queue, a rate and a wire.
 #[derive(Debug)]
@@ -265,7 +266,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::net::link::Blackout;
+    use crate::link::Blackout;
 
     const fn ms(millis: u64) -> Duration {
         Duration::from_millis(millis)

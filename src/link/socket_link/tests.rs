@@ -3,6 +3,7 @@ use std::{future::poll_fn, time::Duration};
 use tokio::time::timeout;
 
 use super::*;
+use crate::link::LinkedSocket;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -21,17 +22,22 @@ fn loopback() -> std::net::UdpSocket {
 }
 
 /// A server's socket behind `link`, and a client that knows it.
-async fn pair(link: &SocketLink) -> (UdpSocket, tokio::net::UdpSocket) {
+async fn pair(link: &SocketLink) -> (LinkedSocket, tokio::net::UdpSocket) {
+    pair_at(link, 0).await
+}
+
+/// The same at the link's port `port`.
+async fn pair_at(link: &SocketLink, port: usize) -> (LinkedSocket, tokio::net::UdpSocket) {
     let server = UdpSocket::adopt(&loopback()).expect("adopted");
     let client = tokio::net::UdpSocket::bind("127.0.0.1:0").await;
     let client = client.expect("loopback");
     let to = server.local_addr().expect("bound");
     client.connect(to).await.expect("loopback");
-    (server.behind(link, 0), client)
+    (LinkedSocket::behind(server, link, port), client)
 }
 
 /// The payloads of the next receive, each with its sender.
-async fn receive(socket: &UdpSocket) -> Vec<(Vec<u8>, SocketAddr)> {
+async fn receive(socket: &LinkedSocket) -> Vec<(Vec<u8>, SocketAddr)> {
     let mut batch = ReceiveBatch::new();
     let received = poll_fn(|task| socket.poll_receive(task, &mut batch));
     let received = timeout(PATIENCE, received).await;
@@ -43,7 +49,7 @@ async fn receive(socket: &UdpSocket) -> Vec<(Vec<u8>, SocketAddr)> {
 }
 
 /// What comes within 50 ms.
-async fn silence(socket: &UdpSocket) -> bool {
+async fn silence(socket: &LinkedSocket) -> bool {
     let mut batch = ReceiveBatch::new();
     let received = poll_fn(|task| socket.poll_receive(task, &mut batch));
     timeout(Duration::from_millis(50), received).await.is_err()
@@ -200,7 +206,7 @@ async fn what_is_under_way_reaches_the_socket_s_successor() {
     timeout(PATIENCE, taken_in).await.expect("in time");
     drop(server);
     let successor = UdpSocket::adopt(&loopback()).expect("adopted");
-    let successor = successor.behind(&link, 0);
+    let successor = LinkedSocket::behind(successor, &link, 0);
     assert_eq!(receive(&successor).await[0].0, b"late");
 }
 
@@ -209,14 +215,13 @@ async fn several_sockets_share_its_rate_and_get_their_own() {
     // 1000 bytes with the headers take 10 ms.
     let link = link("rate=800kbit", "");
     let (one, first) = pair(&link).await;
-    let (two, second) = pair(&link).await;
-    let two = two.behind(&link, 1);
+    let (two, second) = pair_at(&link, 1).await;
     let start = Instant::now();
     for _ in 0..3 {
         first.send(&[1; 972]).await.expect("sent");
         second.send(&[2; 972]).await.expect("sent");
     }
-    let count = async |socket: &UdpSocket, byte: u8| {
+    let count = async |socket: &LinkedSocket, byte: u8| {
         let mut seen = 0;
         while seen < 3 {
             for (payload, _) in receive(socket).await {

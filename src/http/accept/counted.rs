@@ -4,11 +4,8 @@ use std::sync::Arc;
 
 use prometheus::{IntCounter, IntGauge};
 
-use super::Metrics;
-use crate::{
-    config,
-    net::{Observer, Places, Purpose, Refusal, Shares},
-};
+use super::{Observer, Places, Refusal, Shares};
+use crate::{config, net::Purpose, telemetry::Metrics};
 
 /// A component's counters.
 struct Counters {

@@ -9,12 +9,9 @@ use std::{
 use tokio::sync::Notify;
 
 use super::{
-    LinkControl, TunPlan,
-    control::{Controlled, LinkCounters},
-    link::{Damage, Link, LinkOptions, Packet, Way},
-    timer::keep_time,
-    tun::Tun,
+    Damage, Link, LinkControl, LinkCounters, LinkOptions, Packet, Way, control::Controlled,
 };
+use crate::net::{Tun, TunPlan, keep_time};
 
 /// Two devices that a tunnel joins.
 #[derive(Debug, Clone)]

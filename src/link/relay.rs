@@ -11,12 +11,10 @@ use std::{
 use tokio::{sync::Notify, task::AbortHandle};
 
 use super::{
-    LinkControl, ReceiveBatch, UdpSocket,
-    control::{ClientCounters, Controlled, LinkCounters},
-    link::{Damage, Link, LinkOptions, Packet, Way},
-    sockets::bind_udp,
-    timer::keep_time,
+    ClientCounters, Damage, Link, LinkControl, LinkCounters, LinkOptions, Packet, Way,
+    control::Controlled,
 };
+use crate::net::{ReceiveBatch, UdpSocket, bind_udp, keep_time};
 
 /// What a relay joins, and how much of the machine it may use.
 #[derive(Debug, Clone, Copy)]

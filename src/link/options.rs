@@ -165,7 +165,7 @@ impl LinkOptions {
     }
 
     /// The probability that a packet is lost.
-    pub(in crate::net) fn chance_of_loss(&self, last_was_lost: bool) -> f64 {
+    pub(super) fn chance_of_loss(&self, last_was_lost: bool) -> f64 {
         let share = self.loss / 100.0;
         match self.burst {
             Some(burst) if share < 1.0 => {

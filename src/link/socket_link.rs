@@ -13,17 +13,16 @@ use std::{
 use quinn_udp::RecvMeta;
 
 use super::{
-    Ecn, LinkControl, LinkCounters, ReceiveBatch, Timer, UdpSocket,
-    control::Controlled,
-    link::{Damage, Link, LinkOptions, Packet, Way},
+    Damage, Link, LinkControl, LinkCounters, LinkOptions, Packet, Way, control::Controlled,
 };
+use crate::net::{Ecn, Outgoing, ReceiveBatch, Timer, UdpSocket};
 
 /// A bad link around the UDP sockets of one server, or of one client: what they receive has come
 /// over it, what they send goes over it. Several sockets share one link with its queue and rate, as
 /// the machines behind one uplink do.
 ///
-/// It outlives the sockets: a restarted actor's new [`UdpSocket`], put [behind](UdpSocket::behind)
-/// the same link, gets what was under way to the one before it.
+/// It outlives the sockets: a restarted actor's new socket, put
+/// [behind](super::LinkedSocket::behind) the same link, gets what was under way to the one before it.
 ///
 /// As long as its options do nothing and nothing is under way, packets pass it by uncounted, and
 /// cost one look at a flag. Rate and queue count a datagram's IP and UDP headers, too; corruption
@@ -74,18 +73,6 @@ pub(super) struct Port {
     /// Tells it from others of its number.
     serial: u64,
     timer: Mutex<Option<Timer>>,
-}
-
-/// What a socket is asked to send.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Outgoing<'a> {
-    pub(super) contents: &'a [u8],
-    pub(super) segment_size: usize,
-    pub(super) destination: SocketAddr,
-    pub(super) source: Option<IpAddr>,
-    pub(super) ecn: Option<Ecn>,
-    /// Whether it must not be fragmented.
-    pub(super) whole: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -217,7 +204,7 @@ impl Port {
         task: &mut Context<'_>,
         batch: &mut ReceiveBatch,
     ) -> Poll<io::Result<()>> {
-        let received = match socket.poll_kernel(task, batch) {
+        let received = match socket.poll_receive(task, batch) {
             Poll::Ready(received) => {
                 received?;
                 true

@@ -113,7 +113,7 @@ impl PacedStream {
 
     /// What the peer's kernel has taken of what was written.
     fn taken(&self) -> u64 {
-        let waiting = crate::net::tcp::unacknowledged(&self.stream).unwrap_or(0);
+        let waiting = crate::net::unacknowledged(&self.stream).unwrap_or(0);
         self.written.saturating_sub(waiting)
     }
 

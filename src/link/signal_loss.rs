@@ -1,7 +1,7 @@
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 
-use super::link::LinkOptions;
+use super::LinkOptions;
 
 /// The losses of [`LinkOptions`] for packets that have numbers of their own: they fall on the same
 /// packets every time, however often one is sent again.
@@ -12,7 +12,7 @@ use super::link::LinkOptions;
 /// packets were lost, and how often. Bursts are runs of numbers; a copy is lost or not whatever
 /// became of its neighbours' copies.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Loss {
+pub struct SignalLoss {
     /// The probability after a packet that arrived.
     begins: f64,
     /// The probability after a packet that was lost.
@@ -26,7 +26,7 @@ pub struct Loss {
 /// Bursts do not last longer.
 const PERIOD: u64 = 512;
 
-impl Loss {
+impl SignalLoss {
     /// A link that loses nothing.
     pub const NONE: Self = Self {
         begins: 0.0,
@@ -111,7 +111,7 @@ mod tests {
     #[test]
     fn the_share_lost_is_the_share_asked_for() {
         for (percent, seed) in [(5.0, 1), (20.0, 7), (50.0, 3), (80.0, 11)] {
-            let loss = Loss::new(percent, seed);
+            let loss = SignalLoss::new(percent, seed);
             let lost = (0..10_000).filter(|key| loss.takes(*key, 0)).count();
             let share = lost as f64 / 100.0;
             assert!(
@@ -124,7 +124,7 @@ mod tests {
     #[test]
     fn one_seed_has_one_fate_and_another_seed_another() {
         let fates = |seed| -> Vec<bool> {
-            let loss = Loss::new(30.0, seed);
+            let loss = SignalLoss::new(30.0, seed);
             (290..400).map(|key| loss.takes(key, 0)).collect()
         };
         assert_eq!(fates(7), fates(7));
@@ -133,7 +133,7 @@ mod tests {
 
     #[test]
     fn a_copy_after_one_that_arrived_arrives_too() {
-        let loss = Loss::new(60.0, 5);
+        let loss = SignalLoss::new(60.0, 5);
         for key in 0..1000 {
             let arrived = (0..)
                 .find(|copy| !loss.takes(key, *copy))
@@ -144,11 +144,11 @@ mod tests {
 
     #[test]
     fn the_ends_of_the_scale() {
-        assert!((0..1000).all(|key| !Loss::NONE.takes(key, 0)));
-        assert!((0..1000).all(|key| Loss::new(100.0, 1).takes(key, 9)));
-        assert!((0..1000).all(|key| !Loss::new(-3.0, 1).takes(key, 0)));
-        assert!((0..1000).all(|key| !Loss::new(f64::NAN, 1).takes(key, 0)));
-        assert!((0..1000).all(|key| Loss::new(1e9, 1).takes(key, 0)));
+        assert!((0..1000).all(|key| !SignalLoss::NONE.takes(key, 0)));
+        assert!((0..1000).all(|key| SignalLoss::new(100.0, 1).takes(key, 9)));
+        assert!((0..1000).all(|key| !SignalLoss::new(-3.0, 1).takes(key, 0)));
+        assert!((0..1000).all(|key| !SignalLoss::new(f64::NAN, 1).takes(key, 0)));
+        assert!((0..1000).all(|key| SignalLoss::new(1e9, 1).takes(key, 0)));
     }
 
     #[test]
@@ -159,7 +159,7 @@ mod tests {
                 burst: Some(burst),
                 ..LinkOptions::default()
             };
-            let loss = Loss::of(&options, 9);
+            let loss = SignalLoss::of(&options, 9);
             let fates: Vec<bool> = (1000..41_000).map(|key| loss.takes(key, 0)).collect();
             let lost = fates.iter().filter(|lost| **lost).count();
             let bursts = fates.windows(2).filter(|two| !two[0] && two[1]).count();
@@ -182,7 +182,7 @@ mod tests {
             burst: Some(4.0),
             ..LinkOptions::default()
         };
-        let loss = Loss::of(&options, 1);
+        let loss = SignalLoss::of(&options, 1);
         let after = |lost_before: bool| {
             let (mut all, mut lost) = (0, 0);
             for key in (1..40_000).filter(|key| loss.takes(key - 1, 0) == lost_before) {

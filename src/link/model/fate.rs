@@ -1,7 +1,7 @@
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 
-use super::LinkOptions;
+use crate::link::LinkOptions;
 
 /// What chance decides about one packet.
 #[derive(Debug, Clone, Copy, PartialEq)]
