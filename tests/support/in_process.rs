@@ -1,13 +1,9 @@
 //! Roles that run in the test's own process, without a supervisor, with real sockets on loopback.
 
-// Every test binary uses its own part of this.
-#![allow(dead_code, unreachable_pub, clippy::expect_used, clippy::unwrap_used)]
-
 use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
     thread,
-    time::{Duration, Instant},
 };
 
 use actix::Addr;
@@ -17,18 +13,7 @@ use labnet::{
     role::{Crash, Keep, Resources, Role},
 };
 
-pub const PATIENCE: Duration = Duration::from_secs(60);
-
-pub fn wait_for<T>(what: &str, mut check: impl FnMut() -> Option<T>) -> T {
-    let start = Instant::now();
-    loop {
-        if let Some(value) = check() {
-            return value;
-        }
-        assert!(start.elapsed() < PATIENCE, "waited in vain for {what}");
-        thread::sleep(Duration::from_millis(20));
-    }
-}
+use super::{PATIENCE, wait_for};
 
 /// A role that runs in a thread of its own, without a supervisor.
 pub struct Running<R: Role> {

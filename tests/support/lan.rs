@@ -18,13 +18,39 @@ esac
 exit 0
 "#;
 
+/// A configuration that serves DHCP on lab0; `subnet` are further lines of its subnet.
+pub fn config(pool: &str, subnet: &str) -> String {
+    format!(
+        r#"
+state_dir = "state"
+[http]
+listen = "127.0.0.1:9167"
+fault_injection = true
+[dhcp]
+interfaces = ["lab0"]
+[[dhcp.subnet]]
+subnet = "10.20.30.0/24"
+pools = ["{pool}"]
+lease_time = "1h"
+{subnet}"#
+    )
+}
+
 /// A namespace with the server's bridge lab0 at 10.20.30.40.
 pub fn bridge() -> Namespace {
     let server = Namespace::new("srv");
+    make_bridge(&server, &[]);
+    server
+}
+
+/// Makes that bridge, with the clients' ports on it.
+pub fn make_bridge(server: &Namespace, ports: &[u8]) {
     server.ip(&["link", "add", "lab0", "type", "bridge"]);
     server.ip(&["address", "add", "10.20.30.40/24", "dev", "lab0"]);
     server.ip(&["link", "set", "lab0", "up"]);
-    server
+    for port in ports {
+        server.ip(&["link", "set", &format!("port{port}"), "master", "lab0"]);
+    }
 }
 
 /// A client's namespace on the bridge.

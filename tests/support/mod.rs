@@ -1,9 +1,12 @@
-//! What the system tests share: a running lab, requests to it, network namespaces.
+//! What the tests share: a running lab, requests to it, network namespaces.
 
-// Every test binary uses its own part of this.
+// Every program uses its own part of this.
 #![allow(dead_code, unreachable_pub, clippy::expect_used, clippy::unwrap_used)]
 
+pub mod dashboard;
+pub mod dhcp;
 pub mod dial;
+pub mod in_process;
 pub mod lan;
 pub mod probe;
 
@@ -23,12 +26,12 @@ use std::{
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
-/// An address of 127/8 that no other test uses now: by process and by call. On it the usual ports
-/// are free.
+/// An address of 127/8 that no other test uses now: by process and by call, of which the last 190 are
+/// told apart. On it the usual ports are free.
 pub fn loopback() -> Ipv4Addr {
     let n = NEXT.fetch_add(1, Ordering::Relaxed);
     let [_, _, high, low] = std::process::id().to_be_bytes();
-    Ipv4Addr::new(127, 100 + (n % 100) as u8, high, low)
+    Ipv4Addr::new(127, 64 + (n % 190) as u8, high, low)
 }
 
 /// How long a test waits for what should take no time, on a machine that is busy.

@@ -17,7 +17,7 @@
 //!
 //! # Where it departs from the draft
 //!
-//! Each with what it gains: what the scenarios of `tests/transport` measure with it, and without it.
+//! Each with what it gains: what the scenarios of `tests/it/transport` measure with it, and without it.
 //! "The wire" is 100 Mbit/s, 50 ms round trip, a queue of 625 kB, 20 MB.
 //!
 //! 1. *Losses that no queue explains are not congestion.* The draft backs off above 2 % loss, and in

@@ -1,0 +1,149 @@
+//! Reload from outside: what `labnet reload` says is what has happened.
+
+use std::{
+    fs,
+    io::{Read, Write},
+    net::{TcpListener, TcpStream, UdpSocket},
+};
+
+use crate::support::{Lab, PATIENCE, labnet, loopback, wait_for};
+
+#[test]
+fn the_role_that_answers_is_made_anew_and_its_answer_arrives() {
+    let ip = loopback();
+    let url = format!("http://{ip}:9167/");
+    let lab = Lab::start(&format!("[http]\nlisten = \"{ip}:9167\"\n"));
+    for n in 0..20 {
+        let fault_injection = n % 2 == 0;
+        let config =
+            format!("[http]\nlisten = \"{ip}:9167\"\nfault_injection = {fault_injection}\n");
+        fs::write(lab.config(), config).expect("written");
+        let output = labnet(&["reload", "--url", &url]);
+        let (told, complaint) = (
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr),
+        );
+        assert_eq!(
+            output.status.code(),
+            Some(0),
+            "reload {n}: {told}{complaint}"
+        );
+        assert!(
+            told.contains(&format!("configuration {} runs", n + 2)),
+            "{told}"
+        );
+        assert!(told.contains("http"), "{told}");
+        // Whoever asks next is answered by the new one, without being refused in between.
+        let crash = if fault_injection { 404 } else { 403 };
+        assert_eq!(
+            lab.post("/api/v1/components/nobody/crash").0,
+            crash,
+            "reload {n}"
+        );
+    }
+}
+
+#[test]
+fn the_role_that_answers_moves_and_its_answer_arrives() {
+    let ip = loopback();
+    let origin = format!("[origin]\nlisten = \"{ip}:8080\"\nsamples = [\"task2.pdf\"]\n");
+    let at = |port: u16| format!("[http]\nlisten = \"{ip}:{port}\"\n") + &origin;
+    let lab = Lab::start(&at(9167));
+    for n in 0..10u16 {
+        fs::write(lab.config(), at(9168 + n)).expect("written");
+        let url = format!("http://{ip}:{}/", 9167 + n);
+        let output = labnet(&["reload", "--url", &url]);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        // The old listener goes as soon as its role has been made anew.
+        wait_for("the port", || TcpListener::bind((ip, 9167 + n)).ok());
+    }
+}
+
+#[test]
+fn the_role_that_answers_goes_and_its_answer_arrives() {
+    let ip = loopback();
+    let origin = format!("[origin]\nlisten = \"{ip}:8080\"\nsamples = [\"40MB.zip\"]\n");
+    let http = format!("[http]\nlisten = \"{ip}:9167\"\n");
+    let lab = Lab::start(&(http.clone() + &origin));
+    for _ in 0..5 {
+        fs::write(lab.config(), &origin).expect("written");
+        let output = labnet(&["reload", "--url", &format!("http://{ip}:9167/")]);
+        let told = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        assert!(told.contains("http    stopped"), "{told}");
+        wait_for("the port", || TcpListener::bind((ip, 9167)).ok());
+        fs::write(lab.config(), http.clone() + &origin).expect("written");
+        crate::support::signal(lab.pid(), "HUP");
+        wait_for("the page", || (lab.get("/-/ready").0 == 200).then_some(()));
+    }
+}
+
+#[test]
+fn a_download_under_way_outlives_its_page() {
+    let ip = loopback();
+    let origin = format!("[origin]\nlisten = \"{ip}:8080\"\nsamples = [\"40MB.zip\"]\n");
+    let http = format!("[http]\nlisten = \"{ip}:9167\"\n");
+    let lab = Lab::start(&(http.clone() + &origin));
+    let mut stream = TcpStream::connect((ip, 8080)).expect("a connection");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    write!(stream, "GET /40MB.zip HTTP/1.1\r\nHost: lab\r\n\r\n").expect("sent");
+    // More than the sockets' buffers hold is still to come when the page goes.
+    let mut received = vec![0; 1 << 20];
+    stream.read_exact(&mut received).expect("the beginning");
+    fs::write(lab.config(), &http).expect("written");
+    let (code, body) = lab.post("/-/reload");
+    assert_eq!(code, 200, "{body}");
+    // Its port is another's: the page may come back before the download has ended.
+    wait_for("the port", || TcpListener::bind((ip, 8080)).ok());
+    stream.read_to_end(&mut received).expect("the rest");
+    let head = received
+        .windows(4)
+        .position(|window| window == b"\r\n\r\n")
+        .expect("a head");
+    assert_eq!(received.len() - head - 4, 40_000_000);
+}
+
+#[test]
+fn a_refused_reload_leaves_no_port_bound_that_it_tried() {
+    let ip = loopback();
+    let zone =
+        "$TTL 300\n@ IN SOA ns1 admin 1 3600 600 86400 60\n@ IN NS ns1\nns1 IN A 127.0.0.1\n";
+    let http = format!("[http]\nlisten = \"{ip}:9167\"\n");
+    let dns = |port: u16| {
+        format!(
+            "[dns]\nlisten = [\"{ip}:{port}\"]\n[[dns.zone]]\nname = \"example.com.\"\nfile = \"example.com.zone\"\n"
+        )
+    };
+    let lab = Lab::start_with(
+        &(http.clone() + &dns(5300)),
+        &[("example.com.zone", zone)],
+        None,
+    );
+    let taken = TcpListener::bind((ip, 49153)).expect("free");
+    let mistakes = [
+        // The second is found only by binding, when dns has its new sockets.
+        "[scrap]\nlisten = \"nowhere\"\n".to_owned(),
+        format!("[scrap]\nlisten = \"{ip}:49153\"\norigin = \"http://{ip}:8080/\"\n"),
+        format!("[origin]\nlisten = \"{ip}:49153\"\n"),
+    ];
+    for mistake in mistakes {
+        fs::write(lab.config(), http.clone() + &dns(5301) + &mistake).expect("written");
+        let (code, body) = lab.post("/-/reload");
+        assert_eq!(code, 400, "{mistake}: {body}");
+        UdpSocket::bind((ip, 5301)).unwrap_or_else(|error| panic!("{mistake}: udp: {error}"));
+        TcpListener::bind((ip, 5301)).unwrap_or_else(|error| panic!("{mistake}: tcp: {error}"));
+        // And the old ones are still held, by who answers there.
+        UdpSocket::bind((ip, 5300)).expect_err("dns listens there");
+    }
+    drop(taken);
+    // A busy port refuses too, whatever role is prepared after it.
+    let taken = UdpSocket::bind((ip, 5302)).expect("free");
+    fs::write(lab.config(), http.clone() + &dns(5302)).expect("written");
+    assert_eq!(lab.post("/-/reload").0, 400);
+    wait_for("the port", || TcpListener::bind((ip, 5302)).ok());
+    drop(taken);
+    // A child that another test is just about to start holds it for a moment, too.
+    wait_for("the reload", || {
+        (lab.post("/-/reload").0 == 200).then_some(())
+    });
+}

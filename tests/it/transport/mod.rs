@@ -1,0 +1,7 @@
+//! The binary transport: connections over a simulated network, in virtual time.
+
+mod attacks;
+mod random;
+mod recovery;
+mod scenarios;
+mod sim;

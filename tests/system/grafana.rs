@@ -1,0 +1,194 @@
+//! Every query of the dashboard gives data, from a real Prometheus that reads a working lab.
+
+use std::{
+    fs,
+    net::{SocketAddr, UdpSocket},
+    path::Path,
+    process::{Command, Stdio},
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+
+use crate::support::dashboard::Dashboard;
+use crate::support::{Lab, Running, loopback, probe::Addresses, request, wait_for};
+
+#[test]
+#[ignore = "needs prometheus"]
+fn every_query_of_the_dashboard_gives_data() {
+    let addresses = Addresses(loopback());
+    let ip = addresses.0;
+    let page = format!("http://{ip}:8080/");
+    let origin = format!(
+        "[origin]\nlisten = \"{ip}:8080\"\nsamples = [\"1MB.zip\", \"20MB.zip\", \"image-site.png\", \"task2.pdf\"]\n"
+    );
+    let config = addresses.config(&page, &origin);
+    let lab = Lab::start_with(&config, &[("example.com.zone", &addresses.zone())], None);
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let prometheus: SocketAddr = (ip, 19090).into();
+    let _running = start_prometheus(folder.path(), prometheus, lab.http);
+
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let traffic = [
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    walk(&addresses, folder.path());
+                }
+            }),
+            scope.spawn(|| hold_a_session(addresses.at(49152), &done)),
+            scope.spawn(|| hold_a_transfer(addresses.at(49152), &done)),
+        ];
+        let mut missing = Vec::new();
+        let all_there = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            wait_for("all queries to give data", || {
+                thread::sleep(Duration::from_secs(1));
+                missing = Dashboard::read()
+                    .queries()
+                    .into_iter()
+                    .filter_map(|(title, expr)| {
+                        let problem = ask(prometheus, &expr).err()?;
+                        Some(format!("{title}: {problem}: {expr}"))
+                    })
+                    .collect();
+                missing.is_empty().then_some(())
+            });
+        }));
+        done.store(true, Ordering::Relaxed);
+        for thread in traffic {
+            thread.join().expect("the traffic flows");
+        }
+        assert!(all_there.is_ok(), "{}", missing.join("\n"));
+    });
+    variables_have_values(prometheus, lab.http);
+}
+
+/// Starts Prometheus with `conf/prometheus.yml`, changed in its target and, not to wait for long,
+/// in its interval.
+fn start_prometheus(folder: &Path, listen: SocketAddr, lab: SocketAddr) -> Running {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/conf/prometheus.yml");
+    let config = fs::read_to_string(path).expect("conf/prometheus.yml");
+    let adapted = config
+        .replace("127.0.0.1:9167", &lab.to_string())
+        .replace("interval: 5s", "interval: 1s");
+    assert_ne!(config, adapted);
+    let file = folder.join("prometheus.yml");
+    fs::write(&file, adapted).expect("a file");
+    let running = Running::start(
+        "prometheus",
+        &[
+            &format!("--config.file={}", file.display()),
+            &format!("--storage.tsdb.path={}", folder.join("data").display()),
+            &format!("--web.listen-address={listen}"),
+        ],
+    );
+    wait_for("Prometheus", || {
+        (request(listen, "GET", "/-/ready").0 == 200).then_some(())
+    });
+    running
+}
+
+/// The client's whole walk: traffic for every role.
+fn walk(addresses: &Addresses, out: &Path) {
+    let walk = Command::new(env!("CARGO_BIN_EXE_labnet"))
+        .args(["client", "--dhcp", &addresses.at(6767).to_string()])
+        .args(["--out", out.to_str().expect("UTF-8")])
+        .args(["get", "--all", "--force"])
+        .env("NO_COLOR", "1")
+        .env_remove("RUST_LOG")
+        .stdin(Stdio::null())
+        .output()
+        .expect("the client starts");
+    assert!(
+        walk.status.success(),
+        "{}{}",
+        String::from_utf8_lossy(&walk.stdout),
+        String::from_utf8_lossy(&walk.stderr)
+    );
+}
+
+/// A session that stays open, so that its window can be seen.
+fn hold_a_session(proxy: SocketAddr, done: &AtomicBool) {
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("loopback");
+    socket.connect(proxy).expect("loopback");
+    socket
+        .set_read_timeout(Some(Duration::from_millis(200)))
+        .expect("a timeout");
+    let say = |signal: &str| {
+        socket.send(signal.as_bytes()).expect("sent");
+        let mut answer = [0; 2048];
+        let _ = socket.recv(&mut answer);
+    };
+    say("SIGNEW:Tal");
+    for id in 290.. {
+        if done.load(Ordering::Relaxed) {
+            return;
+        }
+        say(&format!("SIGNECHO:{id};1.5"));
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Transfers over a slow link, so that there is a window of the transport to be seen.
+fn hold_a_transfer(proxy: SocketAddr, done: &AtomicBool) {
+    while !done.load(Ordering::Relaxed) {
+        let _transfer = Running::start(
+            env!("CARGO_BIN_EXE_labnet"),
+            &[
+                "client",
+                "--server",
+                &proxy.to_string(),
+                "--via",
+                "rudp",
+                "--rate",
+                "8mbit",
+                "--delay",
+                "20ms",
+                "get",
+                "--discard",
+                "20MB.zip",
+            ],
+        );
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_secs(15) && !done.load(Ordering::Relaxed) {
+            thread::sleep(Duration::from_millis(100));
+        }
+    }
+}
+
+/// Asks what Grafana would ask: whether there is data, and what it is.
+fn ask(prometheus: SocketAddr, expr: &str) -> Result<(), String> {
+    let expr = expr
+        .replace("$__rate_interval", "10s")
+        .replace("$__range", "30s")
+        .replace("$job", ".+")
+        .replace("$instance", ".+");
+    assert!(!expr.contains('$'), "an unknown variable: {expr}");
+    let query = utf8_percent_encode(&expr, NON_ALPHANUMERIC);
+    let answer = get(prometheus, &format!("/api/v1/query?query={query}"));
+    let series = answer["data"]["result"].as_array();
+    let series = series.ok_or_else(|| answer["error"].to_string())?;
+    let numbers = series
+        .iter()
+        .filter_map(|series| series["value"][1].as_str()?.parse::<f64>().ok())
+        .filter(|value| value.is_finite());
+    match numbers.count() {
+        0 => Err(format!("no data in {} series", series.len())),
+        _ => Ok(()),
+    }
+}
+
+/// The variables of the dashboard find the lab.
+fn variables_have_values(prometheus: SocketAddr, lab: SocketAddr) {
+    for (label, value) in [("job", "labnet".to_owned()), ("instance", lab.to_string())] {
+        let path = format!("/api/v1/label/{label}/values?match[]=labnet_build_info");
+        assert_eq!(get(prometheus, &path)["data"], serde_json::json!([value]));
+    }
+}
+
+fn get(prometheus: SocketAddr, path: &str) -> serde_json::Value {
+    let (_, body) = request(prometheus, "GET", path);
+    serde_json::from_str(&body).unwrap_or_default()
+}

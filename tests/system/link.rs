@@ -1,0 +1,91 @@
+//! `labnet link --netns` between two namespaces, with real kernels' stacks at both ends.
+
+use serde_json::Value;
+
+use crate::support::{Lab, Namespace, Running, loopback, request, signal, wait_for};
+
+#[test]
+#[ignore = "needs root: network namespaces, TUN devices"]
+fn two_namespaces_are_joined_by_a_long_and_lossy_link() {
+    let (left, right) = (Namespace::new("left"), Namespace::new("right"));
+    let labnet = env!("CARGO_BIN_EXE_labnet");
+    let http = format!("{}:9168", loopback());
+    let link = Running::start(
+        labnet,
+        &[
+            "link",
+            "--netns",
+            &left.name,
+            &right.name,
+            "--delay",
+            "30ms",
+            "--rate",
+            "20mbit",
+            "--down",
+            "duplicate=100",
+            "--http",
+            &http,
+        ],
+    );
+    let counters = || -> Option<Value> {
+        let (code, body) = request(http.parse().expect("an address"), "GET", "/counters");
+        (code == 200).then(|| serde_json::from_str(&body).expect("JSON"))
+    };
+    wait_for("the link", counters);
+    let lab = Lab::start_with(
+        "[rudp]\nlisten = \"10.77.0.2:49152\"\nscraper = \"10.77.0.2:9\"\n\
+         [http]\nlisten = \"10.77.0.2:9167\"\n",
+        &[],
+        Some(&right),
+    );
+    // UDP, and the time it takes.
+    let walked = left.output(
+        labnet,
+        &[
+            "client",
+            "--server",
+            "10.77.0.2:49152",
+            "--json",
+            "echo",
+            "-n",
+            "3",
+        ],
+    );
+    let said = String::from_utf8_lossy(&walked.stdout).into_owned();
+    assert!(walked.status.success(), "{said}");
+    let now = counters().expect("it runs");
+    assert!(now["down"]["duplicated"].as_u64() >= Some(5), "{now}");
+    assert_eq!(now.get("clients"), None, "{now}");
+    // TCP.
+    let status = left.output(
+        labnet,
+        &["status", "--url", "http://10.77.0.2:9167/", "--json"],
+    );
+    let said = String::from_utf8_lossy(&status.stdout).into_owned();
+    assert!(said.contains("10.77.0.2:49152"), "{said}");
+    drop(lab);
+    // Its end takes the devices along.
+    signal(link.0.id(), "TERM");
+    wait_for("the end of the devices", || {
+        let links = left.ip(&["-o", "link"]);
+        (!String::from_utf8_lossy(&links.stdout).contains("link0")).then_some(())
+    });
+}
+
+#[test]
+#[ignore = "needs root: network namespaces, TUN devices"]
+fn a_device_that_is_removed_ends_the_link() {
+    let (left, right) = (Namespace::new("stays"), Namespace::new("goes"));
+    let labnet = env!("CARGO_BIN_EXE_labnet");
+    let link = ["link", "--netns", &left.name, &right.name];
+    let mut link = Running::start(labnet, &link);
+    wait_for("the devices", || {
+        let links = right.ip(&["-o", "link"]);
+        String::from_utf8_lossy(&links.stdout)
+            .contains("link0")
+            .then_some(())
+    });
+    right.ip(&["link", "del", "link0"]);
+    let ended = wait_for("its end", || link.0.try_wait().expect("a child"));
+    assert_eq!(ended.code(), Some(1));
+}

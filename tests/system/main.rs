@@ -1,0 +1,25 @@
+//! The whole against the world: real clients and servers, network namespaces, disks, clocks, and crowds of
+//! peers. What needs root or other software is `#[ignore = "needs ..."]`; `tests/run` installs it and runs
+//! all of these one at a time, for they measure times, memory and processor use.
+
+#![allow(clippy::expect_used, clippy::unwrap_used)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod client;
+mod clock;
+mod dhcp;
+mod dns;
+mod doctor;
+mod grafana;
+mod interfaces;
+mod lab;
+mod lan;
+mod link;
+mod package;
+mod paths;
+mod rudp;
+mod scrap;
+mod state;
+mod transport;
