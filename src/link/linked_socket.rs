@@ -5,19 +5,27 @@ use std::{
 };
 
 use super::socket_link::{Port, SocketLink};
-use crate::net::{Ecn, Outgoing, ReceiveBatch, UdpSocket};
+use crate::{
+    net::{Ecn, Outgoing, ReceiveBatch, Tap, UdpSocket},
+    watch::event::packet::{Fate, Label},
+};
 
 /// A UDP socket that may have a [`SocketLink`] between itself and the network. Without one, or as
 /// long as the link does nothing, it costs one look at a flag.
 pub struct LinkedSocket {
     socket: UdpSocket,
     port: Option<Port>,
+    tap: Tap,
 }
 
 impl From<UdpSocket> for LinkedSocket {
     /// A socket with nothing between itself and the network.
     fn from(socket: UdpSocket) -> Self {
-        Self { socket, port: None }
+        Self {
+            socket,
+            port: None,
+            tap: Tap::default(),
+        }
     }
 }
 
@@ -29,7 +37,24 @@ impl LinkedSocket {
         Self {
             socket,
             port: Some(link.port(port)),
+            tap: Tap::default(),
         }
+    }
+
+    /// Raises an event for each datagram that is sent or received here, for who observes packets.
+    /// What the link does to it is not seen here: a datagram is sent before it goes onto the link,
+    /// and received after it has come through.
+    ///
+    /// # Errors
+    /// If the system does not know the socket's address.
+    pub fn watched_as(mut self, label: Label) -> io::Result<Self> {
+        self.tap = Tap::new(label, self.local_addr()?);
+        Ok(self)
+    }
+
+    /// What tells who observes packets of what the socket itself does not know.
+    pub fn tap(&self) -> &Tap {
+        &self.tap
     }
 
     /// The socket's own address.
@@ -50,7 +75,7 @@ impl LinkedSocket {
         task: &mut Context<'_>,
         batch: &mut ReceiveBatch,
     ) -> Poll<io::Result<()>> {
-        match &self.port {
+        let received = match &self.port {
             None => self.socket.poll_receive(task, batch),
             Some(port) if port.is_active() => port.poll_receive(&self.socket, task, batch),
             Some(port) => {
@@ -60,7 +85,11 @@ impl LinkedSocket {
                 }
                 received
             }
+        };
+        if let Poll::Ready(Ok(())) = received {
+            self.tap.received(batch);
         }
+        received
     }
 
     /// As [`UdpSocket::try_send`].
@@ -73,7 +102,21 @@ impl LinkedSocket {
         destination: SocketAddr,
         source: Option<IpAddr>,
     ) -> io::Result<()> {
-        self.send(&Outgoing::datagram(contents, destination, source))
+        self.try_send_as(Fate::Sent, contents, destination, source)
+    }
+
+    /// The same where the role knows more of the datagram's fate: that it is sent again, and why.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn try_send_as(
+        &self,
+        fate: Fate,
+        contents: &[u8],
+        destination: SocketAddr,
+        source: Option<IpAddr>,
+    ) -> io::Result<()> {
+        self.send(fate, &Outgoing::datagram(contents, destination, source))
     }
 
     /// As [`UdpSocket::try_send_segments`].
@@ -88,14 +131,15 @@ impl LinkedSocket {
         source: Option<IpAddr>,
         ecn: Option<Ecn>,
     ) -> io::Result<()> {
-        self.send(&Outgoing {
+        let outgoing = Outgoing {
             contents,
             segment_size,
             destination,
             source,
             ecn,
             whole: true,
-        })
+        };
+        self.send(Fate::Sent, &outgoing)
     }
 
     /// As [`UdpSocket::max_segments`].
@@ -111,14 +155,14 @@ impl LinkedSocket {
         self.socket.poll_send_ready(task)
     }
 
-    fn send(&self, outgoing: &Outgoing<'_>) -> io::Result<()> {
-        match &self.port {
+    fn send(&self, fate: Fate, outgoing: &Outgoing<'_>) -> io::Result<()> {
+        outgoing.check()?;
+        self.tap.send(fate, outgoing, || match &self.port {
             Some(port) if port.is_active() => {
-                outgoing.check()?;
                 port.send(&self.socket, outgoing);
                 Ok(())
             }
             _ => self.socket.send(outgoing),
-        }
+        })
     }
 }

@@ -19,6 +19,8 @@ mod tcp;
 mod timer;
 mod tun;
 mod udp;
+mod watched_socket;
+mod watched_stream;
 
 pub use allocator::keep_freed_memory;
 pub use batch::{Datagram, Ecn, ReceiveBatch, Segments};
@@ -34,3 +36,5 @@ pub use timer::Timer;
 pub(crate) use timer::keep_time;
 pub use tun::{Tun, TunPlan};
 pub use udp::{Outgoing, UdpSocket, is_too_large};
+pub use watched_socket::{Tap, WatchedSocket};
+pub use watched_stream::WatchedStream;

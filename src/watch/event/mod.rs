@@ -3,3 +3,6 @@
 //! What happens is raised once, where it happens, as one of these types; words, logs, captures,
 //! plots and the console are made from them by observers, and nobody reads prose back. The
 //! vocabulary names nothing else of the crate: sockets and links raise events, too.
+
+pub mod hub;
+pub mod packet;

@@ -1,0 +1,176 @@
+use std::{
+    io::{self, IoSlice},
+    net::SocketAddr,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
+
+use crate::watch::event::{
+    hub,
+    packet::{Carrier, Fate, Label, Place},
+};
+
+/// A TCP connection that raises an event for each read and write, for who observes packets: what
+/// passed the socket, which the kernel cuts into segments as it likes.
+pub struct WatchedStream {
+    stream: TcpStream,
+    place: Place,
+}
+
+impl WatchedStream {
+    /// Watches `stream`, which has been connected.
+    ///
+    /// # Errors
+    /// The peer is gone already.
+    pub fn new(stream: TcpStream, label: Label) -> io::Result<Self> {
+        let (local, remote) = (stream.local_addr()?, stream.peer_addr()?);
+        Ok(Self::between(stream, label, local, remote))
+    }
+
+    /// The same where both ends are known.
+    pub fn between(stream: TcpStream, label: Label, local: SocketAddr, remote: SocketAddr) -> Self {
+        let place = Place {
+            label,
+            carrier: Carrier::Tcp,
+            local,
+            remote,
+        };
+        Self { stream, place }
+    }
+
+    /// The connection itself, for its options.
+    pub fn socket(&self) -> &TcpStream {
+        &self.stream
+    }
+
+    /// This end's address.
+    pub fn local(&self) -> SocketAddr {
+        self.place.local
+    }
+}
+
+/// What was announced has been written as far as `written` says.
+fn settle(announced: Option<hub::Announced>, written: &Poll<io::Result<usize>>) {
+    if let (Some(announced), Poll::Ready(Ok(bytes))) = (announced, written) {
+        announced.passed_partly(*bytes);
+    }
+}
+
+impl AsyncRead for WatchedStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        task: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(task, buffer);
+        if hub::watched()
+            && read.is_ready()
+            && let Some(bytes @ [_, ..]) = buffer.filled().get(before..)
+        {
+            hub::raise(&self.place, Fate::Received, bytes);
+        }
+        read
+    }
+}
+
+impl AsyncWrite for WatchedStream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        task: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let announced = hub::announce_write(&self.place, &[IoSlice::new(bytes)]);
+        let written = Pin::new(&mut self.stream).poll_write(task, bytes);
+        settle(announced, &written);
+        written
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        task: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let announced = hub::announce_write(&self.place, slices);
+        let written = Pin::new(&mut self.stream).poll_write_vectored(task, slices);
+        settle(announced, &written);
+        written
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(task)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(task)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeSet, time::Duration};
+
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
+
+    use super::*;
+    use crate::watch::event::packet::{Protocol, Role};
+
+    #[tokio::test]
+    async fn every_byte_that_passes_is_seen_once_at_each_end_its_cause_first() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
+        let address = listener.local_addr().expect("bound");
+        let observer = hub::subscribe(hub::Wants {
+            peers: BTreeSet::from([address]),
+            queue_bytes: 1 << 30,
+            ..hub::Wants::default()
+        });
+        let of = |role| Label::new(role, Protocol::Http);
+        let client = TcpStream::connect(address).await.expect("connected");
+        let mut client = WatchedStream::new(client, of(Role::Client)).expect("connected");
+        let (server, peer) = listener.accept().await.expect("accepted");
+        let mut server = WatchedStream::between(server, of(Role::Origin), address, peer);
+        // More than the kernel takes at once, in pieces that are kept whole.
+        let sent: Vec<u8> = (0..8_000_000_u32).map(|n| n as u8).collect();
+        let mut received = vec![0; sent.len()];
+        let write = async {
+            for piece in sent.chunks(50_000) {
+                client.write_all(piece).await.expect("sent");
+            }
+        };
+        let read = async {
+            for piece in received.chunks_mut(50_000) {
+                server.read_exact(piece).await.expect("received");
+            }
+        };
+        tokio::join!(write, read);
+        let mut batch = hub::Batch::default();
+        let (mut out, mut inn) = (Vec::new(), Vec::new());
+        while observer.read(&mut batch, Duration::ZERO) {
+            for packet in batch.packets() {
+                match packet.fate {
+                    Fate::Sent => out.extend_from_slice(packet.payload),
+                    Fate::Received => {
+                        inn.extend_from_slice(packet.payload);
+                        assert!(inn.len() <= out.len(), "received before it was sent");
+                    }
+                    other => panic!("{other:?}"),
+                }
+                assert_eq!((packet.source(), packet.destination()), (peer, address));
+            }
+        }
+        assert_eq!(observer.lost(), 0);
+        assert!(out == sent && inn == sent);
+    }
+}
