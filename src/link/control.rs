@@ -3,6 +3,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::{Counters, LinkOptions, Way};
+use crate::watch::event::link::Observer;
 
 /// What can be seen and changed of a link while it runs, and seen after it.
 #[derive(Clone)]
@@ -10,6 +11,7 @@ pub struct LinkControl(Arc<dyn Controlled>);
 
 /// A link that runs.
 pub(super) trait Controlled: Send + Sync {
+    fn watch(&self, observer: Option<Arc<dyn Observer>>);
     fn counters(&self) -> LinkCounters;
     fn options(&self, way: Way) -> LinkOptions;
     fn set_options(&self, up: LinkOptions, down: LinkOptions);
@@ -48,6 +50,12 @@ pub struct ClientCounters {
 impl LinkControl {
     pub(super) fn new(link: Arc<dyn Controlled>) -> Self {
         Self(link)
+    }
+
+    /// Has `observer` hear the verdict on every packet that the link takes from now on, in the place
+    /// of who heard them so far.
+    pub fn watch(&self, observer: Option<Arc<dyn Observer>>) {
+        self.0.watch(observer);
     }
 
     /// What the link has done so far.

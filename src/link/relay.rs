@@ -14,7 +14,10 @@ use super::{
     ClientCounters, Damage, Link, LinkControl, LinkCounters, LinkOptions, Packet, Way,
     control::Controlled,
 };
-use crate::net::{ReceiveBatch, UdpSocket, bind_udp, keep_time};
+use crate::{
+    net::{ReceiveBatch, UdpSocket, bind_udp, keep_time},
+    watch::event::link::Observer,
+};
 
 /// What a relay joins, and how much of the machine it may use.
 #[derive(Debug, Clone, Copy)]
@@ -91,8 +94,16 @@ impl Packet for Datagram {
         headers + self.payload.len()
     }
 
-    fn take(&mut self, damage: Damage) -> bool {
-        damage.strike(&mut self.payload).is_some()
+    fn payload(&self) -> &[u8] {
+        &self.payload
+    }
+
+    fn peer(&self) -> Option<SocketAddr> {
+        Some(self.client)
+    }
+
+    fn take(&mut self, damage: Damage) -> Option<usize> {
+        damage.strike(&mut self.payload).map(|(place, _)| place)
     }
 }
 
@@ -308,6 +319,10 @@ impl State {
 }
 
 impl Controlled for Shared {
+    fn watch(&self, observer: Option<Arc<dyn Observer>>) {
+        self.lock().link.watch(observer);
+    }
+
     fn counters(&self) -> LinkCounters {
         let state = self.lock();
         LinkCounters {

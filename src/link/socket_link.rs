@@ -15,7 +15,10 @@ use quinn_udp::RecvMeta;
 use super::{
     Damage, Link, LinkControl, LinkCounters, LinkOptions, Packet, Way, control::Controlled,
 };
-use crate::net::{Ecn, Outgoing, ReceiveBatch, Timer, UdpSocket};
+use crate::{
+    net::{Ecn, Outgoing, ReceiveBatch, Timer, UdpSocket},
+    watch::event::link::Observer,
+};
 
 /// A bad link around the UDP sockets of one server, or of one client: what they receive has come
 /// over it, what they send goes over it. Several sockets share one link with its queue and rate, as
@@ -93,8 +96,16 @@ impl Packet for Datagram {
         headers + self.payload.len()
     }
 
-    fn take(&mut self, damage: Damage) -> bool {
-        damage.strike(&mut self.payload).is_some()
+    fn payload(&self) -> &[u8] {
+        &self.payload
+    }
+
+    fn peer(&self) -> Option<SocketAddr> {
+        Some(self.peer)
+    }
+
+    fn take(&mut self, damage: Damage) -> Option<usize> {
+        damage.strike(&mut self.payload).map(|(place, _)| place)
     }
 }
 
@@ -403,6 +414,10 @@ impl Lane {
 }
 
 impl Controlled for Shared {
+    fn watch(&self, observer: Option<Arc<dyn Observer>>) {
+        self.lock().link.watch(observer);
+    }
+
     fn counters(&self) -> LinkCounters {
         let state = self.lock();
         LinkCounters {

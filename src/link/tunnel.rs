@@ -11,7 +11,10 @@ use tokio::sync::Notify;
 use super::{
     Damage, Link, LinkControl, LinkCounters, LinkOptions, Packet, Way, control::Controlled,
 };
-use crate::net::{Tun, TunPlan, keep_time};
+use crate::{
+    net::{Tun, TunPlan, keep_time},
+    watch::event::link::Observer,
+};
 
 /// Two devices that a tunnel joins.
 #[derive(Debug, Clone)]
@@ -174,6 +177,10 @@ impl Shared {
 }
 
 impl Controlled for Shared {
+    fn watch(&self, observer: Option<Arc<dyn Observer>>) {
+        self.lock().link.watch(observer);
+    }
+
     fn counters(&self) -> LinkCounters {
         let state = self.lock();
         LinkCounters {
@@ -209,7 +216,11 @@ impl Packet for Frame {
         self.0.len()
     }
 
-    fn take(&mut self, damage: Damage) -> bool {
+    fn payload(&self) -> &[u8] {
+        &self.0
+    }
+
+    fn take(&mut self, damage: Damage) -> Option<usize> {
         let (protocol, header) = match self.0.first().map(|first| first >> 4) {
             Some(4) => {
                 let header = usize::from(self.0[0] & 0xf) * 4;
@@ -223,16 +234,13 @@ impl Packet for Frame {
             Some(6) => (self.0.get(6).copied(), 40),
             _ => (None, 0),
         };
-        let Some(segment) = self.0.get_mut(header..) else {
-            return false;
-        };
+        let segment = self.0.get_mut(header..)?;
         if protocol != Some(UDP) || segment.len() < UDP_HEADER {
-            return damage.strike(segment).is_some();
+            let (place, _) = damage.strike(segment)?;
+            return Some(header + place);
         }
         let (udp, payload) = segment.split_at_mut(UDP_HEADER);
-        let Some((place, before)) = damage.strike(payload) else {
-            return false;
-        };
+        let (place, before) = damage.strike(payload)?;
         let word = |byte: u8| {
             if place % 2 == 0 {
                 u16::from(byte) << 8
@@ -246,7 +254,7 @@ impl Packet for Frame {
             let checksum = amended(checksum, word(before), word(payload[place]));
             udp[6..8].copy_from_slice(&checksum.to_be_bytes());
         }
-        true
+        Some(header + UDP_HEADER + place)
     }
 }
 

@@ -16,10 +16,19 @@ pub(super) struct Bottleneck<T> {
 struct Sending<T> {
     item: T,
     size: usize,
+    started: Instant,
     done: Instant,
     /// What a whole number of nanoseconds left over, in billionths of a bit: the next item's time
     /// takes it along, so that a busy link's rate is exact over any number of items.
     carry: u128,
+}
+
+/// An item that has been sent.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Sent<T> {
+    pub(super) item: T,
+    pub(super) started: Instant,
+    pub(super) done: Instant,
 }
 
 impl<T> Bottleneck<T> {
@@ -55,14 +64,18 @@ impl<T> Bottleneck<T> {
         Ok(())
     }
 
-    /// The next item that is sent by `now`, with the time when it was.
-    pub(super) fn poll(&mut self, rate: Option<NonZeroU64>, now: Instant) -> Option<(Instant, T)> {
+    /// The next item that is sent by `now`.
+    pub(super) fn poll(&mut self, rate: Option<NonZeroU64>, now: Instant) -> Option<Sent<T>> {
         let sent = self.sending.take_if(|sending| sending.done <= now)?;
         if let Some((size, item)) = self.waiting.pop_front() {
             self.waiting_bytes -= size;
             self.sending = Some(send(item, size, rate, sent.done, sent.carry));
         }
-        Some((sent.done, sent.item))
+        Some(Sent {
+            item: sent.item,
+            started: sent.started,
+            done: sent.done,
+        })
     }
 
     /// When [`poll`](Self::poll) has the next item.
@@ -97,6 +110,7 @@ fn send<T>(
     Sending {
         item,
         size,
+        started: start,
         done: start + time,
         carry,
     }
@@ -128,7 +142,7 @@ mod tests {
         assert_eq!(link.waiting_bytes(), 2);
         let far = start + Duration::from_secs(100);
         let done: Vec<_> = std::iter::from_fn(|| link.poll(rate, far))
-            .map(|(at, item)| (item, (at - start).as_nanos()))
+            .map(|sent| (sent.item, (sent.done - start).as_nanos()))
             .collect();
         assert_eq!(
             done,
@@ -147,7 +161,12 @@ mod tests {
         assert_eq!(link.offer('d', 500, rate, 1500, now), Ok(()));
         assert_eq!(link.offer('e', 1, rate, 1500, now), Err('e'));
         let later = now + Duration::from_secs(1);
-        assert_eq!(link.poll(rate, later), Some((later, 'a')));
+        let sent = Sent {
+            item: 'a',
+            started: now,
+            done: later,
+        };
+        assert_eq!(link.poll(rate, later), Some(sent));
         assert_eq!(link.offer('f', 1000, rate, 1500, later), Ok(()));
     }
 

@@ -1,15 +1,19 @@
 use std::{
     cmp::{Ordering, Reverse},
     collections::BinaryHeap,
-    time::Instant,
+    sync::Arc,
+    time::{Duration, Instant},
 };
 
 use super::{
     Counters, Packet,
-    bottleneck::Bottleneck,
+    bottleneck::{Bottleneck, Sent},
     fate::{Dice, Fate},
 };
-use crate::link::LinkOptions;
+use crate::{
+    link::LinkOptions,
+    watch::event::link::{Loss, Observer, Outcome, Passage, Queue, Verdict, Way},
+};
 
 /// One direction of a link: a queue, a rate and a wire.
 #[derive(Debug)]
@@ -31,6 +35,8 @@ pub struct Direction<P> {
     /// The memory that packets under way take.
     held: usize,
     counters: Counters,
+    /// Who hears the verdicts, and the way that they tell.
+    observer: Option<(Way, Arc<dyn Observer>)>,
 }
 
 #[derive(Debug)]
@@ -38,6 +44,9 @@ struct Travelling<P> {
     packet: P,
     number: u64,
     fate: Fate,
+    offered: Instant,
+    /// The queue that it found.
+    queue: Queue,
 }
 
 #[derive(Debug)]
@@ -91,7 +100,13 @@ impl<P: Packet> Direction<P> {
             next_number: 0,
             held: 0,
             counters: Counters::default(),
+            observer: None,
         }
+    }
+
+    /// Has somebody hear its verdicts.
+    pub(super) fn watch(&mut self, observer: Option<(Way, Arc<dyn Observer>)>) {
+        self.observer = observer;
     }
 
     /// Its options.
@@ -135,22 +150,30 @@ impl<P: Packet> Direction<P> {
         let fate = self.dice.roll(&self.options);
         self.counters.sent += 1;
         self.counters.sent_bytes += size as u64;
-        if !self.hold(size) {
-            self.counters.lost.memory += 1;
-            return;
-        }
+        let (rate, limit) = (self.options.rate, self.options.queue_limit());
         let travelling = Travelling {
             packet,
             number,
             fate,
+            offered: self.now,
+            queue: Queue {
+                bytes: self.bottleneck.waiting_bytes(),
+                limit,
+                rate,
+            },
         };
-        let (rate, limit) = (self.options.rate, self.options.queue_limit());
+        if !self.hold(size) {
+            self.counters.lost.memory += 1;
+            self.tell(&travelling, Outcome::Lost(Loss::Memory));
+            return;
+        }
         let offered = self
             .bottleneck
             .offer(travelling, size, rate, limit, self.now);
-        if offered.is_err() {
+        if let Err(travelling) = offered {
             self.release(size);
             self.counters.lost.queue += 1;
+            self.tell(&travelling, Outcome::Lost(Loss::QueueFull));
             return;
         }
         let queued = self.bottleneck.waiting_bytes() as u64;
@@ -189,47 +212,91 @@ impl<P: Packet> Direction<P> {
     /// Lets time pass: what has been sent by `now` goes onto the wire.
     fn advance(&mut self, now: Instant) {
         self.now = self.now.max(now);
-        while let Some((sent, travelling)) = self.bottleneck.poll(self.options.rate, self.now) {
-            self.fly(travelling, sent);
+        while let Some(sent) = self.bottleneck.poll(self.options.rate, self.now) {
+            self.fly(sent);
         }
     }
 
-    /// Puts onto the wire what has been sent at `sent`, or loses it.
-    fn fly(&mut self, travelling: Travelling<P>, sent: Instant) {
-        let Travelling {
-            mut packet,
-            number,
-            fate,
-        } = travelling;
-        let size = packet.size();
+    /// Puts onto the wire what has been sent, or loses it.
+    fn fly(&mut self, sent: Sent<Travelling<P>>) {
+        let Sent {
+            item: mut travelling,
+            started,
+            done,
+        } = sent;
+        let fate = travelling.fate;
+        let size = travelling.packet.size();
         let blackout = self.options.blackout;
-        let lost = if fate.lost {
-            Some(&mut self.counters.lost.random)
-        } else if blackout.is_some_and(|blackout| blackout.is_dark(self.working_since, sent)) {
-            Some(&mut self.counters.lost.blackout)
+        let lost = if let Some(nth) = fate.lost {
+            self.counters.lost.random += 1;
+            Some(match self.options.burst {
+                Some(_) if nth > 1 => Loss::Burst { nth },
+                _ => Loss::Random,
+            })
+        } else if blackout.is_some_and(|blackout| blackout.is_dark(self.working_since, done)) {
+            self.counters.lost.blackout += 1;
+            Some(Loss::Blackout)
         } else {
             None
         };
-        if let Some(count) = lost {
-            *count += 1;
+        if let Some(loss) = lost {
             self.release(size);
+            self.tell(&travelling, Outcome::Lost(loss));
             return;
         }
-        let mut arrival = (sent + self.options.travel_time(fate.shift)).max(self.last_arrival);
-        if fate.held_back {
-            arrival += self.options.held_back_by();
+        let travelled = self.options.travel_time(fate.shift);
+        let in_order = (done + travelled).max(self.last_arrival);
+        let held_back = if fate.held_back {
+            self.options.held_back_by()
         } else {
-            self.last_arrival = arrival;
-        }
-        let copy = (fate.duplicated && self.hold(size)).then(|| packet.clone());
-        if fate.damage.is_some_and(|damage| packet.take(damage)) {
-            self.counters.corrupted += 1;
-        }
-        self.land(packet, Some(number), arrival);
+            self.last_arrival = in_order;
+            Duration::ZERO
+        };
+        let arrival = in_order + held_back;
+        let copy = (fate.duplicated && self.hold(size)).then(|| travelling.packet.clone());
+        // The verdict shows the payload as it was.
+        let intact =
+            (fate.damage.is_some() && self.observer.is_some()).then(|| travelling.packet.clone());
+        let corrupted = fate
+            .damage
+            .and_then(|damage| travelling.packet.take(damage));
+        self.counters.corrupted += u64::from(corrupted.is_some());
+        let damaged = intact.map(|intact| std::mem::replace(&mut travelling.packet, intact));
+        let passage = Passage {
+            arrives: arrival,
+            queued: started - travelling.offered,
+            sending: done - started,
+            delay: self.options.travel_time(0.0),
+            travelled,
+            kept_behind: in_order - (done + travelled),
+            held_back,
+            corrupted,
+            duplicated: copy.is_some(),
+        };
+        self.tell(&travelling, Outcome::Delivered(passage));
+        let Travelling { packet, number, .. } = travelling;
+        self.land(damaged.unwrap_or(packet), Some(number), arrival);
         if let Some(copy) = copy {
             self.counters.duplicated += 1;
             self.land(copy, None, arrival);
         }
+    }
+
+    /// Tells who listens what becomes of a packet.
+    fn tell(&self, travelling: &Travelling<P>, outcome: Outcome) {
+        let Some((way, observer)) = &self.observer else {
+            return;
+        };
+        observer.on_verdict(&Verdict {
+            way: *way,
+            number: travelling.number,
+            offered: travelling.offered,
+            size: travelling.packet.size(),
+            payload: travelling.packet.payload(),
+            peer: travelling.packet.peer(),
+            queue: travelling.queue,
+            outcome,
+        });
     }
 
     fn land(&mut self, packet: P, number: Option<u64>, arrival: Instant) {

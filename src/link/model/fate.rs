@@ -6,7 +6,8 @@ use crate::link::LinkOptions;
 /// What chance decides about one packet.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Fate {
-    pub(super) lost: bool,
+    /// The how-manieth lost in a row it is, from 1.
+    pub(super) lost: Option<u32>,
     pub(super) duplicated: bool,
     pub(super) held_back: bool,
     /// The share of the jitter that is added to the delay: -1 to 1.
@@ -37,14 +38,15 @@ impl Damage {
 #[derive(Debug)]
 pub(super) struct Dice {
     rng: Pcg64Mcg,
-    last_was_lost: bool,
+    /// Packets lost in a row so far.
+    in_a_row: u32,
 }
 
 impl Dice {
     pub(super) fn new(seed: u64) -> Self {
         Self {
             rng: Pcg64Mcg::seed_from_u64(seed),
-            last_was_lost: false,
+            in_a_row: 0,
         }
     }
 
@@ -54,12 +56,16 @@ impl Dice {
         let [loss, duplicate, reorder, shift, corrupt] =
             std::array::from_fn(|_| self.rng.random::<f64>());
         let (place, flip) = (self.rng.random(), self.rng.random::<u64>());
-        let lost = loss < options.chance_of_loss(self.last_was_lost);
-        self.last_was_lost = lost;
+        let lost = loss < options.chance_of_loss(self.in_a_row > 0);
+        self.in_a_row = if lost {
+            self.in_a_row.saturating_add(1)
+        } else {
+            0
+        };
         // A percentage that is no number is never reached.
         let hit = |throw: f64, percent: f64| throw * 100.0 < percent;
         Fate {
-            lost,
+            lost: lost.then_some(self.in_a_row),
             duplicated: hit(duplicate, options.duplicate),
             held_back: hit(reorder, options.reorder),
             shift: 2.0 * shift - 1.0,
@@ -78,7 +84,9 @@ mod tests {
 
     fn losses(options: &LinkOptions, seed: u64, packets: usize) -> Vec<bool> {
         let mut dice = Dice::new(seed);
-        (0..packets).map(|_| dice.roll(options).lost).collect()
+        (0..packets)
+            .map(|_| dice.roll(options).lost.is_some())
+            .collect()
     }
 
     /// Share lost in percent, and the mean length of a run of losses.
@@ -164,7 +172,12 @@ mod tests {
         let mut dice = Dice::new(5);
         for _ in 0..1000 {
             let fate = dice.roll(&options);
-            assert!(!(fate.lost || fate.duplicated || fate.held_back || fate.damage.is_some()));
+            assert!(
+                !(fate.lost.is_some()
+                    || fate.duplicated
+                    || fate.held_back
+                    || fate.damage.is_some())
+            );
         }
     }
 }

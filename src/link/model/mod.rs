@@ -14,6 +14,9 @@
 //! will. After every input and at every timeout, drain the output. A socket, a device or a
 //! simulator in virtual time does the rest.
 //!
+//! **Verdicts.** [`Link::watch`] has an observer hear what becomes of each packet and why. With
+//! nobody listening it costs one look at whether somebody does.
+//!
 //! **One seed, one fate.** What chance decides about the Nth packet of a direction (lost, damaged
 //! and where, duplicated, held back, how much jitter) follows from the seed, the options and N
 //! alone, never from when it is sent. Only the queue and black-outs depend on time.
@@ -27,22 +30,30 @@ mod counters;
 mod direction;
 mod fate;
 
-use std::time::Instant;
+use std::{net::SocketAddr, sync::Arc, time::Instant};
 
+use super::LinkOptions;
+use crate::watch::event::link::Observer;
+pub use crate::watch::event::link::{Verdict, Way};
 pub use counters::{Counters, Losses};
 pub use direction::Direction;
 pub use fate::Damage;
-use serde::{Deserialize, Serialize};
-
-use super::LinkOptions;
 
 /// What travels over a link.
 pub trait Packet: Clone {
     /// The bytes that it takes on the link, headers included: what rate and queue count.
     fn size(&self) -> usize;
 
-    /// Takes one damage; tells whether it had a byte for it.
-    fn take(&mut self, damage: Damage) -> bool;
+    /// What it carries, as [`Verdict::payload`] has it.
+    fn payload(&self) -> &[u8];
+
+    /// Who it goes to or comes from, as [`Verdict::peer`] has it.
+    fn peer(&self) -> Option<SocketAddr> {
+        None
+    }
+
+    /// Takes one damage; tells which byte of the payload has changed, if it has any.
+    fn take(&mut self, damage: Damage) -> Option<usize>;
 }
 
 impl Packet for Vec<u8> {
@@ -50,24 +61,13 @@ impl Packet for Vec<u8> {
         self.len()
     }
 
-    fn take(&mut self, damage: Damage) -> bool {
-        damage.strike(self).is_some()
+    fn payload(&self) -> &[u8] {
+        self
     }
-}
 
-/// One of a link's two directions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Way {
-    /// From the client to the server, or from left to right.
-    Up,
-    /// Back.
-    Down,
-}
-
-impl Way {
-    /// Both, up first.
-    pub const BOTH: [Self; 2] = [Self::Up, Self::Down];
+    fn take(&mut self, damage: Damage) -> Option<usize> {
+        damage.strike(self).map(|(place, _)| place)
+    }
 }
 
 /// Tells the dice of the two directions apart.
@@ -131,6 +131,15 @@ impl<P: Packet> Link<P> {
         self.direction_mut(way).set_options(options, now);
     }
 
+    /// Has `observer` hear the verdict on every packet that is handed in from now on, in the place of
+    /// who heard them so far.
+    pub fn watch(&mut self, observer: Option<Arc<dyn Observer>>) {
+        for way in Way::BOTH {
+            let heard = observer.clone().map(|observer| (way, observer));
+            self.direction_mut(way).watch(heard);
+        }
+    }
+
     /// Has the dice of both directions begin anew: the next packet of each has the fate of `seed`'s
     /// first.
     pub fn reseed(&mut self, seed: u64) {
@@ -138,3 +147,6 @@ impl<P: Packet> Link<P> {
         self.down.reseed(seed ^ DOWN);
     }
 }
+
+#[cfg(test)]
+mod tests;

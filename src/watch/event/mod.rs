@@ -5,4 +5,5 @@
 //! vocabulary names nothing else of the crate: sockets and links raise events, too.
 
 pub mod hub;
+pub mod link;
 pub mod packet;

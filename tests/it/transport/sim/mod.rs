@@ -37,8 +37,12 @@ impl Packet for Datagram {
         self.bytes.len() + 28
     }
 
-    fn take(&mut self, damage: Damage) -> bool {
-        damage.strike(&mut self.bytes).is_some()
+    fn payload(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    fn take(&mut self, damage: Damage) -> Option<usize> {
+        damage.strike(&mut self.bytes).map(|(place, _)| place)
     }
 }
 

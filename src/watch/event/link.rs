@@ -1,0 +1,166 @@
+//! What a bad link did to a packet, and why.
+//!
+//! A link gives one [`Verdict`] on every packet that goes over it, as soon as it knows it: at once on
+//! a packet that finds no room, on all others when they have been sent at the link's rate. By then
+//! the time of arrival is certain, and the payload is still as it was handed in. Times are the
+//! model's own, exact to the nanosecond: what a packet waits for, sent, travelled and was held back
+//! adds up to the time from [`offered`](Verdict::offered) to [`Passage::arrives`].
+//!
+//! [`queue`](Verdict::queue) tells how the queue stood when the packet came: verdicts in the order of
+//! `offered` are the queue over time.
+
+use std::{
+    fmt,
+    net::SocketAddr,
+    num::NonZeroU64,
+    time::{Duration, Instant},
+};
+
+use serde::{Deserialize, Serialize};
+
+/// Hears a link's verdicts. It is called while the link is locked: it is to be quick, and not to ask
+/// the link anything.
+pub trait Observer: fmt::Debug + Send + Sync {
+    /// One packet's.
+    fn on_verdict(&self, verdict: &Verdict<'_>);
+}
+
+/// One of a link's two directions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Way {
+    /// From the client to the server, or from left to right.
+    Up,
+    /// Back.
+    Down,
+}
+
+impl Way {
+    /// Both, up first.
+    pub const BOTH: [Self; 2] = [Self::Up, Self::Down];
+}
+
+/// What became of one packet.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Verdict<'a> {
+    /// Where it goes.
+    pub way: Way,
+    /// How many went that way before it.
+    pub number: u64,
+    /// When it was handed in.
+    pub offered: Instant,
+    /// The bytes that it takes on the link, headers included: what rate and queue count.
+    pub size: usize,
+    /// What it carries, as it was handed in: a datagram's UDP payload, or the whole IP packet of a
+    /// tunnel.
+    pub payload: &'a [u8],
+    /// The client of a server's link, the server of a client's link; a relay's client. A tunnel does
+    /// not look.
+    pub peer: Option<SocketAddr>,
+    /// The queue that it found.
+    pub queue: Queue,
+    /// What the link did to it.
+    pub outcome: Outcome,
+}
+
+/// A queue at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Queue {
+    /// Bytes that wait, without what is being sent.
+    pub bytes: usize,
+    /// How many may.
+    pub limit: usize,
+    /// Bits a second that leave it; `None`: no limit, and so no queue.
+    pub rate: Option<NonZeroU64>,
+}
+
+impl Queue {
+    /// How long the rate takes for the bytes that wait.
+    pub fn time(&self) -> Duration {
+        let nanoseconds = |rate: NonZeroU64| {
+            let bits = self.bytes as u128 * 8;
+            u64::try_from(bits * 1_000_000_000 / u128::from(rate.get())).unwrap_or(u64::MAX)
+        };
+        Duration::from_nanos(self.rate.map_or(0, nanoseconds))
+    }
+}
+
+/// What a link did to a packet.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Outcome {
+    /// It arrives.
+    Delivered(Passage),
+    /// It does not.
+    Lost(Loss),
+}
+
+impl Outcome {
+    /// A word for it: `delivered`, or the loss's.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Delivered(_) => "delivered",
+            Self::Lost(loss) => loss.name(),
+        }
+    }
+}
+
+/// How a packet gets through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Passage {
+    /// When it comes out.
+    pub arrives: Instant,
+    /// How long it waited in the queue.
+    pub queued: Duration,
+    /// How long the rate took for it.
+    pub sending: Duration,
+    /// The wire's length, as it is configured.
+    pub delay: Duration,
+    /// How long it took on the wire: the delay, and its share of the jitter.
+    pub travelled: Duration,
+    /// How long it waited for the one before it, which had a longer way: jitter does not change the
+    /// order.
+    pub kept_behind: Duration,
+    /// How long it was held back so that others overtake it.
+    pub held_back: Duration,
+    /// The byte of its payload that the wire changed.
+    pub corrupted: Option<usize>,
+    /// It comes out twice.
+    pub duplicated: bool,
+}
+
+impl Passage {
+    /// From being handed in to coming out.
+    pub fn total(&self) -> Duration {
+        self.queued + self.sending + self.travelled + self.kept_behind + self.held_back
+    }
+}
+
+/// Why a packet is lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Loss {
+    /// By chance, on the wire, after its time in the queue and at the rate.
+    Random,
+    /// By chance, as the one before it: a burst goes on.
+    Burst {
+        /// The how-manieth in a row it is, from 2.
+        nth: u32,
+    },
+    /// The queue had no room for it: see [`Verdict::queue`].
+    QueueFull,
+    /// It was on the wire in a black-out.
+    Blackout,
+    /// The link holds as many bytes as it may.
+    Memory,
+}
+
+impl Loss {
+    /// A word for it, that of `labnet_link_packets_total{fate}`. A burst is random there.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Random | Self::Burst { .. } => "lost_random",
+            Self::QueueFull => "lost_queue",
+            Self::Blackout => "lost_blackout",
+            Self::Memory => "lost_memory",
+        }
+    }
+}
