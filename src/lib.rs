@@ -42,7 +42,7 @@ pub mod link;
 pub mod net;
 // The built-in HTTP download page.
 pub mod origin;
-// What a supervisor and an actor promise each other.
+// What a supervisor, an actor and who asks it promise each other.
 pub mod role;
 // The reliable-UDP proxy and its signals.
 pub mod rudp;
@@ -52,7 +52,7 @@ pub mod scrap;
 pub mod supervisor;
 // Text from outsiders, made fit to be shown.
 pub mod text;
-// What can be seen: metrics, logs, packets, the HTTP endpoints.
+// What can be seen from outside: metrics, logs, packets.
 pub mod telemetry;
 // What happens, as typed events; their words are the lowest room.
 pub mod watch;

@@ -16,10 +16,7 @@ use super::{
     configuration::{self, Configuration},
     output,
 };
-use crate::{
-    config::Config,
-    telemetry::{api::Status, complain},
-};
+use crate::{config::Config, role::api::Status, telemetry::complain};
 
 /// Arguments of `labnet doctor`.
 #[derive(Debug, clap::Args)]

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     dhcp::{self, Condition, Repaired},
     net,
-    telemetry::api::Lease,
+    role::api::Lease,
 };
 
 /// Arguments of `labnet leases`.

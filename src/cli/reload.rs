@@ -8,10 +8,8 @@ use super::{
     api::{Target, complaint},
     output,
 };
-use crate::telemetry::{
-    api::{Change, KeyChange, ReloadRefused, Reloaded},
-    complain,
-};
+use crate::role::api::{Change, KeyChange, ReloadRefused, Reloaded};
+use crate::telemetry::complain;
 use crate::text::{LONG, printable};
 
 /// Arguments of `labnet reload`.

@@ -8,7 +8,7 @@ use std::{
 use super::api::{Target, ago, table};
 use crate::{
     client::units::{Latency, Size},
-    telemetry::api::{Connection, EndedSession, Session, Signals},
+    role::api::{Connection, EndedSession, Session, Signals},
 };
 
 /// Arguments of `labnet sessions`.

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use super::api::{Target, ago, table};
-use crate::telemetry::api::Status;
+use crate::role::api::Status;
 
 /// Arguments of `labnet status`.
 #[derive(Debug, clap::Args)]
@@ -59,7 +59,7 @@ fn describe(status: Status) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::telemetry::api;
+    use crate::role::api;
 
     #[test]
     fn what_a_component_lacks_is_said() {

@@ -23,12 +23,12 @@ use super::{
 use crate::{
     config,
     net::{self, Datagram, ReceiveBatch, UdpSocket},
-    role::{Failure, Keep, LeaseEvent, Leases, PrepareError, Resources, Role, role_actor},
-    telemetry::{
-        Metrics,
+    role::{
+        Failure, Keep, LeaseEvent, Leases, PrepareError, Resources, Role,
         api::{self, CopyLeases, ListLeases},
-        packets,
+        role_actor,
     },
+    telemetry::{Metrics, packets},
     text::{SHORT, printable},
 };
 

@@ -9,8 +9,8 @@ use super::{Places, access::Access, routes, serve_http, shares, token::Token};
 use crate::{
     config,
     net::{Purpose, TcpListeners},
-    role::{Accepting, Failure, Keep, PrepareError, Resources, Role, role_actor},
-    telemetry::{Metrics, Roster},
+    role::{Accepting, Failure, Keep, PrepareError, Resources, Role, Roster, role_actor},
+    telemetry::Metrics,
 };
 
 /// Serves the endpoints.

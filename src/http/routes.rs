@@ -15,10 +15,10 @@ use serde::Serialize;
 
 use super::{actor::Kept, guard::guarded, page, problem};
 use crate::{
-    role::{Crash, Keep},
-    telemetry::api::{
+    role::api::{
         CopyLeases, CrashSession, DescribeLink, ListEndedSessions, ListLeases, ListSessions, Reload,
     },
+    role::{Crash, Keep},
 };
 
 /// How long a role may take to answer what the API asks it.

@@ -13,6 +13,8 @@ use std::{
 
 use actix::{Actor, Context, Supervised, dev::ContextFut};
 
+use crate::watch::event::FailureKind;
+
 /// Why a role or a session failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{cause}")]
@@ -21,34 +23,6 @@ pub struct Failure {
     pub kind: FailureKind,
     /// What was tried and what is wrong, in words.
     pub cause: String,
-}
-
-/// The kinds of failures.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FailureKind {
-    /// It panicked.
-    Panic,
-    /// A socket of its own can't be used any more.
-    Socket,
-    /// Its thread did nothing for too long.
-    Stuck,
-    /// It came to an end that it should not have.
-    Ended,
-}
-
-impl FailureKind {
-    /// All of them.
-    pub const ALL: [Self; 4] = [Self::Panic, Self::Socket, Self::Stuck, Self::Ended];
-
-    /// The label of `labnet_component_restarts_total{reason}`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Panic => "panic",
-            Self::Socket => "socket",
-            Self::Stuck => "stuck",
-            Self::Ended => "ended",
-        }
-    }
 }
 
 impl Failure {

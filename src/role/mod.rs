@@ -1,14 +1,16 @@
-//! The contract between a role's actor and the supervisor.
+//! The contract between a role's actor, the supervisor, and who asks about either ([`api`], [`Roster`]).
 //!
 //! An actor's state dies with it; what must outlive it (bound sockets, the lease store, caches, the
 //! table of sessions) is its [`Role::Kept`], which the supervisor holds in a [`Keep`]. A restart
 //! after a panic and a reload are the same act: the actor is made anew from what is kept.
 
 mod accepting;
+pub mod api;
 mod beat;
 mod failure;
 mod keep;
 mod lease_event;
+mod roster;
 
 use std::{fmt, path::PathBuf, sync::Arc};
 
@@ -20,15 +22,13 @@ use actix::{
 pub use self::{
     accepting::Accepting,
     beat::Beats,
-    failure::{Failure, FailureKind, Guarded, children_here},
+    failure::{Failure, Guarded, children_here},
     keep::{Keep, Lack},
     lease_event::{LeaseEvent, Leases},
+    roster::{Member, Roster},
 };
 
-use crate::{
-    net::Sockets,
-    telemetry::{Metrics, Roster},
-};
+use crate::{net::Sockets, telemetry::Metrics};
 
 /// A role of the lab, as its supervisor sees it.
 ///

@@ -59,10 +59,10 @@ use crate::{
     config,
     link::{LinkOptions, Side, SocketLink},
     net::{drive, interface::missing_addresses},
+    role::api::{self, CrashSession, DescribeLink, ListEndedSessions, ListSessions},
     role::{
         Beats, Crash, Failure, Keep, LeaseEvent, Leases, PrepareError, Resources, Role, role_actor,
     },
-    telemetry::api::{self, CrashSession, DescribeLink, ListEndedSessions, ListSessions},
 };
 
 /// How long the sessions may take to describe themselves.

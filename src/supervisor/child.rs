@@ -25,7 +25,8 @@ use tokio::{
 use super::policy::{Limits, Policy, Verdict};
 use crate::{
     http::connections_here,
-    role::{Failure, FailureKind, Guarded, Keep, Lack, Role, children_here},
+    role::{Failure, Guarded, Keep, Lack, Role, children_here},
+    watch::event::FailureKind,
 };
 
 /// How long a child may take to stop before it is dropped (OTP's worker default).

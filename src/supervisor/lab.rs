@@ -12,11 +12,11 @@ use super::{
 use crate::{
     config::Config,
     net::Sockets,
-    role::{Failure, PrepareError, Resources},
-    telemetry::{
-        Metrics, Roster,
+    role::{
+        Failure, PrepareError, Resources, Roster,
         api::{Reload, ReloadRefused, Reloaded},
     },
+    telemetry::Metrics,
 };
 
 /// A running lab. Dropping it stops nothing: [`Lab::shutdown`] does.

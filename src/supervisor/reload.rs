@@ -13,10 +13,8 @@ use super::{
 };
 use crate::{
     config::{self, Config},
-    telemetry::{
-        api::{Change, KeyChange, Reload, ReloadRefused, Reloaded},
-        logging,
-    },
+    role::api::{Change, KeyChange, Reload, ReloadRefused, Reloaded},
+    telemetry::logging,
 };
 
 impl Handler<Reload> for Supervisor {

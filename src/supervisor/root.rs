@@ -24,8 +24,8 @@ use super::{
 use crate::{
     config::Config,
     net::interface::InterfaceWatch,
-    role::{FailureKind, Lack, Resources},
-    telemetry::State,
+    role::{Lack, Resources},
+    watch::event::{FailureKind, State},
 };
 
 /// When a role that could not be prepared for changed interfaces is tried again.

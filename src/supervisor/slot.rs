@@ -18,8 +18,9 @@ use super::{
 };
 use crate::{
     config::Config,
-    role::{Failure, FailureKind, PrepareError, Resources, Role},
-    telemetry::{Member, Metrics, Roster, State},
+    role::{Failure, Member, PrepareError, Resources, Role, Roster},
+    telemetry::Metrics,
+    watch::event::{FailureKind, State},
 };
 
 /// How long a role may take to go on with a change before it is no longer waited for.

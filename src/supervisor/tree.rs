@@ -9,10 +9,10 @@ use crate::{
     dns::DnsActor,
     http::HttpActor,
     origin::OriginActor,
+    role::api::Change,
     role::{Failure, PrepareError, Resources},
     rudp::RudpEndpoint,
     scrap::ScrapActor,
-    telemetry::api::Change,
 };
 
 /// All roles' slots in the order of their start: whoever is asked starts before whoever asks.

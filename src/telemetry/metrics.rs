@@ -8,8 +8,8 @@ use prometheus::{
     core::{Collector, MetricVec, MetricVecBuilder},
 };
 
-use super::{State, link_packets::LinkPackets, process::Process};
-use crate::role::FailureKind;
+use super::{link_packets::LinkPackets, process::Process};
+use crate::watch::event::{FailureKind, State};
 
 /// Every metric of the program, by name, once.
 ///
@@ -21,7 +21,7 @@ pub struct Metrics {
     pub component_up: IntGaugeVec,
     /// `labnet_component_state{component,state}`: 1 for the state that it is in, 0 for the others.
     pub component_state: IntGaugeVec,
-    /// `labnet_component_restarts_total{component,reason}`: reasons as [`crate::role::FailureKind`] has them.
+    /// `labnet_component_restarts_total{component,reason}`: reasons as [`FailureKind`] has them.
     pub component_restarts: IntCounterVec,
     /// `labnet_config_last_reload_successful`
     pub config_last_reload_successful: IntGauge,

@@ -135,6 +135,7 @@ fn arrows_point_one_way() {
                 "http",
                 "link",
                 "net",
+                "role",
                 "telemetry",
                 "origin",
                 "dns",
@@ -165,8 +166,8 @@ fn arrows_point_one_way() {
             "link" => vec!["link", "net", "config"],
             // HttpActor is an actor like the roles' and has its configuration.
             "http" => vec!["http", "telemetry", "config", "net", "role"],
-            "telemetry" => vec!["telemetry", "config", "link", "net", "role"],
-            "role" => vec!["net", "role", "telemetry"],
+            "telemetry" => vec!["telemetry", "config", "link", "net"],
+            "role" => vec!["link", "net", "role", "telemetry"],
             role if ROLES.contains(&role) => {
                 vec![role, "config", "http", "link", "net", "telemetry", "role"]
             }

@@ -34,8 +34,7 @@ use crate::rudp::{
 };
 use crate::{
     net::drive,
-    role::{Crash, Guarded},
-    telemetry::api,
+    role::{Crash, Guarded, api},
 };
 
 /// Their kind, where they are told beside sessions of the signals.

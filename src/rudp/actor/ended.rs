@@ -7,11 +7,11 @@ use std::{
 };
 
 use crate::{
+    role::api::EndedSession,
     rudp::{
         connections::RateLimit,
         places::{Places, Prefix},
     },
-    telemetry::api::EndedSession,
 };
 
 /// So many are remembered; one more takes the place of the oldest of the address that has most.

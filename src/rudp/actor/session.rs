@@ -32,8 +32,8 @@ use crate::rudp::{
 };
 use crate::{
     net::drive,
-    role::{Crash, Guarded},
-    telemetry::{api, packets},
+    role::{Crash, Guarded, api},
+    telemetry::packets,
 };
 
 /// What is told instead of an answer that is too long for an address that is not known.

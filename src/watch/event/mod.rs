@@ -4,6 +4,9 @@
 //! plots and the console are made from them by observers, and nobody reads prose back. The
 //! vocabulary names nothing else of the crate: sockets and links raise events, too.
 
+mod component;
 pub mod hub;
 pub mod link;
 pub mod packet;
+
+pub use component::{FailureKind, State};

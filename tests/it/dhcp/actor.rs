@@ -10,8 +10,9 @@ use actix::{Actor, Addr};
 use labnet::{
     config::{Dhcp, DhcpListen},
     dhcp::{DhcpActor, DhcpKept},
+    role::api::ListLeases,
     role::{Keep, Resources, Role},
-    telemetry::{Metrics, api::ListLeases},
+    telemetry::Metrics,
 };
 
 use super::{config, ip, reserve, subnet};
@@ -95,7 +96,7 @@ fn metric(metrics: &Metrics, series: &str) -> Option<u64> {
 
 async fn states(dhcp: &Addr<DhcpActor>) -> Vec<(String, String)> {
     let leases = dhcp.send(ListLeases).await.expect("an answer");
-    let state = |lease: labnet::telemetry::api::Lease| (lease.address.to_string(), lease.state);
+    let state = |lease: labnet::role::api::Lease| (lease.address.to_string(), lease.state);
     leases.into_iter().map(state).collect()
 }
 

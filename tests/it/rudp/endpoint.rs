@@ -14,12 +14,12 @@ use std::{
 use labnet::{
     config,
     role::Role,
+    role::api::CrashSession,
     rudp::{
         Requester, RudpEndpoint,
         requester::{Event, Reply, Request},
         signal::Name,
     },
-    telemetry::api::CrashSession,
 };
 use rand_pcg::{Pcg32, rand_core::Rng};
 use tokio::{

@@ -8,12 +8,12 @@ use std::{
 use actix::{Addr, AsyncContext, Context};
 use labnet::{
     config,
-    role::{Keep, Resources, Role},
-    rudp::{Kept, RudpEndpoint},
-    telemetry::{
-        Metrics,
+    role::{
+        Keep, Resources, Role,
         api::{ListSessions, Session, Signals},
     },
+    rudp::{Kept, RudpEndpoint},
+    telemetry::Metrics,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},

@@ -6,11 +6,12 @@ use std::{
 
 use actix::Recipient;
 
+use super::Crash;
 use super::api::{
     Component, CopyLeases, CrashSession, DescribeLink, ListEndedSessions, ListLeases, ListSessions,
     Reload, Status,
 };
-use crate::role::Crash;
+use crate::watch::event::State;
 
 /// A component that is stuck for longer will not be replaced by itself.
 const HEALS_WITHIN: Duration = Duration::from_secs(30);
@@ -62,47 +63,6 @@ pub struct Member {
     pub listens: Vec<String>,
     /// For fault injection.
     pub crash: Recipient<Crash>,
-}
-
-/// What a component does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
-    /// It runs.
-    Up,
-    /// It runs, but something that it needs is missing.
-    Degraded,
-    /// It failed and waits for its restart.
-    Restarting,
-    /// Its thread does nothing.
-    Stuck,
-    /// It failed too often.
-    Failed,
-    /// It ended and was meant to.
-    Stopped,
-}
-
-impl State {
-    /// All of them.
-    pub const ALL: [Self; 6] = [
-        Self::Up,
-        Self::Degraded,
-        Self::Restarting,
-        Self::Stuck,
-        Self::Failed,
-        Self::Stopped,
-    ];
-
-    /// The word for it, everywhere the same.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Up => "up",
-            Self::Degraded => "degraded",
-            Self::Restarting => "restarting",
-            Self::Stuck => "stuck",
-            Self::Failed => "failed",
-            Self::Stopped => "stopped",
-        }
-    }
 }
 
 impl Default for Roster {
