@@ -2,7 +2,7 @@
 
 use std::{
     fmt::Display,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
     process::ExitCode,
     str::FromStr,
@@ -27,7 +27,7 @@ use crate::{
         prompt,
         report::{Output, Report},
         terminal::Teller,
-        walk::{Plan, Walk, Way},
+        walk::{Dhcp, Plan, Via, Walk, Way},
     },
     config::MacAddress,
     rudp::signal::Name,
@@ -74,6 +74,9 @@ pub(super) struct Args {
     /// The hardware address that DHCP sees; without it one made up for this run
     #[arg(long, global = true, value_name = "MAC", value_parser = mac)]
     mac: Option<MacAddress>,
+    /// Ask no DHCP server for an address: use the machine's own
+    #[arg(long, global = true, conflicts_with_all = ["dhcp", "mac", "keep_lease", "server"])]
+    no_dhcp: bool,
     /// Keep the leased address at the end instead of giving it back
     #[arg(long, global = true)]
     keep_lease: bool,
@@ -174,13 +177,21 @@ async fn walk(args: &Args, plan: Plan, output: Output) -> bool {
     const GOODBYE: Duration = Duration::from_secs(3);
     let mut walk = Walk::new(plan);
     let outcome = tokio::select! {
+        // From before anything is sent.
+        biased;
+        () = interrupted(args.verb.is_some()) => None,
         outcome = steps(args, &mut walk, output) => Some(outcome),
-        _ = interrupted(args.verb.is_some()) => None,
     };
     let mut succeeded = match outcome {
         Some(Ok(succeeded)) => succeeded,
         Some(Err(error)) => {
-            output.complain(error);
+            output.complain(&error);
+            if args.verb.is_some() {
+                output.report(&Report::Failed(&error.to_string()));
+            }
+            if let Some(Verb::Get { files, .. }) = &args.verb {
+                output.report(&Report::Gathered(&walk.none_came(files.len())));
+            }
             false
         }
         None => {
@@ -197,7 +208,7 @@ async fn walk(args: &Args, plan: Plan, output: Output) -> bool {
     succeeded
 }
 
-/// Files that were asked for have their objects, if a script reads them, however little came.
+/// What was asked for has its objects, if a script reads them, however little came.
 async fn report_what_came(args: &Args, walk: &mut Walk, output: Output) {
     if let Some((files, gathered)) = walk.break_off().await {
         for (file, result) in files.iter().zip(&gathered.files) {
@@ -207,6 +218,8 @@ async fn report_what_came(args: &Args, walk: &mut Walk, output: Output) {
     } else if let Some(Verb::Get { files, .. }) = &args.verb {
         // It has not come to them yet.
         output.report(&Report::Gathered(&walk.none_came(files.len())));
+    } else {
+        output.report(&Report::Failed("interrupted"));
     }
 }
 
@@ -265,6 +278,15 @@ async fn steps(args: &Args, walk: &mut Walk, output: Output) -> Result<bool, Wal
 fn plan(args: &Args) -> Result<Plan, String> {
     let (loss, link) = args.impairment.of_signals(args.seed)?;
     let via = args.carriage.via(&args.impairment, args.seed)?;
+    if let (Via::Http, Some(Verb::Get { .. }), Some(option)) =
+        (&via, &args.verb, args.impairment.given())
+    {
+        return Err(format!(
+            "{option} does nothing to a download over HTTP: the kernel's TCP carries it past the client's bad \
+             network. --via rudp takes the files through it; `labnet link --netns` stands before TCP itself. \
+             (The signals of `list`, `echo` and `stat` do go through it.)"
+        ));
+    }
     // Transaction ids and the hardware address are this run's own: two clients with the seed of a
     // lesson must not be taken for one.
     let seed = rand::random();
@@ -278,17 +300,23 @@ fn plan(args: &Args) -> Result<Plan, String> {
             };
             let dns_port = args.dns_port.unwrap_or(usual);
             let made_up = Identity::from_seed(seed, args.name.as_str());
+            let identity = Identity {
+                mac: args.mac.unwrap_or(made_up.mac),
+                ..made_up
+            };
+            // With nobody to name a DNS server, the lab's usual one.
+            let usual = || args.no_dhcp.then(|| (Ipv4Addr::LOCALHOST, dns_port).into());
+            let named = args.dns.map(|server| match server {
+                DnsServer::Port(address) => address,
+                DnsServer::Address(address) => (address, dns_port).into(),
+            });
             Way::Network {
-                dhcp: args.dhcp,
-                identity: Identity {
-                    mac: args.mac.unwrap_or(made_up.mac),
-                    ..made_up
-                },
-                keep_lease: args.keep_lease,
-                dns: args.dns.map(|server| match server {
-                    DnsServer::Port(address) => address,
-                    DnsServer::Address(address) => (address, dns_port).into(),
+                dhcp: (!args.no_dhcp).then_some(Dhcp {
+                    server: args.dhcp,
+                    identity,
+                    keep_lease: args.keep_lease,
                 }),
+                dns: named.or_else(usual),
                 dns_port,
                 host: args.host.clone(),
                 port: args.port,

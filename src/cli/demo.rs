@@ -41,7 +41,7 @@ use crate::{
         file_name::FileName,
         part,
         session::BadLink,
-        walk::{Carriage, Gathered, Observer, Plan, Step, Via, Walk, Way},
+        walk::{Carriage, Dhcp, Gathered, Observer, Plan, Step, Via, Walk, Way},
     },
     link::SignalLoss,
     origin,
@@ -264,9 +264,11 @@ impl Scene<'_> {
         let addresses = &self.stage.addresses;
         Plan {
             way: Way::Network {
-                dhcp: addresses.dhcp,
-                identity: Identity::from_seed(*seed, name.as_str()),
-                keep_lease: false,
+                dhcp: Some(Dhcp {
+                    server: addresses.dhcp,
+                    identity: Identity::from_seed(*seed, name.as_str()),
+                    keep_lease: false,
+                }),
                 dns: None,
                 dns_port: addresses.dns.port(),
                 host: "example.com".to_owned(),

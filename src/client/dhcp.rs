@@ -78,13 +78,16 @@ pub struct Lease {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DhcpError {
     /// Nobody answered.
-    #[error("no answer after {tries} tries{}", if *.refused { " (nothing listens on that port)" } else { "" })]
+    #[error("no answer after {tries} tries")]
     Silence {
         /// How often the message was sent.
         tries: u32,
-        /// Whether the kernel reported a closed port.
-        refused: bool,
+        /// Whether it was a DISCOVER: a server that has no address for the client is silent, too.
+        discovering: bool,
     },
+    /// The kernel reports a closed port.
+    #[error("nothing listens there (connection refused)")]
+    NotThere,
     /// The server takes back what it offers.
     #[error("the server refused its own offers {times} times{}", said(.message))]
     Refused {
@@ -112,7 +115,6 @@ pub struct DhcpClient {
     state: State,
     transmit: Option<Transmit>,
     naks: u32,
-    refused: bool,
 }
 
 #[derive(Debug)]
@@ -168,7 +170,6 @@ impl DhcpClient {
             }),
             transmit: None,
             naks: 0,
-            refused: false,
         };
         client.discover(now);
         client
@@ -295,7 +296,16 @@ impl Exchange for DhcpClient {
     }
 
     fn handle_refused(&mut self) {
-        self.refused = true;
+        if self.deadline().is_some() {
+            self.state = State::Failed(DhcpError::NotThere);
+        }
+    }
+
+    fn tries(&self) -> u32 {
+        match &self.state {
+            State::Selecting(attempt) | State::Requesting(_, attempt) => attempt.tries,
+            State::Bound(_) | State::Failed(_) => 0,
+        }
     }
 
     fn deadline(&self) -> Option<Instant> {
@@ -317,7 +327,7 @@ impl Exchange for DhcpClient {
         if before >= self.patience.tries {
             self.state = State::Failed(DhcpError::Silence {
                 tries: before,
-                refused: self.refused,
+                discovering: matches!(self.state, State::Selecting(_)),
             });
             return;
         }

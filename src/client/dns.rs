@@ -58,13 +58,14 @@ pub enum DnsError {
         problem: String,
     },
     /// Nobody answered.
-    #[error("no answer after {tries} tries{}", if *.refused { " (nothing listens on that port)" } else { "" })]
+    #[error("no answer after {tries} tries")]
     Silence {
         /// How often the question was sent.
         tries: u32,
-        /// Whether the kernel reported a closed port.
-        refused: bool,
     },
+    /// The kernel reports a closed port.
+    #[error("nothing listens there (connection refused)")]
+    NotThere,
     /// NXDOMAIN.
     #[error("there is no name {0}")]
     NoSuchName(String),
@@ -89,7 +90,6 @@ pub struct DnsClient {
     tries: u32,
     deadline: Instant,
     transmit: Option<Transmit>,
-    refused: bool,
     outcome: Option<Result<Lookup, DnsError>>,
 }
 
@@ -130,7 +130,6 @@ impl DnsClient {
             tries: 0,
             deadline: now,
             transmit: None,
-            refused: false,
             outcome: None,
         };
         client.send(now);
@@ -264,7 +263,11 @@ impl Exchange for DnsClient {
     }
 
     fn handle_refused(&mut self) {
-        self.refused = true;
+        self.outcome.get_or_insert(Err(DnsError::NotThere));
+    }
+
+    fn tries(&self) -> u32 {
+        self.tries
     }
 
     fn deadline(&self) -> Option<Instant> {
@@ -276,10 +279,7 @@ impl Exchange for DnsClient {
             return;
         }
         if self.tries >= self.patience.tries {
-            self.outcome = Some(Err(DnsError::Silence {
-                tries: self.tries,
-                refused: self.refused,
-            }));
+            self.outcome = Some(Err(DnsError::Silence { tries: self.tries }));
         } else {
             self.send(now);
         }

@@ -2,10 +2,11 @@
 
 use std::{
     path::{Path, PathBuf},
+    pin::pin,
     time::{Duration, Instant},
 };
 
-use tokio::{sync::mpsc, task::spawn_blocking};
+use tokio::{sync::mpsc, task::spawn_blocking, time::sleep};
 
 use super::{
     file_name::FileName,
@@ -126,7 +127,8 @@ impl Downloaded {
 pub enum Progress<'a> {
     /// The origin has been asked; nothing has come yet.
     Asking,
-    /// So much is on the disk or on its way to it.
+    /// So much is on the disk or on its way to it: first what was there before, then with each piece that
+    /// comes, and again and again while none does.
     Going {
         /// Bytes.
         received: u64,
@@ -161,6 +163,8 @@ const MAX_REDIRECTS: u32 = 5;
 const MAX_PAUSE: Duration = Duration::from_secs(5);
 /// A try that brought so much counts as a new start.
 const HEADWAY: u64 = 1 << 20;
+/// While nothing comes, that is told so often.
+const STILL: Duration = Duration::from_millis(500);
 /// Chunks between the network and the disk.
 const QUEUE: usize = 8;
 
@@ -236,7 +240,7 @@ impl Downloader {
             let pause = (self.pause * 2_u32.pow(in_vain.min(8))).min(MAX_PAUSE);
             let because = &error;
             (transfer.progress)(Progress::Again { because, pause });
-            tokio::time::sleep(pause).await;
+            sleep(pause).await;
             retries += 1;
             in_vain += 1;
         }
@@ -456,7 +460,18 @@ impl Transfer<'_> {
                 received: on_disk,
                 length: body.length,
             });
-            let chunk = match incoming.next().await {
+            let mut next = pin!(incoming.next());
+            let next = loop {
+                tokio::select! {
+                    biased;
+                    next = next.as_mut() => break next,
+                    () = sleep(STILL) => (self.progress)(Progress::Going {
+                        received: on_disk,
+                        length: body.length,
+                    }),
+                }
+            };
+            let chunk = match next {
                 Ok(Some(chunk)) => chunk,
                 Ok(None) => break Ok(()),
                 Err(cause) => break Err(cause),

@@ -30,10 +30,11 @@ pub struct Patience {
 }
 
 impl Patience {
-    /// RFC 2131 section 4.1's figures for an Ethernet.
+    /// RFC 2131 section 4.1's shape for an Ethernet, begun at two seconds instead of four and ended after
+    /// 14: a person waits.
     pub const LAN: Self = Self {
-        first: Duration::from_secs(4),
-        tries: 4,
+        first: Duration::from_secs(2),
+        tries: 3,
     };
     /// The same shape where a round trip takes microseconds.
     pub const LOOPBACK: Self = Self {
@@ -48,6 +49,13 @@ impl Patience {
         } else {
             Self::LAN
         }
+    }
+
+    /// How long all tries of one message take together.
+    pub fn whole(&self) -> Duration {
+        (0..self.tries)
+            .map(|before| self.first * 2_u32.saturating_pow(before.min(4)))
+            .sum()
     }
 
     /// The wait after a message that was sent `before` times already.
@@ -72,8 +80,12 @@ pub trait Exchange {
     fn poll_transmit(&mut self) -> Option<Transmit>;
     /// A datagram from the server. What does not belong to the exchange changes nothing.
     fn handle_datagram(&mut self, payload: &[u8], now: Instant);
-    /// The kernel reports that nothing listens at the server's address.
-    fn handle_refused(&mut self) {}
+    /// The kernel reports that nothing listens at the server's address. Nothing will for a client that
+    /// has only just begun: the exchange is over.
+    fn handle_refused(&mut self);
+    /// How often the present message was sent: the first time says nothing, the second that the first
+    /// found no answer.
+    fn tries(&self) -> u32;
     /// When [`Exchange::handle_timeout`] wants to be called.
     fn deadline(&self) -> Option<Instant>;
     /// The deadline has come.

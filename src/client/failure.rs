@@ -5,9 +5,12 @@ use std::{
     path::PathBuf,
 };
 
+use strsim::normalized_damerau_levenshtein;
+
 use super::{
-    dhcp::DhcpError, dns::DnsError, download::DownloadError, lease::LeaseError,
-    lookup::LookupError, session::SessionError, transport::TransportError, udp,
+    dhcp::DhcpError, dns::DnsError, download::DownloadError, file_name::FileName,
+    lease::LeaseError, lookup::LookupError, session::SessionError, transfer::Refusal,
+    transport::TransportError, udp, units::count,
 };
 use crate::rudp::requester::Failure;
 
@@ -21,6 +24,14 @@ pub enum WalkError {
         server: SocketAddr,
         /// Why.
         error: LeaseError,
+    },
+    /// Step 1: the lab that the server belongs to says why.
+    #[error("no address from the DHCP server at {server}: {why}")]
+    NoAddress {
+        /// The DHCP server.
+        server: SocketAddr,
+        /// Why.
+        why: String,
     },
     /// Step 1: the address is of no use here.
     #[error("the DHCP server at {server} leases {address}, but this machine {error}")]
@@ -63,18 +74,35 @@ pub enum WalkError {
     },
 }
 
-const SERVE: &str = "; is `labnet serve` running?";
+/// A port that is closed.
+const REFUSED: &str = "; is `labnet serve` running, with its [rudp] there? (--port, --server ADDRESS:PORT name another)";
+/// Nothing came back.
+pub const SILENT: &str = "; another program may have that port (--port, --server ADDRESS:PORT name another), \
+                          or a firewall on the way drops UDP";
 
 fn lease_hint(error: &LeaseError) -> &'static str {
     match error {
-        LeaseError::Dhcp(DhcpError::Silence { .. }) => SERVE,
+        LeaseError::Dhcp(DhcpError::NotThere) => {
+            "; is `labnet serve` running, with its [dhcp] there? (--dhcp ADDRESS:PORT names another, \
+             --no-dhcp goes without)"
+        }
+        LeaseError::Dhcp(DhcpError::Silence {
+            discovering: true, ..
+        }) => {
+            ": either no DHCP server is there, or it has no free address for this client and says nothing \
+             then, as RFC 2131 has it (on its machine `labnet leases` shows who has them). \
+             --server ADDRESS:PORT names the proxy and goes without DHCP and DNS, --no-dhcp without DHCP"
+        }
+        LeaseError::Dhcp(DhcpError::Silence {
+            discovering: false, ..
+        }) => ": it made an offer and is gone since",
         _ => "",
     }
 }
 
 fn lookup_hint(error: &LookupError) -> &'static str {
     match error {
-        LookupError::Dns(DnsError::Silence { .. }) => {
+        LookupError::Dns(DnsError::Silence { .. } | DnsError::NotThere) => {
             "; is `labnet serve` running, and does its [dns] listen there? (--dns ADDRESS:PORT names another)"
         }
         _ => "",
@@ -83,14 +111,16 @@ fn lookup_hint(error: &LookupError) -> &'static str {
 
 fn session_hint(error: &SessionError) -> &'static str {
     match error {
-        SessionError::Failed(Failure::NotThere) | SessionError::Refused => SERVE,
+        SessionError::Refused => REFUSED,
+        SessionError::Failed(Failure::NotThere) => SILENT,
         _ => "",
     }
 }
 
 fn transport_hint(error: &TransportError) -> &'static str {
     match error {
-        TransportError::Silence { .. } | TransportError::Refused => SERVE,
+        TransportError::Refused => REFUSED,
+        TransportError::Silence { .. } => SILENT,
         _ => "",
     }
 }
@@ -100,9 +130,23 @@ fn transport_hint(error: &TransportError) -> &'static str {
 pub enum FetchError {
     /// Nobody knows where it is.
     #[error(
-        "the proxy knows no file {0} (`list` shows what there is; --origin URL asks a server directly)"
+        "the proxy knows no file {name}{} (`list` shows what there is; --origin URL asks a server directly)",
+        did_you_mean(.near)
     )]
-    Unknown(String),
+    Unknown {
+        /// What was asked for.
+        name: String,
+        /// Files of the list whose names are near to that, the nearest first.
+        near: Vec<String>,
+    },
+    /// The list is not that long.
+    #[error("no file {number}: the list has {} (`list` shows them)", count(*.files as u64, "file"))]
+    Number {
+        /// What was asked for.
+        number: String,
+        /// So many are on the list.
+        files: usize,
+    },
     /// It is on the list, and that is all.
     #[error(
         "the proxy has {0} on its list but gives no URL for it, as proxies of the original kind do; --origin URL names the page that has it"
@@ -127,6 +171,62 @@ pub enum FetchError {
     },
 }
 
+impl FetchError {
+    /// Whether the proxy was asked for the file's bytes and knows none such.
+    pub fn is_unknown(&self) -> bool {
+        matches!(
+            self,
+            Self::Download {
+                error: DownloadError::Refused(refusal @ Refusal::Rudp { .. }),
+                ..
+            } if refusal.is_not_found()
+        )
+    }
+
+    /// Why a file that the proxy does not know is none of the `listed` ones.
+    pub fn unknown(file: &FileName, listed: &[FileName]) -> Self {
+        let name = file.to_string();
+        let is_number = name.bytes().all(|byte| byte.is_ascii_digit());
+        if is_number && !listed.is_empty() {
+            return Self::Number {
+                number: name,
+                files: listed.len(),
+            };
+        }
+        let near = near(&name, listed);
+        Self::Unknown { name, near }
+    }
+}
+
+/// How many near names are told.
+const NEAREST: usize = 3;
+/// From here on a name is near: of two names' letters half are in the same place.
+const NEAR: f64 = 0.5;
+
+/// The names of the list that somebody who typed `name` may have meant, the nearest first.
+fn near(name: &str, listed: &[FileName]) -> Vec<String> {
+    let name = name.to_lowercase();
+    let mut near: Vec<(f64, String)> = listed
+        .iter()
+        .map(|file| {
+            let listed = file.to_string();
+            let likeness = normalized_damerau_levenshtein(&name, &listed.to_lowercase());
+            (likeness, listed)
+        })
+        .filter(|(likeness, _)| *likeness >= NEAR)
+        .collect();
+    near.sort_by(|(one, _), (other, _)| other.total_cmp(one));
+    near.truncate(NEAREST);
+    near.into_iter().map(|(_, file)| file).collect()
+}
+
+fn did_you_mean(near: &[String]) -> String {
+    match near {
+        [] => String::new(),
+        near => format!(": did you mean {}?", near.join(" or ")),
+    }
+}
+
 fn kept(part: &Option<PathBuf>) -> String {
     part.as_ref().map_or_else(String::new, |part| {
         format!(
@@ -134,4 +234,28 @@ fn kept(part: &Option<PathBuf>) -> String {
             part.display()
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(name: &str) -> String {
+        let listed = ["50MB.zip", "500MB.zip", "image-site.png", "task2.pdf"];
+        let listed = listed.map(FileName::from_name);
+        FetchError::unknown(&FileName::from_name(name), &listed).to_string()
+    }
+
+    #[test]
+    fn near_names_are_told_the_nearest_first() {
+        assert!(said("50mb.ZIP").contains("did you mean 50MB.zip or 500MB.zip?"));
+        assert!(said("task.pdf").contains("did you mean task2.pdf?"));
+        assert!(!said("holiday.mkv").contains("did you mean"));
+        assert_eq!(
+            said("99"),
+            "no file 99: the list has 4 files (`list` shows them)"
+        );
+        let nothing = FetchError::unknown(&FileName::from_name("99"), &[]);
+        assert!(nothing.to_string().contains("the proxy knows no file 99"));
+    }
 }

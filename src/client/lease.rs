@@ -32,17 +32,19 @@ pub struct Leased {
     pub took: Duration,
 }
 
-/// Gets an address for `identity` from the server at `server`, which answers to the sender.
+/// Gets an address for `identity` from the server at `server`, which answers to the sender. `again` hears,
+/// each time a message is sent again, which time that is.
 pub async fn obtain(
     server: SocketAddr,
     identity: Identity,
     patience: Patience,
     seed: u64,
+    again: &mut dyn FnMut(u32),
 ) -> Result<Leased, LeaseError> {
     let started = Instant::now();
     let socket = udp::connect(None, server).await?;
     let mut client = DhcpClient::new(identity, patience, seed, started);
-    let lease = udp::run(&socket, "DHCP", &mut client).await??;
+    let lease = udp::run(&socket, "DHCP", &mut client, again).await??;
     Ok(Leased {
         lease,
         took: started.elapsed(),

@@ -58,7 +58,7 @@ pub async fn resolve(
     let started = Instant::now();
     let mut client = DnsClient::new(host, patience, seed, started)?;
     let socket = udp::connect(local, server).await?;
-    let (resolved, over_tcp) = match udp::run(&socket, "DNS", &mut client).await?? {
+    let (resolved, over_tcp) = match udp::run(&socket, "DNS", &mut client, &mut |_| {}).await?? {
         Lookup::Resolved(resolved) => (resolved, false),
         Lookup::Truncated => {
             let answer = timeout(TCP_PATIENCE, ask_over_tcp(server, local, &client)).await;

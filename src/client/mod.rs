@@ -9,11 +9,12 @@
 //! | files | `transfer`, `file_name` | `source`, `http`, `part`, `download` |
 //!
 //! `walk` takes the steps one after the other; `exchange` is what `dhcp` and `dns` have in common, and `udp` runs it.
-//! `terminal`, `report` and `summary` tell what happens, `prompt` reads what a person wants (`command`).
+//! `diagnosis` asks a lab of this machine why its DHCP server is silent. `terminal`, `report` and `summary` tell what happens, `prompt` reads what a person wants (`command`).
 
 pub mod carrier;
 pub mod command;
 pub mod dhcp;
+mod diagnosis;
 pub mod dialer;
 pub mod dns;
 pub mod download;
@@ -23,6 +24,7 @@ pub mod file_name;
 pub mod http;
 pub mod lease;
 pub mod lookup;
+pub mod pace;
 pub mod part;
 pub mod prompt;
 pub mod report;

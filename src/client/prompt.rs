@@ -151,6 +151,11 @@ pub async fn fetch(
     output: &Output,
     teller: &mut Teller,
 ) -> Result<bool, WalkError> {
+    if walk.goes_past_its_bad_network() {
+        output.complain(
+            "the bad network is for the signals: these files come over TCP, past it (--via rudp takes them through it)",
+        );
+    }
     let gathered = walk.get(files, teller).await?;
     for (file, result) in files.iter().zip(&gathered.files) {
         output.report(&Report::Fetched(file, result));

@@ -32,6 +32,8 @@ pub enum Report<'a> {
     Fetched(&'a FileName, &'a Result<Downloaded, FetchError>),
     /// All downloads of one request together.
     Gathered(&'a Summary),
+    /// There is nothing to tell of what was asked for, and why.
+    Failed(&'a str),
 }
 
 /// Where data goes, and in which form.
@@ -98,8 +100,8 @@ fn people(report: &Report<'_>) -> String {
                 .map(|(n, file)| format!("{:>4}  {file}\n", n + 1))
                 .collect()
         }
-        // The teller has told.
-        Report::Fetched(..) | Report::Gathered(_) => String::new(),
+        // It was told already.
+        Report::Fetched(..) | Report::Gathered(_) | Report::Failed(_) => String::new(),
     }
 }
 
@@ -179,7 +181,7 @@ fn plain(report: &Report<'_>) -> String {
         Report::Fetched(_, Ok(file)) => file.sha256.map_or_else(String::new, |digest| {
             format!("{}  {}\n", hex(&digest), file.path.display())
         }),
-        Report::Fetched(_, Err(_)) | Report::Gathered(_) => String::new(),
+        Report::Fetched(_, Err(_)) | Report::Gathered(_) | Report::Failed(_) => String::new(),
     }
 }
 
@@ -225,6 +227,7 @@ fn json_lines(report: &Report<'_>) -> String {
             .collect(),
         Report::Fetched(name, result) => vec![json_file(name, result)],
         Report::Gathered(summary) => vec![summary.as_json()],
+        Report::Failed(why) => vec![json!({"type": "error", "error": why})],
     };
     lines.iter().map(|line| format!("{line}\n")).collect()
 }

@@ -1,23 +1,31 @@
 //! Tells a walk to a person: one line for everything that happens, on standard error, and a
-//! progress bar where that is a terminal.
+//! progress bar where that is a terminal; where it is none, a line now and then.
 
-use std::{collections::HashMap, net::SocketAddr, time::Duration};
+use std::{
+    collections::HashMap,
+    fmt,
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
 
 use console::style;
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressState, ProgressStyle};
 
 use super::{
+    Patience,
     download::{Downloaded, Progress},
-    failure::FetchError,
+    failure::{FetchError, SILENT},
     file_name::FileName,
     lease::Leased,
     lookup::Found,
+    pace::Pace,
     session::Notice,
     summary::Summary,
     transfer::hex,
     transport::Transport,
     units::{Latency, Rate, Size},
-    walk::{Carriage, Observer},
+    walk::{Carriage, Observer, Waits},
 };
 use crate::{
     rudp::requester::{Event, Why},
@@ -25,20 +33,117 @@ use crate::{
 };
 
 /// An [`Observer`] that tells everything.
-#[derive(Default)]
 pub struct Teller {
     bars: MultiProgress,
     /// By the file's name here.
-    bar: HashMap<String, ProgressBar>,
+    downloads: HashMap<String, Download>,
+    /// Whether bars can be drawn; lines are printed else.
+    draws: bool,
+}
+
+/// A download under way, as it is shown.
+struct Download {
+    bar: ProgressBar,
+    /// None before the first byte of a try.
+    pace: Arc<Mutex<Option<Pace>>>,
+    /// When it was told of last.
+    told_at: Instant,
+}
+
+/// So often a download is told of where no bar can be drawn.
+const LINES: Duration = Duration::from_secs(2);
+
+impl Default for Teller {
+    fn default() -> Self {
+        Self {
+            bars: MultiProgress::new(),
+            downloads: HashMap::new(),
+            draws: console::user_attended_stderr(),
+        }
+    }
 }
 
 impl Teller {
-    /// The file's progress bar.
-    fn bar(&mut self, file: &FileName) -> &ProgressBar {
+    fn download(&mut self, file: &FileName) -> &mut Download {
         let bars = &self.bars;
-        let bar = self.bar.entry(file.local().to_owned());
-        bar.or_insert_with(|| bar_of(file, bars))
+        let download = self.downloads.entry(file.local().to_owned());
+        download.or_insert_with(|| Download::new(file, bars))
     }
+}
+
+impl Download {
+    fn new(file: &FileName, bars: &MultiProgress) -> Self {
+        let pace = Arc::default();
+        let bar = bars.add(ProgressBar::no_length());
+        draw(&bar, WAITING, &pace);
+        bar.set_message(file.to_string());
+        bar.enable_steady_tick(Duration::from_millis(100));
+        Self {
+            bar,
+            pace,
+            told_at: Instant::now(),
+        }
+    }
+
+    /// A try begins.
+    fn ask(&mut self) {
+        *lock(&self.pace) = None;
+        draw(&self.bar, WAITING, &self.pace);
+    }
+
+    /// So much is there.
+    fn go(&mut self, received: u64, length: Option<u64>, now: Instant) {
+        let mut pace = lock(&self.pace);
+        match &mut *pace {
+            Some(pace) => pace.note(received, now),
+            none => {
+                *none = Some(Pace::new(received, now));
+                drop(pace);
+                match length {
+                    Some(length) => {
+                        self.bar.set_length(length);
+                        draw(&self.bar, KNOWN, &self.pace);
+                    }
+                    None => draw(&self.bar, UNKNOWN, &self.pace),
+                }
+            }
+        }
+        self.bar.set_position(received);
+    }
+
+    /// A line that says how it goes, if it is time for one.
+    fn line(&mut self, received: u64, length: Option<u64>, now: Instant) -> Option<String> {
+        if now.saturating_duration_since(self.told_at) < LINES {
+            return None;
+        }
+        self.told_at = now;
+        let share = length.map_or_else(String::new, |length| {
+            let percent = received.saturating_mul(100) / length.max(1);
+            format!(" of {}, {percent} %", Size(length))
+        });
+        let pace = lock(&self.pace);
+        let pace = pace.as_ref().map(|pace| how_fast(pace, length, now));
+        Some(format!(
+            "{}{share}{}",
+            Size(received),
+            pace.unwrap_or_default()
+        ))
+    }
+}
+
+fn lock(pace: &Mutex<Option<Pace>>) -> MutexGuard<'_, Option<Pace>> {
+    pace.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// `, 6 MB/s, 2s left`, as far as it can be told.
+fn how_fast(pace: &Pace, length: Option<u64>, now: Instant) -> String {
+    let rate = pace.rate(now);
+    let rate = rate.map_or_else(String::new, |rate| format!(", {rate}"));
+    let left = length.and_then(|length| pace.left(length, now));
+    let left = left.map_or_else(String::new, |left| {
+        format!(", {} left", humantime::format_duration(left))
+    });
+    format!("{rate}{left}")
 }
 
 fn tell(label: &str, text: impl std::fmt::Display) {
@@ -64,6 +169,35 @@ impl Observer for Teller {
             "address",
             format_args!("{lease}, from {server} by DHCP in {}", Latency(*took)),
         );
+    }
+
+    fn asks(&mut self, server: SocketAddr, patience: Patience) {
+        // On the loopback interface the answer is there before this could be read.
+        if !server.ip().is_loopback() {
+            let most = patience.whole().as_secs();
+            tell(
+                "address",
+                format_args!(
+                    "asking the DHCP server at {server}, {most} s at most (--server ADDRESS:PORT names the \
+                     proxy and goes without DHCP and DNS)"
+                ),
+            );
+        }
+    }
+
+    fn waits(&mut self, waits: Waits) {
+        match waits {
+            Waits::Address(server) => warn(
+                "silence",
+                format_args!(
+                    "from {server}: no DHCP server is there, or it has no free address and says nothing then"
+                ),
+            ),
+            Waits::Session(server) | Waits::Transport(server) => {
+                let line = format!("from {server} so far{SILENT}");
+                self.bars.suspend(|| warn("silence", line));
+            }
+        }
     }
 
     fn found(&mut self, found: &Found) {
@@ -116,19 +250,14 @@ impl Observer for Teller {
 
     fn progress(&mut self, file: &FileName, progress: &Progress<'_>) {
         match progress {
-            Progress::Asking => draw(self.bar(file), WAITING),
+            Progress::Asking => self.download(file).ask(),
             Progress::Going { received, length } => {
-                let bar = self.bar(file);
-                if bar.length() != *length || bar.position() == 0 {
-                    match length {
-                        Some(length) => {
-                            bar.set_length(*length);
-                            draw(bar, KNOWN);
-                        }
-                        None => draw(bar, UNKNOWN),
-                    }
+                let (draws, now) = (self.draws, Instant::now());
+                let download = self.download(file);
+                download.go(*received, *length, now);
+                if !draws && let Some(line) = download.line(*received, *length, now) {
+                    tell("going", format_args!("{file}: {line}"));
                 }
-                bar.set_position(*received);
             }
             Progress::Again { because, pause } => {
                 let line = format!("{file}: {because}; again in {}", Latency(*pause));
@@ -138,8 +267,8 @@ impl Observer for Teller {
     }
 
     fn fetched(&mut self, file: &FileName, result: &Result<Downloaded, FetchError>) {
-        if let Some(bar) = self.bar.remove(file.local()) {
-            bar.finish_and_clear();
+        if let Some(download) = self.downloads.remove(file.local()) {
+            download.bar.finish_and_clear();
         }
         self.bars.suspend(|| match result {
             Ok(downloaded) => tell("file", format_args!("{file}: {}", describe(downloaded))),
@@ -197,20 +326,20 @@ pub fn describe(file: &Downloaded) -> String {
 }
 
 const WAITING: &str = "{msg:16!} {spinner} asking";
-const KNOWN: &str = "{msg:16!} {wide_bar:.cyan/dim} {percent:>3} % of {decimal_total_bytes}  {decimal_bytes_per_sec}  {eta} left";
-const UNKNOWN: &str = "{msg:16!} {spinner} {decimal_bytes}  {decimal_bytes_per_sec}";
+const KNOWN: &str = "{msg:16!} {wide_bar:.cyan/dim} {percent:>3} % of {decimal_total_bytes}{pace}";
+const UNKNOWN: &str = "{msg:16!} {spinner} {decimal_bytes}{pace}";
 
 /// Draws on standard error, and nothing at all if that is no terminal.
-fn bar_of(file: &FileName, bars: &MultiProgress) -> ProgressBar {
-    let bar = bars.add(ProgressBar::no_length());
-    draw(&bar, WAITING);
-    bar.set_message(file.to_string());
-    bar.enable_steady_tick(Duration::from_millis(100));
-    bar
-}
-
-fn draw(bar: &ProgressBar, template: &str) {
+fn draw(bar: &ProgressBar, template: &str, pace: &Arc<Mutex<Option<Pace>>>) {
+    let pace = Arc::clone(pace);
+    let how_fast = move |state: &ProgressState, out: &mut dyn fmt::Write| {
+        if let Some(pace) = &*lock(&pace) {
+            // A line that can't be drawn is not.
+            let _ = out.write_str(&how_fast(pace, state.len(), Instant::now()));
+        }
+    };
     if let Ok(style) = ProgressStyle::with_template(template) {
+        let style = style.with_key("pace", how_fast);
         bar.set_style(style.progress_chars("━╸━"));
     }
 }

@@ -9,7 +9,7 @@ use std::{
 use tokio::{net::UdpSocket, time::timeout_at};
 
 use super::exchange::Exchange;
-use crate::telemetry::packets;
+use crate::telemetry::packets::{self, Fate};
 
 /// Why there is no socket to speak from.
 #[derive(Debug, thiserror::Error)]
@@ -75,11 +75,13 @@ pub fn is_the_network(error: &io::Error) -> bool {
     )
 }
 
-/// Runs `exchange` to its end. `protocol` is its name for whoever watches packets.
+/// Runs `exchange` to its end. `protocol` is its name for whoever watches packets; `again` hears, each time
+/// a message is sent again, which time that is.
 pub async fn run<E: Exchange>(
     socket: &UdpSocket,
     protocol: &'static str,
     exchange: &mut E,
+    again: &mut dyn FnMut(u32),
 ) -> Result<Result<E::Answer, E::Error>, SocketError> {
     let (local, server) = (socket.local_addr()?, socket.peer_addr()?);
     let mut buffer = vec![0; MAX_DATAGRAM];
@@ -95,10 +97,11 @@ pub async fn run<E: Exchange>(
                 transmit.fate,
                 &transmit.meaning,
             );
-            match socket.send(&transmit.payload).await {
-                Ok(_) => {}
-                Err(error) if is_the_network(&error) => exchange.handle_refused(),
-                Err(error) => return Err(error.into()),
+            if transmit.fate == Fate::Resent {
+                again(exchange.tries());
+            }
+            if let Err(error) = socket.send(&transmit.payload).await {
+                hear(exchange, error)?;
             }
         }
         if let Some(outcome) = exchange.outcome() {
@@ -108,9 +111,19 @@ pub async fn run<E: Exchange>(
         let deadline = exchange.deadline().unwrap_or_else(Instant::now);
         match timeout_at(deadline.into(), socket.recv(&mut buffer)).await {
             Ok(Ok(length)) => exchange.handle_datagram(&buffer[..length], Instant::now()),
-            Ok(Err(error)) if is_the_network(&error) => exchange.handle_refused(),
-            Ok(Err(error)) => return Err(error.into()),
+            Ok(Err(error)) => hear(exchange, error)?,
             Err(_) => exchange.handle_timeout(Instant::now()),
         }
     }
+}
+
+/// Tells the exchange what the kernel says of the other end; a socket that is broken is an error.
+fn hear<E: Exchange>(exchange: &mut E, error: io::Error) -> Result<(), SocketError> {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => exchange.handle_refused(),
+        // As good as lost.
+        _ if is_the_network(&error) => {}
+        _ => return Err(error.into()),
+    }
+    Ok(())
 }

@@ -8,14 +8,17 @@ use std::{
     fmt,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
+    pin::pin,
     time::Duration,
 };
 
+use tokio::{sync::Notify, time::timeout};
 use url::Url;
 
 use super::{
     Patience,
     dhcp::Identity,
+    diagnosis,
     dialer::Dialer,
     download::{Downloaded, Progress},
     failure::{FetchError, WalkError},
@@ -32,7 +35,7 @@ use crate::{
     rudp::{
         congestion::Algorithm,
         packet::Protection,
-        requester::{Failure, Request},
+        requester::{Event, Failure, Request},
         signal::Name,
     },
 };
@@ -94,12 +97,8 @@ pub struct Carriage {
 pub enum Way {
     /// By DHCP and DNS.
     Network {
-        /// The DHCP server.
-        dhcp: SocketAddr,
-        /// Who the client says it is.
-        identity: Identity,
-        /// Keep the address at the end.
-        keep_lease: bool,
+        /// From whom it gets an address; `None`: it uses whatever address its machine has.
+        dhcp: Option<Dhcp>,
         /// The DNS server, if it isn't the one that DHCP names.
         dns: Option<SocketAddr>,
         /// Its port otherwise.
@@ -111,6 +110,28 @@ pub enum Way {
     },
     /// It knows the proxy's address, and uses whatever address its machine has.
     Direct(SocketAddr),
+}
+
+/// How a client gets its address.
+#[derive(Debug, Clone)]
+pub struct Dhcp {
+    /// The DHCP server.
+    pub server: SocketAddr,
+    /// Who the client says it is.
+    pub identity: Identity,
+    /// Keep the address at the end.
+    pub keep_lease: bool,
+}
+
+/// What a client waits for, in vain so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Waits {
+    /// An address: the DHCP server has not answered two messages.
+    Address(SocketAddr),
+    /// A session: the proxy has not answered three SIGNEW.
+    Session(SocketAddr),
+    /// A connection of the binary transport: the proxy has not answered for some seconds.
+    Transport(SocketAddr),
 }
 
 /// The steps of the walk, as the story counts them.
@@ -134,6 +155,10 @@ pub enum Step {
 pub trait Observer {
     /// A step begins.
     fn step(&mut self, _step: Step) {}
+    /// The client asks a DHCP server for an address, with so much patience.
+    fn asks(&mut self, _server: SocketAddr, _patience: Patience) {}
+    /// It is silent where an answer should have come.
+    fn waits(&mut self, _waits: Waits) {}
     /// The client has an address.
     fn leased(&mut self, _leased: &Leased) {}
     /// The client knows where the proxy is.
@@ -154,6 +179,13 @@ pub trait Observer {
 
 /// Watches nothing.
 impl Observer for () {}
+
+/// So many messages a DHCP server may leave unanswered before a cause is looked for.
+const DHCP_TRIES: u32 = 2;
+/// So often SIGNEW is sent again before it is told what may be wrong.
+const SIGNEW_TRIES: u32 = 3;
+/// So long a handshake may take before that.
+const SILENCE: Duration = Duration::from_secs(3);
 
 /// A walk under way.
 pub struct Walk {
@@ -195,27 +227,25 @@ impl Walk {
             Way::Direct(server) => server,
             Way::Network {
                 dhcp,
-                identity,
                 dns,
                 dns_port,
                 host,
                 port,
-                ..
             } => {
-                observer.step(Step::Address);
-                let leased = self.lease(dhcp, identity).await?;
-                observer.leased(&leased);
+                if let Some(dhcp) = dhcp {
+                    observer.step(Step::Address);
+                    let leased = self.lease(&dhcp, observer).await?;
+                    observer.leased(&leased);
+                }
                 observer.step(Step::Name);
-                let dns = match dns {
-                    Some(dns) => dns,
-                    None => {
-                        let named = leased.lease.name_servers.first();
-                        let address = named.ok_or(WalkError::NoNameServer)?;
-                        SocketAddr::new((*address).into(), dns_port)
-                    }
+                let named = || {
+                    let leased = self.leased.as_ref()?;
+                    let address = *leased.lease.name_servers.first()?;
+                    Some(SocketAddr::new(address.into(), dns_port))
                 };
+                let dns = dns.or_else(named).ok_or(WalkError::NoNameServer)?;
                 self.dns = Some(dns);
-                let local = Some(leased.lease.address.into());
+                let local = self.local();
                 let found = lookup::resolve(dns, &host, local, Patience::with(dns), self.plan.seed)
                     .await
                     .map_err(|error| WalkError::Lookup {
@@ -282,7 +312,14 @@ impl Walk {
             None => self.dialer.insert(Dialer::new(settings())).clone(),
         };
         let before = dialer.dialled();
-        let transport = dialer.transport().await;
+        let mut dialling = pin!(dialer.transport());
+        let transport = match timeout(SILENCE, dialling.as_mut()).await {
+            Ok(transport) => transport,
+            Err(_) => {
+                observer.waits(Waits::Transport(server));
+                dialling.await
+            }
+        };
         let transport = transport.map_err(|error| WalkError::Transport { server, error })?;
         if dialer.dialled() > before {
             observer.carried(&transport, carriage);
@@ -290,10 +327,41 @@ impl Walk {
         Ok(transport)
     }
 
-    async fn lease(&mut self, server: SocketAddr, identity: Identity) -> Result<Leased, WalkError> {
-        let leased = lease::obtain(server, identity, Patience::with(server), self.plan.seed)
-            .await
-            .map_err(|error| WalkError::Lease { server, error })?;
+    async fn lease(
+        &mut self,
+        dhcp: &Dhcp,
+        observer: &mut dyn Observer,
+    ) -> Result<Leased, WalkError> {
+        let server = dhcp.server;
+        let patience = Patience::with(server);
+        observer.asks(server, patience);
+        let silent = Notify::new();
+        let mut again = |time| {
+            if time > DHCP_TRIES {
+                silent.notify_one();
+            }
+        };
+        let identity = dhcp.identity.clone();
+        let obtaining = lease::obtain(server, identity, patience, self.plan.seed, &mut again);
+        let why = async {
+            silent.notified().await;
+            match server.ip().is_loopback() {
+                true => diagnosis::of_dhcp(server).await,
+                false => None,
+            }
+        };
+        let mut obtaining = pin!(obtaining);
+        let leased = tokio::select! {
+            leased = obtaining.as_mut() => leased,
+            why = why => {
+                if let Some(why) = why {
+                    return Err(WalkError::NoAddress { server, why });
+                }
+                observer.waits(Waits::Address(server));
+                obtaining.await
+            }
+        };
+        let leased = leased.map_err(|error| WalkError::Lease { server, error })?;
         // Known before anything else is sent: whether it can be sent from here at all.
         let address = leased.lease.address.into();
         if let Err(error) = udp::connect(Some(address), server).await
@@ -322,7 +390,17 @@ impl Walk {
             link: self.plan.link,
             seed: self.plan.seed,
         };
-        let (session, rtt) = Session::open(&settings, &mut |notice| observer.notice(notice))
+        let mut in_vain = 0;
+        let mut hear = |notice: &Notice| {
+            observer.notice(notice);
+            if matches!(notice, Notice::Event(Event::Resent { id: None, .. })) {
+                in_vain += 1;
+                if in_vain == SIGNEW_TRIES {
+                    observer.waits(Waits::Session(server));
+                }
+            }
+        };
+        let (session, rtt) = Session::open(&settings, &mut hear)
             .await
             .map_err(|error| WalkError::Session { server, error })?;
         observer.opened(session.local(), server, rtt);
@@ -458,14 +536,13 @@ impl Walk {
         }
         if let Some(leased) = self.leased.take()
             && let Way::Network {
-                dhcp,
-                identity,
-                keep_lease: false,
-                ..
+                dhcp: Some(dhcp), ..
             } = &self.plan.way
+            && !dhcp.keep_lease
         {
             let seed = self.plan.seed.wrapping_add(1);
-            if let Err(error) = lease::release(*dhcp, identity, &leased.lease, seed).await {
+            let released = lease::release(dhcp.server, &dhcp.identity, &leased.lease, seed);
+            if let Err(error) = released.await {
                 tracing::warn!(%error, "the address was not given back");
             }
         }

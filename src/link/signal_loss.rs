@@ -61,6 +61,11 @@ impl SignalLoss {
         }
     }
 
+    /// Whether nothing is ever lost.
+    pub fn is_none(&self) -> bool {
+        self.share == 0.0
+    }
+
     /// Whether copy number `copy` (the first is 0) of the packet `key` is lost.
     pub fn takes(&self, key: u64, copy: u32) -> bool {
         if self.share == 0.0 {

@@ -22,11 +22,13 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 /// How long a scraper that says nothing is asked again: its connections end with it when it is
 /// restarted, and that looks the same.
 const EMPTY: Duration = Duration::from_secs(1);
+/// A scraper's answer for a file that its page does not link to.
+const NONE: &str = "SIGNNONE";
 /// How long a scraper that was reached may take: it may have to fetch the page first.
 const ANSWER: Duration = Duration::from_secs(10);
 
 /// The scraper's answer: a list of files as it came, cut at a whole name if it is longer than
-/// `most` bytes, or a file's URL. `None` if it can't be reached in time.
+/// `most` bytes, or a file's URL, empty if there is no such file. `None` if it can't be reached in time.
 ///
 /// The connection leaves from `source` if that is possible, so that whoever watches sees the proxy
 /// ask.
@@ -110,6 +112,7 @@ fn text(answer: &[u8], query: &Query, most: usize) -> String {
             }
             list.to_owned()
         }
+        Query::File(_) if text == NONE => String::new(),
         Query::File(_) => text.to_owned(),
     }
 }

@@ -111,7 +111,7 @@ pub enum Failure {
     #[error("the proxy refuses: {0}")]
     Refused(Box<str>),
     /// SIGNEW was not answered.
-    #[error("no answer to SIGNEW: is the server there?")]
+    #[error("no answer to {MAX_TIMEOUTS} SIGNEW")]
     NotThere,
     /// A numbered signal was not answered. The server may have restarted, or ended the session
     /// because it heard nothing for too long.

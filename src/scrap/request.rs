@@ -1,4 +1,11 @@
 //! What a peer may ask: `SIGNGET`, or `SIGNURL:<encoded name>` and a newline.
+//!
+//! | a peer sends | the scraper answers, up to the end of the stream |
+//! |---|---|
+//! | `SIGNGET` | `<file>;<file>;...;` |
+//! | `SIGNURL:<file>` | the file's URL, or `SIGNNONE` if the page links to no such file |
+//!
+//! Nothing at all is the answer of a scraper that has not read the page yet: ask again.
 
 use super::catalog::{self, MAX_NAME};
 
@@ -24,6 +31,9 @@ pub(super) enum Parsed {
     /// No request, whatever follows.
     Invalid,
 }
+
+/// The answer to a SIGNURL for a file that the page does not link to.
+pub(super) const NONE: &str = "SIGNNONE";
 
 const LIST: &[u8] = b"SIGNGET";
 const URL: &[u8] = b"SIGNURL:";

@@ -154,6 +154,7 @@ fn arrows_point_one_way() {
                 "config",
                 "link",
                 "net",
+                "role",
                 "telemetry",
                 "rudp",
                 "scrap",

@@ -162,7 +162,7 @@ fn the_scraper_lists_what_the_origin_offers() {
         let name = catalog::decode(wire).expect("a name");
         assert_eq!((file.status, &*file.body), (200, name.as_bytes()));
     }
-    assert_eq!(question(scraper.address, "SIGNURL:none.zip\n"), "");
+    assert_eq!(question(scraper.address, "SIGNURL:none.zip\n"), "SIGNNONE");
     assert_eq!(metric(&resources, "labnet_scrap_files"), 6.0);
     let series = "labnet_scrap_requests_total{type=\"signurl\"}";
     assert_eq!(metric(&resources, series), 7.0);

@@ -31,4 +31,5 @@ mod scrap;
 mod service_manager;
 mod stderr;
 mod supervision;
+mod told;
 mod transport;

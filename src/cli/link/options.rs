@@ -66,6 +66,27 @@ fn list(text: &str) -> Result<String, String> {
 }
 
 impl Impairment {
+    /// The first one that is given, if one is.
+    pub(in crate::cli) fn given(&self) -> Option<&'static str> {
+        let given = [
+            ("--loss", self.loss.is_some()),
+            ("--burst", self.burst.is_some()),
+            ("--delay", self.delay.is_some()),
+            ("--jitter", self.jitter.is_some()),
+            ("--rate", self.rate.is_some()),
+            ("--queue", self.queue.is_some()),
+            ("--reorder", self.reorder.is_some()),
+            ("--reorder-by", self.reorder_by.is_some()),
+            ("--duplicate", self.duplicate.is_some()),
+            ("--corrupt", self.corrupt.is_some()),
+            ("--blackout", self.blackout.is_some()),
+            ("--up", self.up.is_some()),
+            ("--down", self.down.is_some()),
+        ];
+        let given = given.into_iter().find(|(_, given)| *given);
+        given.map(|(option, _)| option)
+    }
+
     /// What a client makes of them for its signals: its own are lost by their numbers, the same ones
     /// whenever they are sent; those of the proxy only if `--down` says so. The other options are
     /// the link's, to be made with the same `seed`.

@@ -7,7 +7,7 @@ use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use tokio::time::timeout;
 use url::Url;
 
-use super::{Observer, Step, UnderWay, Via, Walk};
+use super::{Observer, Plan, Step, UnderWay, Via, Walk};
 use crate::{
     client::{
         dialer::Dialer,
@@ -15,7 +15,7 @@ use crate::{
         failure::{FetchError, WalkError},
         file_name::FileName,
         http::Http,
-        session::SessionError,
+        session::{BadLink, SessionError},
         source::Source,
         summary::{Carried, Summary},
     },
@@ -68,8 +68,11 @@ impl Walk {
             Via::Rudp(_) => {
                 // Where the files are, the proxy knows.
                 self.reach(observer).await?;
-                let source = self.dialer.clone().map(Source::Rudp);
-                (vec![source; files.len()], AT_ONCE)
+                let sources = files.iter().map(|file| {
+                    let dialer = self.dialer.clone().filter(|_| !self.is_beyond(file));
+                    dialer.map(Source::Rudp)
+                });
+                (sources.collect(), AT_ONCE)
             }
         };
         let downloader = Downloader {
@@ -79,12 +82,13 @@ impl Walk {
             retries: 5,
             pause: Duration::from_millis(200),
         };
+        let listed = &self.files;
         let mut local_names = HashSet::new();
         let jobs = files.iter().zip(sources).map(|(file, source)| {
             if local_names.insert(file.local()) {
-                let nowhere = match self.files.contains(file) {
+                let nowhere = match listed.contains(file) {
                     true => FetchError::NoUrl(file.to_string()),
-                    false => FetchError::Unknown(file.to_string()),
+                    false => FetchError::unknown(file, listed),
                 };
                 (file, source.ok_or(nowhere))
             } else {
@@ -97,6 +101,11 @@ impl Walk {
                 Ok(source) => fetch(&downloader, source, file, &observer).await,
                 Err(error) => Err(error),
             };
+            let result =
+                result.map_err(|error| match error.is_unknown() && !listed.contains(file) {
+                    true => FetchError::unknown(file, listed),
+                    false => error,
+                });
             observer.borrow_mut().fetched(file, &result);
             (n, result)
         });
@@ -124,6 +133,19 @@ impl Walk {
         });
         observer.into_inner().gathered(&gathered.summary);
         Ok(gathered)
+    }
+
+    /// Whether files come by a way for which the bad network of the plan does not hold.
+    pub fn goes_past_its_bad_network(&self) -> bool {
+        let Plan {
+            loss, link, via, ..
+        } = &self.plan;
+        let BadLink { up, down, .. } = link;
+        let is_bad = !loss.is_none()
+            || [up, down]
+                .iter()
+                .any(|options| **options != Default::default());
+        is_bad && matches!(via, Via::Http)
     }
 
     /// What came of a [`get`](Self::get) that was dropped under way, if one was: of what is missing,
@@ -175,12 +197,23 @@ impl Walk {
         files: &[FileName],
         observer: &mut dyn Observer,
     ) -> Result<Vec<Option<Source>>, WalkError> {
-        let requests = files
+        // What no proxy can know is not asked for.
+        let asked = |file: &&FileName| !self.is_beyond(file);
+        let requests: Vec<Request> = files
             .iter()
+            .filter(asked)
             .map(|file| Request::Redirect(file.wire().to_owned()))
             .collect();
-        let answers = match self.ask(requests, observer).await {
-            Ok(answers) => answers.into_iter().map(|answered| answered.reply).collect(),
+        let beyond: Vec<bool> = files.iter().map(|file| self.is_beyond(file)).collect();
+        let answers: Vec<Reply> = match self.ask(requests, observer).await {
+            Ok(answers) => {
+                let mut answers = answers.into_iter().map(|answered| answered.reply);
+                let reply = |beyond: bool| match beyond {
+                    true => Some(Reply::Redirect(None)),
+                    false => answers.next(),
+                };
+                beyond.into_iter().filter_map(reply).collect()
+            }
             // A proxy of the original kind may know no such question. It has told its list, and the
             // user where the page is.
             Err(WalkError::Session {
@@ -194,11 +227,18 @@ impl Walk {
             dns: self.dns,
             patience: Duration::from_secs(30),
         };
-        let sources = files.iter().zip(answers).map(|(file, reply): (_, Reply)| {
-            let url = self.url(file, &reply)?;
+        let sources = files.iter().zip(answers).map(|(file, reply)| {
+            let url = self.url(file, &reply).filter(|_| !self.is_beyond(file))?;
             Some(Source::Http { http, url })
         });
         Ok(sources.collect())
+    }
+
+    /// Whether a file is a number that the list does not go up to.
+    fn is_beyond(&self, file: &FileName) -> bool {
+        let unlisted =
+            !self.files.is_empty() && !self.files.contains(file) && self.plan.origin.is_none();
+        unlisted && file.name().bytes().all(|byte| byte.is_ascii_digit())
     }
 
     /// Where a file is: the proxy's word, or else the origin that the user named. A proxy of the

@@ -15,7 +15,7 @@ use tokio::{
 use super::{Index, Kept};
 use crate::scrap::{
     catalog::Catalog,
-    request::{MAX_REQUEST, Parsed, Request, parse},
+    request::{MAX_REQUEST, NONE, Parsed, Request, parse},
 };
 use crate::{
     http::{Attend, Connection, Ends},
@@ -130,7 +130,9 @@ impl Peer {
         let answer = match (request, catalog) {
             (_, None) => "",
             (Request::List, Some(catalog)) => catalog.list(),
-            (Request::Url(name), Some(catalog)) => catalog.url(name).map_or("", |url| url.as_str()),
+            (Request::Url(name), Some(catalog)) => {
+                catalog.url(name).map_or(NONE, |url| url.as_str())
+            }
         };
         if packets::watched() {
             let meaning = match (request, catalog) {
@@ -139,7 +141,7 @@ impl Peer {
                     1 => "list: the page links to 1 file".into(),
                     files => format!("list: the page links to {files} files"),
                 },
-                (Request::Url(_), Some(_)) if answer.is_empty() => {
+                (Request::Url(_), Some(_)) if answer == NONE => {
                     "the page links to no file of this name".into()
                 }
                 (Request::Url(name), Some(_)) => {

@@ -135,7 +135,7 @@ pub(crate) async fn scraper(listener: TcpListener) {
                     if LIST.split(';').any(|known| known == file) {
                         format!("http://127.0.0.1:8080/{file}")
                     } else {
-                        String::new()
+                        "SIGNNONE".to_owned()
                     }
                 }
             };
