@@ -243,7 +243,7 @@ impl Connection {
         let length = buffer.len() - start;
         self.stats.packets_sent += 1;
         self.stats.bytes_sent += length as u64;
-        Some(self.transmit(self.sent.next(), length, length, None))
+        Some(self.transmit(self.recovery.sent.next(), length, length, None))
     }
 
     pub(super) fn poll_accept(&mut self, buffer: &mut Vec<u8>) -> Option<Transmit> {
@@ -259,7 +259,7 @@ impl Connection {
         let length = buffer.len() - start;
         self.stats.packets_sent += 1;
         self.stats.bytes_sent += length as u64;
-        Some(self.transmit(self.sent.next(), length, length, None))
+        Some(self.transmit(self.recovery.sent.next(), length, length, None))
     }
 
     /// The client has not seen our ACCEPT.
@@ -338,7 +338,7 @@ impl Connection {
             &learned,
             now,
         );
-        self.sent = SentPackets::new(0);
+        self.recovery.sent = SentPackets::new(0);
         self.state = State::Open { accept: None };
         self.heard_at = now;
         // The server must hear that we know.

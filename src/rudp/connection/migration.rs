@@ -137,8 +137,8 @@ impl Connection {
             return None;
         }
         let start = buffer.len();
-        let first_frame = self.sent.frame_count();
-        let number = self.sent.next();
+        let first_frame = self.recovery.sent.frame_count();
+        let number = self.recovery.sent.next();
         encode_data_header(self.peer_cid, number, buffer);
         Frame::PathChallenge(challenge.to_be_bytes()).encode(buffer);
         self.keys.seal(buffer, start, number);
@@ -179,12 +179,21 @@ impl Connection {
 
     /// The path that a packet went out on, unless it is forgotten.
     pub(super) fn path_of(&mut self, generation: u32) -> Option<&mut Path> {
-        if self.path.generation == generation {
-            return Some(&mut self.path);
-        }
-        match &mut self.previous {
-            Some(Previous::Path(path)) if path.generation == generation => Some(path),
-            _ => None,
-        }
+        path_of(&mut self.path, &mut self.previous, generation)
+    }
+}
+
+/// The path that a packet went out on, unless it is forgotten.
+pub(super) fn path_of<'a>(
+    path: &'a mut Path,
+    previous: &'a mut Option<Previous>,
+    generation: u32,
+) -> Option<&'a mut Path> {
+    if path.generation == generation {
+        return Some(path);
+    }
+    match previous {
+        Some(Previous::Path(path)) if path.generation == generation => Some(path),
+        _ => None,
     }
 }

@@ -18,6 +18,7 @@
 //! | `receive`, `acks` | what comes in; what to acknowledge, and when |
 //! | `transmit`, `pacing`, `tail` | what goes out, and when; what is sent again at the end |
 //! | `recovery`, `sent`, `rtt` | RFC 9002: round trips, losses, probes |
+//! | `outcome` | what that does to streams, paths and the congestion controller |
 //! | `delivery` | how fast the path delivers |
 //! | `streams`, `sending`, `receiving` | all streams and their flow control; each one's two halves |
 //! | `send_buffer`, `assembler`, `ranges` | bytes not yet acknowledged, bytes put in order |
@@ -32,6 +33,7 @@ mod event;
 mod handshake;
 mod migration;
 mod mtu;
+mod outcome;
 mod pacing;
 mod path;
 mod probe;
@@ -65,7 +67,6 @@ use self::{
     migration::Previous,
     path::{Learned, Path, Proof},
     recovery::Recovery,
-    sent::SentPackets,
     streams::Limits,
 };
 pub use self::{
@@ -121,8 +122,9 @@ pub struct Connection {
     previous: Option<Previous>,
     generations: u32,
     acks: Acks,
-    sent: SentPackets,
     recovery: Recovery,
+    /// Losses and marks of packets below are of the congestion event counted last.
+    congested_until: u64,
     streams: Streams,
     /// PATH_RESPONSE to send.
     response: Option<[u8; 8]>,
@@ -188,8 +190,8 @@ impl Connection {
             previous: None,
             generations: 0,
             acks: Acks::new(config.max_ack_delay),
-            sent: SentPackets::new(0),
-            recovery: Recovery::new(),
+            recovery: Recovery::new(0),
+            congested_until: 0,
             streams,
             response: None,
             ack_frequency: AckFrequency::default(),
@@ -319,8 +321,7 @@ impl Connection {
         let events = std::mem::take(&mut self.streams.events);
         self.events.extend(events.into_iter().map(Event::Stream));
         self.streams = Streams::new(self.side == Side::Client, none, none);
-        self.sent = SentPackets::new(self.sent.next());
-        self.recovery = Recovery::new();
+        self.recovery = Recovery::new(self.recovery.sent.next());
         self.path.in_flight = 0;
     }
 
@@ -406,7 +407,7 @@ impl Connection {
 
     fn keep_alive_at(&self) -> Option<Instant> {
         let interval = self.config.keep_alive?;
-        if self.ping_due || self.recovery.eliciting_in_flight > 0 {
+        if self.ping_due || self.recovery.is_waiting() {
             return None;
         }
         let base = self

@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::{
     Connection, Ecn, Transmit,
     path::{BASE, Proof},
-    sent::{Fate, SentFrame},
+    sent::SentFrame,
     transmit::{Data, Leave, PING},
 };
 use crate::rudp::packet::encode_data_header;
@@ -27,8 +27,8 @@ impl Connection {
         }
         let size = usize::from(self.path.mtu.poll_probe(now)?);
         let start = buffer.len();
-        let first_frame = self.sent.frame_count();
-        let number = self.sent.next();
+        let first_frame = self.recovery.sent.frame_count();
+        let number = self.recovery.sent.next();
         encode_data_header(self.peer_cid, number, buffer);
         buffer.push(PING);
         buffer.resize(start + size - self.keys.tag_len(), 0);
@@ -51,7 +51,9 @@ impl Connection {
         }
         if transmit.remote == self.path.remote {
             let before = self.path.mtu.current();
-            self.path.mtu.on_too_big(size, fits, self.sent.next());
+            self.path
+                .mtu
+                .on_too_big(size, fits, self.recovery.sent.next());
             if self.path.mtu.current() != before {
                 self.path.set_mtu(self.path.mtu.current());
             }
@@ -63,19 +65,13 @@ impl Connection {
 
     /// A packet has not left.
     fn take_back(&mut self, number: u64) {
-        let Some(packet) = self.sent.get_mut(number) else {
+        // Declared lost meanwhile, if it waited: then it goes again anyhow.
+        let Some(packet) = self.recovery.take_back(number) else {
             return;
         };
-        // Declared lost meanwhile, if it waited: then it goes again anyhow.
-        if packet.fate != Fate::UnderWay {
-            return;
-        }
-        packet.fate = Fate::Skipped;
-        let packet = *packet;
         let size = u64::from(packet.size);
         let mut probe = false;
         if packet.in_flight {
-            self.recovery.eliciting_in_flight -= 1;
             if let Some(path) = self.path_of(packet.path) {
                 path.in_flight -= size;
                 path.pacer.on_taken_back(size);
@@ -85,13 +81,13 @@ impl Connection {
         self.stats.packets_sent -= 1;
         self.stats.bytes_sent -= size;
         let mut empty = true;
-        for frame in self.sent.frames(&packet) {
+        for frame in self.recovery.sent.frames(&packet) {
             empty = false;
             if let SentFrame::Ack { .. } = frame {
                 self.acks.repeat();
             }
         }
-        self.send_again(&packet);
+        self.carry_again(&packet);
         self.ping_due |= empty && packet.ack_eliciting && !probe;
     }
 }

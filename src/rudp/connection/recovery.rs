@@ -1,16 +1,23 @@
-//! What was lost, and when to ask (RFC 9002).
+//! What was acknowledged, what was lost and by which rule, and when to ask (RFC 9002 sections 5 and
+//! 6, 7.6).
+//!
+//! [`Recovery`] holds the packets sent, takes acknowledgements and timeouts, and hands out its
+//! verdicts one by one, to be applied to streams, paths and the congestion controller by whoever
+//! asked: it knows none of them.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
 
 use super::{
-    Connection, Event, Violation,
-    path::Proof,
-    sent::{Fate, SentFrame, SentPacket},
-    streams::Control,
+    Violation,
+    rtt::Rtt,
+    sent::{Fate, SentFrame, SentPacket, SentPackets},
 };
-use crate::rudp::{
-    congestion::{Ack, Loss, Lost},
-    packet::{ErrorCode, Side, frame},
+use crate::{
+    rudp::packet::{ErrorCode, frame},
+    watch::event::transport::Rule,
 };
 
 /// kPacketThreshold: so many later packets acknowledged mean that one is lost.
@@ -31,17 +38,113 @@ const PERSISTENT: u32 = 3;
 const LONGEST_PTO: Duration = Duration::from_secs(1);
 /// After so many in vain it doubles again: nobody is there, and is not to be probed each second.
 const SOON: u32 = 10;
-/// After so many in a row a client doubts that it can still be reached where it is.
-const UNHEARD: u32 = 3;
 /// Packets sent on a probe timeout.
-const PROBES: u8 = 2;
+pub(super) const PROBES: u8 = 2;
 /// Numbers left out that are remembered.
 const SKIPPED: usize = 16;
 
-/// Loss detection's own state.
+/// The path that packets take now, as far as loss detection depends on it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Present {
+    /// Which of the connection's paths it is.
+    pub(super) path: u32,
+    pub(super) rtt: Rtt,
+    /// How long the peer may hold back an acknowledgement.
+    pub(super) max_ack_delay: Duration,
+}
+
+/// Who applies what becomes of packets.
+pub(super) trait Verdicts {
+    /// A packet is newly acknowledged. `frames` are what it carried.
+    fn acknowledged(&mut self, acked: &Acked, frames: impl Iterator<Item = SentFrame>);
+
+    /// A packet is declared lost. `frames` are what it carried.
+    fn lost(&mut self, lost: &LostPacket, frames: impl Iterator<Item = SentFrame>);
+}
+
+/// A packet newly acknowledged.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Acked {
+    pub(super) number: u64,
+    pub(super) packet: SentPacket,
+    /// It counted as in flight until now.
+    pub(super) was_in_flight: bool,
+    /// It had been declared lost.
+    pub(super) spurious: Option<Spurious>,
+}
+
+/// A loss that was none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Spurious {
+    /// How many numbers it is below the largest that is acknowledged with it.
+    pub(super) distance: u64,
+    /// How long after it was declared lost its acknowledgement came.
+    pub(super) late: Duration,
+    /// With it every loss of the last congestion event was one too many, all on the present path.
+    pub(super) undoes: bool,
+}
+
+/// A packet declared lost.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct LostPacket {
+    pub(super) number: u64,
+    pub(super) packet: SentPacket,
+    pub(super) rule: Rule,
+    /// Whether it is a sign of congestion on the present path: probes of the datagram's size and
+    /// packets of other paths are not.
+    pub(super) congestion: bool,
+}
+
+/// What one acknowledgement newly acknowledged.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct News {
+    /// Bytes that were in flight on the present path.
+    pub(super) bytes: u64,
+    /// The largest number newly acknowledged, and when it was sent.
+    pub(super) largest: Option<(u64, Instant)>,
+    /// Whether any of it asked for an acknowledgement.
+    pub(super) eliciting: bool,
+    /// Packets sent on the present path with an ECN mark.
+    pub(super) marked: u64,
+    /// The acknowledgement reaches further than any before it.
+    pub(super) newer: bool,
+}
+
+/// What was found lost at once, of the present path.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Losses {
+    pub(super) bytes: u64,
+    /// The largest number, and when it was sent.
+    pub(super) largest: Option<(u64, Instant)>,
+    /// The losses span more than the persistent-congestion period (RFC 9002 section 7.6).
+    pub(super) persistent: bool,
+}
+
+/// What the peer reports of congestion marks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Marks {
+    /// Nothing new.
+    None,
+    /// They don't get through as they were sent.
+    Broken,
+    /// More packets than before were marked by the network.
+    Congestion,
+}
+
+/// What a timeout was for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Expired {
+    /// Packets are lost by now.
+    Losses(Losses),
+    /// Nothing was heard: the peer is to be asked. Nothing is declared lost.
+    Probe,
+}
+
+/// Loss detection of one connection, over all of its paths.
 #[derive(Debug)]
 pub(super) struct Recovery {
-    pub(super) largest_acked: Option<u64>,
+    pub(super) sent: SentPackets,
+    largest_acked: Option<u64>,
     packet_threshold: u64,
     time_threshold: u32,
     /// The last spurious loss, or when the thresholds were lowered after it.
@@ -54,18 +157,16 @@ pub(super) struct Recovery {
     pub(super) probes: u8,
     /// When the last ack-eliciting packet left.
     eliciting_sent_at: Option<Instant>,
-    pub(super) eliciting_in_flight: u64,
+    eliciting_in_flight: u64,
     /// Which congestion event this is, what it has lost, and what came of it all the same.
     event: u32,
     event_lost: u64,
     event_spurious: u64,
     /// Packets sent from here on belong to another congestion event.
     event_end: u64,
-    /// Losses and marks of packets below are of the congestion event counted last.
-    congested_until: u64,
     /// When the first of the packets lost in a row was sent.
     lost_run: Option<Instant>,
-    skipped: std::collections::VecDeque<u64>,
+    skipped: VecDeque<u64>,
     /// Packets sent with an ECN mark, and what the peer has reported of them: over all paths, as
     /// the peer counts.
     marks_sent: u64,
@@ -73,8 +174,10 @@ pub(super) struct Recovery {
 }
 
 impl Recovery {
-    pub(super) fn new() -> Self {
+    /// Nothing is sent yet; the first packet will have this number.
+    pub(super) fn new(first: u64) -> Self {
         Self {
+            sent: SentPackets::new(first),
             largest_acked: None,
             packet_threshold: PACKET_THRESHOLD,
             time_threshold: TIME_THRESHOLD,
@@ -90,9 +193,8 @@ impl Recovery {
             event_lost: 0,
             event_spurious: 0,
             event_end: 0,
-            congested_until: 0,
             lost_run: None,
-            skipped: std::collections::VecDeque::new(),
+            skipped: VecDeque::new(),
             marks_sent: 0,
             marks_reported: frame::Ecn::default(),
         }
@@ -105,27 +207,154 @@ impl Recovery {
         self.marks_sent += u64::from(marked);
     }
 
+    /// Whether anything is under way that will be acknowledged.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.eliciting_in_flight > 0
+    }
+
     /// Whether the last probe was in vain, too.
     pub(super) fn is_insisting(&self) -> bool {
         self.pto_count > 1
     }
 
-    /// Notes a probe timeout, with the time when something was last heard; says how many there were
-    /// since.
-    fn on_unheard(&mut self, heard_at: Instant, now: Instant) -> u32 {
-        if self.unheard_at.is_none_or(|at| at < heard_at) {
-            self.unheard = 0;
-        }
-        self.unheard = self.unheard.saturating_add(1);
-        self.unheard_at = Some(now);
-        self.unheard
-    }
-
+    /// Notes a number that is left out on purpose.
     pub(super) fn on_skipped(&mut self, number: u64) {
         if self.skipped.len() == SKIPPED {
             self.skipped.pop_front();
         }
         self.skipped.push_back(number);
+    }
+
+    /// A packet has not left after all, unless something became of it meanwhile.
+    pub(super) fn take_back(&mut self, number: u64) -> Option<SentPacket> {
+        let packet = self.sent.get_mut(number)?;
+        if packet.fate != Fate::UnderWay {
+            return None;
+        }
+        packet.fate = Fate::Skipped;
+        self.eliciting_in_flight -= u64::from(packet.in_flight);
+        Some(*packet)
+    }
+
+    /// Takes an ACK frame. [`detect_losses`](Self::detect_losses) is to follow once its round-trip
+    /// sample is taken, then [`settle`](Self::settle).
+    ///
+    /// # Errors
+    /// If it acknowledges what was never sent.
+    pub(super) fn on_ack(
+        &mut self,
+        ack: &frame::Ack<'_>,
+        present: &Present,
+        now: Instant,
+        verdicts: &mut impl Verdicts,
+    ) -> Result<News, Violation> {
+        if ack.largest >= self.sent.next() {
+            return Err((
+                ErrorCode::PROTOCOL_VIOLATION,
+                "acknowledges what was never sent",
+            ));
+        }
+        let mut news = News::default();
+        let remembered = self.sent.remembered();
+        let oldest_skipped = self.skipped.front().copied().unwrap_or(u64::MAX);
+        let lowest = remembered.start.min(oldest_skipped);
+        for range in ack.ranges() {
+            if *range.end() < lowest {
+                break;
+            }
+            if *range.end() >= oldest_skipped && self.skipped.iter().any(|n| range.contains(n)) {
+                return Err((
+                    ErrorCode::PROTOCOL_VIOLATION,
+                    "acknowledges a number that was left out",
+                ));
+            }
+            for number in (*range.start()).max(remembered.start)..=*range.end() {
+                self.acknowledge(number, ack.largest, present, now, &mut news, verdicts);
+            }
+        }
+        if news.largest.is_some() {
+            news.newer = self.largest_acked.is_none_or(|known| ack.largest > known);
+            if news.newer {
+                self.largest_acked = Some(ack.largest);
+            }
+        }
+        Ok(news)
+    }
+
+    fn acknowledge(
+        &mut self,
+        number: u64,
+        largest: u64,
+        present: &Present,
+        now: Instant,
+        news: &mut News,
+        verdicts: &mut impl Verdicts,
+    ) {
+        let Some(packet) = self.sent.get_mut(number) else {
+            return;
+        };
+        let fate = packet.fate;
+        match fate {
+            Fate::Acked | Fate::Skipped => return,
+            Fate::UnderWay | Fate::Lost { .. } => packet.fate = Fate::Acked,
+        }
+        let packet = *packet;
+        let here = packet.path == present.path;
+        news.largest = news.largest.max(Some((number, packet.sent_at)));
+        news.eliciting |= packet.ack_eliciting;
+        news.marked += u64::from(packet.ecn && here);
+        let was_in_flight = packet.in_flight && fate == Fate::UnderWay;
+        if was_in_flight {
+            self.eliciting_in_flight -= 1;
+            if here {
+                news.bytes += u64::from(packet.size);
+            }
+        }
+        let spurious = match fate {
+            Fate::Lost { event, after } => {
+                let lost_at = packet.sent_at + Duration::from_micros(u64::from(after));
+                Some(self.on_spurious(
+                    &packet,
+                    event,
+                    largest - number,
+                    now.saturating_duration_since(lost_at),
+                    present,
+                    now,
+                ))
+            }
+            _ => None,
+        };
+        let acked = Acked {
+            number,
+            packet,
+            was_in_flight,
+            spurious,
+        };
+        verdicts.acknowledged(&acked, self.sent.frames(&packet));
+    }
+
+    fn on_spurious(
+        &mut self,
+        packet: &SentPacket,
+        event: u32,
+        distance: u64,
+        late: Duration,
+        present: &Present,
+        now: Instant,
+    ) -> Spurious {
+        let took = now.saturating_duration_since(packet.sent_at);
+        let rtt = present.rtt.smoothed().max(present.rtt.latest());
+        self.learn(distance, took, rtt, now);
+        let mut undoes = false;
+        if event == self.event && packet.path == present.path {
+            self.event_spurious += 1;
+            undoes = self.event_spurious == self.event_lost;
+        }
+        Spurious {
+            distance,
+            late,
+            undoes,
+        }
     }
 
     /// Learns from a packet that was called lost and came all the same, `distance` packets and
@@ -150,235 +379,47 @@ impl Recovery {
             self.reordered_at = (!settled).then_some(now);
         }
     }
-}
-
-/// What one acknowledgement newly acknowledged.
-#[derive(Default)]
-struct News {
-    bytes: u64,
-    /// The largest number, and when it was sent.
-    largest: Option<(u64, Instant)>,
-    eliciting: bool,
-    /// Sent on the present path with an ECN mark.
-    marked: u64,
-}
-
-/// What was found lost at once.
-#[derive(Default)]
-struct Losses {
-    bytes: u64,
-    largest: Option<(u64, Instant)>,
-    persistent: bool,
-}
-
-impl Connection {
-    /// An ACK frame.
-    pub(super) fn on_ack(&mut self, ack: &frame::Ack<'_>, now: Instant) -> Result<(), Violation> {
-        if ack.largest >= self.sent.next() {
-            return Err((
-                ErrorCode::PROTOCOL_VIOLATION,
-                "acknowledges what was never sent",
-            ));
-        }
-        let mut news = News::default();
-        let prior_in_flight = self.path.in_flight;
-        let remembered = self.sent.remembered();
-        let oldest_skipped = self.recovery.skipped.front().copied().unwrap_or(u64::MAX);
-        let lowest = remembered.start.min(oldest_skipped);
-        for range in ack.ranges() {
-            if *range.end() < lowest {
-                break;
-            }
-            if *range.end() >= oldest_skipped
-                && self.recovery.skipped.iter().any(|n| range.contains(n))
-            {
-                return Err((
-                    ErrorCode::PROTOCOL_VIOLATION,
-                    "acknowledges a number that was left out",
-                ));
-            }
-            for number in (*range.start()).max(remembered.start)..=*range.end() {
-                self.on_packet_acked(number, ack.largest, now, &mut news);
-            }
-        }
-        let Some((largest, largest_sent_at)) = news.largest else {
-            return Ok(());
-        };
-        let newer = self
-            .recovery
-            .largest_acked
-            .is_none_or(|known| ack.largest > known);
-        if newer {
-            self.recovery.largest_acked = Some(ack.largest);
-        }
-        let sample = (largest == ack.largest && news.eliciting)
-            .then(|| self.on_rtt_sample(largest_sent_at, ack.delay, now));
-        self.on_ecn(ack, newer, &news, now);
-        let losses = self.detect_losses(now);
-        self.on_losses(&losses, now);
-        if news.bytes > 0 {
-            let delivery = self.path.estimator.take(self.path.rtt.min());
-            if let Some(rate) = delivery.rate {
-                self.stats.delivery_rate = rate;
-            }
-            let ack = Ack {
-                now,
-                bytes: news.bytes,
-                largest,
-                largest_sent_at,
-                next_packet: self.sent.next(),
-                prior_in_flight,
-                in_flight: self.path.in_flight,
-                lost: losses.bytes,
-                app_limited: self.path.app_limited,
-                rtt: sample,
-                smoothed_rtt: self.path.rtt.smoothed(),
-                min_rtt: self.path.rtt.min(),
-                delivery,
-            };
-            self.path.congestion.on_ack(&ack);
-        }
-        if news.eliciting {
-            self.recovery.pto_count = 0;
-        }
-        self.recovery.calm_down(self.path.rtt.smoothed(), now);
-        let keep = self.path.rtt.pto_base(self.peer.max_ack_delay) * 3;
-        self.sent.forget(now.checked_sub(keep));
-        self.path.pace();
-        Ok(())
-    }
-
-    fn on_packet_acked(&mut self, number: u64, largest: u64, now: Instant, news: &mut News) {
-        let Some(packet) = self.sent.get_mut(number) else {
-            return;
-        };
-        let fate = packet.fate;
-        match fate {
-            Fate::Acked | Fate::Skipped => return,
-            Fate::UnderWay | Fate::Lost { .. } => packet.fate = Fate::Acked,
-        }
-        let packet = *packet;
-        news.largest = news.largest.max(Some((number, packet.sent_at)));
-        news.eliciting |= packet.ack_eliciting;
-        news.marked += u64::from(packet.ecn && packet.path == self.path.generation);
-        let size = u64::from(packet.size);
-        if packet.in_flight {
-            let mut counted = fate == Fate::UnderWay;
-            if counted {
-                self.recovery.eliciting_in_flight -= 1;
-            }
-            if let Some(path) = self.path_of(packet.path) {
-                if counted {
-                    path.in_flight -= size;
-                }
-                path.estimator
-                    .on_acked(now, packet.sent_at, size, &packet.snapshot);
-                if let Some(mtu) = path.mtu.on_acked(number, packet.size) {
-                    path.set_mtu(mtu);
-                }
-                counted &= path.generation == packet.path;
-            }
-            if counted && packet.path == self.path.generation {
-                news.bytes += size;
-            }
-        }
-        if let Fate::Lost { event } = fate {
-            self.on_spurious(&packet, event, largest - number, now);
-        }
-        for frame in self.sent.frames(&packet) {
-            match frame {
-                SentFrame::Stream {
-                    id,
-                    offset,
-                    length,
-                    fin,
-                } => self.streams.on_acked(id, offset, u64::from(length), fin),
-                SentFrame::Ack { largest } => self.acks.confirmed(largest),
-                SentFrame::ResetStream(id) => self.streams.on_reset_acked(id),
-                SentFrame::MaxData
-                | SentFrame::MaxStreamData(_)
-                | SentFrame::MaxStreams
-                | SentFrame::StopSending(_)
-                | SentFrame::AckFrequency => {}
-            }
-        }
-    }
-
-    fn on_spurious(&mut self, packet: &SentPacket, event: u32, distance: u64, now: Instant) {
-        self.stats.spurious_losses += 1;
-        let took = now.saturating_duration_since(packet.sent_at);
-        let rtt = self.path.rtt.smoothed().max(self.path.rtt.latest());
-        self.recovery.learn(distance, took, rtt, now);
-        if event == self.recovery.event && packet.path == self.path.generation {
-            self.recovery.event_spurious += 1;
-            if self.recovery.event_spurious == self.recovery.event_lost {
-                self.stats.spurious_congestion_events += 1;
-                self.path.congestion.on_spurious_loss(now);
-            }
-        }
-    }
-
-    fn on_rtt_sample(&mut self, sent_at: Instant, delay: Duration, now: Instant) -> Duration {
-        let latest = now.saturating_duration_since(sent_at);
-        let max_ack_delay = self.peer.max_ack_delay;
-        self.path
-            .rtt
-            .update(latest, delay, true, max_ack_delay, now);
-        latest
-    }
 
     /// Whether marks come back as they were sent; whether the network reports congestion.
-    fn on_ecn(&mut self, ack: &frame::Ack<'_>, newer: bool, news: &News, now: Instant) {
-        let path = &mut self.path;
-        if !newer || news.marked == 0 && !path.ecn_failed {
-            return;
+    pub(super) fn on_ecn(&mut self, ack: &frame::Ack<'_>, news: &News, failed: bool) -> Marks {
+        if !news.newer || news.marked == 0 && !failed {
+            return Marks::None;
         }
         let Some(counts) = ack.ecn else {
-            path.ecn_failed = true;
-            return;
+            return Marks::Broken;
         };
-        let before = std::mem::replace(&mut self.recovery.marks_reported, counts);
+        let before = std::mem::replace(&mut self.marks_reported, counts);
         let more = counts.ect0.checked_sub(before.ect0);
         let more_ce = counts.ce.checked_sub(before.ce);
         let whole = more
             .zip(more_ce)
             .is_some_and(|(ect0, ce)| ect0.saturating_add(ce) >= news.marked)
-            && counts.ect0.saturating_add(counts.ce) <= self.recovery.marks_sent
+            && counts.ect0.saturating_add(counts.ce) <= self.marks_sent
             && counts.ect1 == before.ect1;
-        path.ecn_failed |= !whole;
-        if path.ecn_failed {
-            return;
-        }
-        if counts.ce > before.ce
-            && let Some((largest, largest_sent_at)) = news.largest
-        {
-            self.on_congestion(&Loss {
-                now,
-                bytes: 0,
-                largest,
-                largest_sent_at,
-                in_flight: self.path.in_flight,
-                next_packet: self.sent.next(),
-                persistent: false,
-                ecn: true,
-            });
+        if failed || !whole {
+            Marks::Broken
+        } else if counts.ce > before.ce {
+            Marks::Congestion
+        } else {
+            Marks::None
         }
     }
 
     /// Declares lost what the thresholds say, and arms the timer for what they don't say yet.
-    fn detect_losses(&mut self, now: Instant) -> Losses {
+    pub(super) fn detect_losses(
+        &mut self,
+        present: &Present,
+        now: Instant,
+        verdicts: &mut impl Verdicts,
+    ) -> Losses {
         let mut losses = Losses::default();
-        self.recovery.loss_timer = None;
-        let Some(largest_acked) = self.recovery.largest_acked else {
+        self.loss_timer = None;
+        let Some(largest_acked) = self.largest_acked else {
             return losses;
         };
-        let delay = self
-            .path
-            .rtt
-            .loss_delay((self.recovery.time_threshold, EIGHTHS));
-        let persistent = self.path.rtt.pto_base(self.peer.max_ack_delay) * PERSISTENT;
+        let delay = present.rtt.loss_delay((self.time_threshold, EIGHTHS));
         loop {
-            let run = &mut self.recovery.lost_run;
+            let run = &mut self.lost_run;
             let oldest = self.sent.oldest_under_way(|passed| {
                 if passed.fate == Fate::Acked && passed.ack_eliciting {
                     *run = None;
@@ -390,194 +431,141 @@ impl Connection {
             if number > largest_acked {
                 break;
             }
-            let by_count = largest_acked - number >= self.recovery.packet_threshold;
-            let by_time = packet.sent_at + delay <= now;
-            if !by_count && !by_time {
-                self.recovery.loss_timer = Some(packet.sent_at + delay);
-                break;
-            }
-            let counts = self.on_packet_lost(number, &packet, now, &mut losses);
-            let first_sample = self.path.rtt.first_sample();
-            if counts
-                && packet.ack_eliciting
-                && first_sample.is_some_and(|first| first < packet.sent_at)
-            {
-                match self.recovery.lost_run {
-                    None => self.recovery.lost_run = Some(packet.sent_at),
-                    Some(first) if packet.sent_at.saturating_duration_since(first) > persistent => {
-                        losses.persistent = true;
-                        self.recovery.lost_run = None;
-                    }
-                    Some(_) => {}
+            let rule = if largest_acked - number >= self.packet_threshold {
+                Rule::PacketThreshold {
+                    threshold: self.packet_threshold,
+                    largest_acked,
                 }
+            } else if packet.sent_at + delay <= now {
+                Rule::TimeThreshold {
+                    delay,
+                    largest_acked,
+                }
+            } else {
+                self.loss_timer = Some(packet.sent_at + delay);
+                break;
+            };
+            let lost = LostPacket {
+                number,
+                packet,
+                rule,
+                congestion: !packet.probe && packet.path == present.path,
+            };
+            self.declare_lost(&lost, now);
+            if lost.congestion {
+                losses.bytes += u64::from(packet.size);
+                losses.largest = Some((number, packet.sent_at));
+                losses.persistent |= self.is_persistent(&packet, present);
             }
+            verdicts.lost(&lost, self.sent.frames(&packet));
         }
         losses
     }
 
-    /// Says whether it is a sign of congestion.
-    fn on_packet_lost(
-        &mut self,
-        number: u64,
-        packet: &SentPacket,
-        now: Instant,
-        losses: &mut Losses,
-    ) -> bool {
-        let size = u64::from(packet.size);
+    fn declare_lost(&mut self, lost: &LostPacket, now: Instant) {
         // Which event it belongs to is known only now.
-        if number >= self.recovery.event_end {
-            self.recovery.event = self.recovery.event.wrapping_add(1);
-            self.recovery.event_end = self.sent.next();
-            self.recovery.event_lost = 0;
-            self.recovery.event_spurious = 0;
+        if lost.number >= self.event_end {
+            self.event = self.event.wrapping_add(1);
+            self.event_end = self.sent.next();
+            self.event_lost = 0;
+            self.event_spurious = 0;
         }
-        let event = self.recovery.event;
-        if let Some(packet) = self.sent.get_mut(number) {
-            packet.fate = Fate::Lost { event };
-        }
-        self.recovery.eliciting_in_flight -= 1;
-        let mut probe = false;
-        if let Some(path) = self.path_of(packet.path) {
-            path.in_flight -= size;
-            probe = path.mtu.is_probe(number);
-            if probe {
-                path.mtu.on_probe_lost(number);
-            } else {
-                if let Some(mtu) = path.mtu.on_non_probe_lost(number, packet.size) {
-                    path.set_mtu(mtu);
-                }
-                path.estimator.on_lost(size);
-            }
-        }
-        self.send_again(packet);
-        if probe {
-            self.stats.mtu_probes_lost += 1;
-            return false;
-        }
-        self.stats.packets_lost += 1;
-        self.recovery.event_lost += 1;
-        if packet.path != self.path.generation {
-            return false;
-        }
-        losses.bytes += size;
-        losses.largest = Some((number, packet.sent_at));
-        let (lost, delivered) = (self.path.estimator.lost(), self.path.estimator.delivered());
-        self.path.congestion.on_packet_lost(&Lost {
-            now,
-            packet: number,
-            bytes: size,
-            sent_at: packet.sent_at,
-            tx_in_flight: packet.snapshot.tx_in_flight,
-            lost_when_sent: packet.snapshot.lost,
-            delivered_when_sent: packet.snapshot.delivered,
-            lost,
-            delivered,
-            app_limited: packet.snapshot.app_limited,
-        });
-        true
-    }
-
-    /// What the packet carried goes into later ones once more, as far as it is still of use.
-    pub(super) fn send_again(&mut self, packet: &SentPacket) {
-        for frame in self.sent.frames(packet) {
-            match frame {
-                SentFrame::Stream {
-                    id,
-                    offset,
-                    length,
-                    fin,
-                } => self.streams.on_lost(id, offset, u64::from(length), fin),
-                SentFrame::Ack { .. } => {}
-                SentFrame::MaxData => self.streams.max_data_due = true,
-                SentFrame::MaxStreams => self.streams.max_streams_due = true,
-                SentFrame::MaxStreamData(id) => {
-                    self.streams.push_control(Control::MaxStreamData(id));
-                }
-                SentFrame::ResetStream(id) => self.streams.push_control(Control::Reset(id)),
-                SentFrame::StopSending(id) => self.streams.push_control(Control::Stop(id)),
-                SentFrame::AckFrequency => self.ack_frequency_due = true,
-            }
+        self.event_lost += u64::from(!lost.packet.probe);
+        self.eliciting_in_flight -= 1;
+        let event = self.event;
+        let after = now.saturating_duration_since(lost.packet.sent_at);
+        let after = u32::try_from(after.as_micros()).unwrap_or(u32::MAX);
+        if let Some(packet) = self.sent.get_mut(lost.number) {
+            packet.fate = Fate::Lost { event, after };
         }
     }
 
-    fn on_losses(&mut self, losses: &Losses, now: Instant) {
-        let Some((largest, largest_sent_at)) = losses.largest else {
-            return;
+    /// Whether this loss makes it persistent congestion: two packets lost, none acknowledged
+    /// between them, further apart than the period.
+    fn is_persistent(&mut self, packet: &SentPacket, present: &Present) -> bool {
+        let sampled = present.rtt.first_sample();
+        if !packet.ack_eliciting || sampled.is_none_or(|first| first >= packet.sent_at) {
+            return false;
+        }
+        let Some(first) = self.lost_run else {
+            self.lost_run = Some(packet.sent_at);
+            return false;
         };
-        if losses.persistent {
-            self.path.rtt.reset_min();
+        let period = present.rtt.pto_base(present.max_ack_delay) * PERSISTENT;
+        let persistent = packet.sent_at.saturating_duration_since(first) > period;
+        if persistent {
+            self.lost_run = None;
         }
-        self.on_congestion(&Loss {
-            now,
-            bytes: losses.bytes,
-            largest,
-            largest_sent_at,
-            in_flight: self.path.in_flight,
-            next_packet: self.sent.next(),
-            persistent: losses.persistent,
-            ecn: false,
-        });
+        persistent
     }
 
-    fn on_congestion(&mut self, loss: &Loss) {
-        // What was sent before the last event was answered is of the same one.
-        if loss.largest >= self.recovery.congested_until {
-            self.recovery.congested_until = loss.next_packet;
-            self.stats.congestion_events += 1;
+    /// An acknowledgement is dealt with: forgets what no later one can be about.
+    pub(super) fn settle(&mut self, news: &News, present: &Present, now: Instant) {
+        if news.eliciting {
+            self.pto_count = 0;
         }
-        self.path.congestion.on_congestion(loss);
-        self.path.pace();
+        self.calm_down(present.rtt.smoothed(), now);
+        let keep = present.rtt.pto_base(present.max_ack_delay) * 3;
+        self.sent.forget(now.checked_sub(keep));
     }
 
     /// When to look for losses, or to probe.
-    pub(super) fn loss_timeout(&self) -> Option<Instant> {
-        if let Some(at) = self.recovery.loss_timer {
+    pub(super) fn timeout(&self, rtt: &Rtt, max_ack_delay: Duration) -> Option<Instant> {
+        if let Some(at) = self.loss_timer {
             return Some(at);
         }
-        if self.recovery.eliciting_in_flight == 0 {
+        if self.eliciting_in_flight == 0 {
             return None;
         }
-        self.recovery
-            .eliciting_sent_at
-            .map(|at| at + self.probe_timeout())
+        self.eliciting_sent_at
+            .map(|at| at + self.probe_timeout(rtt, max_ack_delay))
     }
 
     /// The probe timeout with its doublings.
-    pub(super) fn probe_timeout(&self) -> Duration {
-        let base = self.path.rtt.pto_base(self.peer.max_ack_delay);
-        let count = self.recovery.pto_count;
-        let silent = count.saturating_sub(SOON).min(16);
-        base.saturating_mul(1 << count.min(16))
+    fn probe_timeout(&self, rtt: &Rtt, max_ack_delay: Duration) -> Duration {
+        let base = rtt.pto_base(max_ack_delay);
+        let silent = self.pto_count.saturating_sub(SOON).min(16);
+        base.saturating_mul(1 << self.pto_count.min(16))
             .min(LONGEST_PTO.max(base * 4) * (1 << silent))
     }
 
-    /// Either timer has expired.
-    pub(super) fn on_loss_timeout(&mut self, now: Instant) {
-        if self.recovery.loss_timer.is_some() {
-            let losses = self.detect_losses(now);
-            self.on_losses(&losses, now);
-            return;
+    /// The [`timeout`](Self::timeout) has come.
+    pub(super) fn on_timeout(
+        &mut self,
+        present: &Present,
+        now: Instant,
+        verdicts: &mut impl Verdicts,
+    ) -> Expired {
+        if self.loss_timer.is_some() {
+            return Expired::Losses(self.detect_losses(present, now, verdicts));
         }
-        self.recovery.pto_count = self.recovery.pto_count.saturating_add(1);
-        self.recovery.probes = PROBES;
+        self.pto_count = self.pto_count.saturating_add(1);
+        self.probes = PROBES;
         // The next one counts from now, even if nothing can be sent.
-        self.recovery.eliciting_sent_at = Some(now);
-        self.stats.probe_timeouts += 1;
-        let unheard = self.recovery.on_unheard(self.heard_at, now);
-        if self.side == Side::Client && unheard.is_multiple_of(UNHEARD) {
-            self.events.push_back(Event::Unheard);
+        self.eliciting_sent_at = Some(now);
+        Expired::Probe
+    }
+
+    /// Notes a probe timeout, with the time when something was last heard; says how many there were
+    /// since.
+    pub(super) fn on_unheard(&mut self, heard_at: Instant, now: Instant) -> u32 {
+        if self.unheard_at.is_none_or(|at| at < heard_at) {
+            self.unheard = 0;
         }
-        if matches!(self.path.proof, Proof::Asked { .. }) {
-            return;
-        }
-        // A probe carries what has waited longest for an answer: if that got lost, the probe mends
-        // it. It is not declared lost: nothing is known.
+        self.unheard = self.unheard.saturating_add(1);
+        self.unheard_at = Some(now);
+        self.unheard
+    }
+
+    /// What has waited longest for an acknowledgement, as many packets as probes are sent.
+    pub(super) fn oldest(&self) -> [Option<SentPacket>; PROBES as usize] {
         let mut oldest = [None; PROBES as usize];
         for (slot, (_, packet)) in oldest.iter_mut().zip(self.sent.under_way()) {
             *slot = Some(*packet);
         }
-        for packet in oldest.into_iter().flatten() {
-            self.send_again(&packet);
-        }
+        oldest
     }
 }
+
+#[cfg(test)]
+mod tests;

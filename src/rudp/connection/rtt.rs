@@ -8,7 +8,7 @@ pub(super) const INITIAL_RTT: Duration = Duration::from_millis(333);
 const GRANULARITY: Duration = Duration::from_millis(1);
 
 /// The estimate of one path.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Rtt {
     latest: Duration,
     smoothed: Duration,

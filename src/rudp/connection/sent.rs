@@ -34,9 +34,10 @@ pub(super) enum Fate {
     /// Nothing yet.
     UnderWay,
     Acked,
-    /// Declared lost, in this congestion event.
+    /// Declared lost, in this congestion event, so many microseconds after it was sent.
     Lost {
         event: u32,
+        after: u32,
     },
 }
 
@@ -51,6 +52,8 @@ pub(super) struct SentPacket {
     pub(super) in_flight: bool,
     pub(super) ack_eliciting: bool,
     pub(super) ecn: bool,
+    /// It tries a size of datagrams: its loss is no sign of congestion.
+    pub(super) probe: bool,
     /// Went out on the path of this generation: another path's losses are not this one's.
     pub(super) path: u32,
     frames: u16,
@@ -125,6 +128,7 @@ impl SentPackets {
             in_flight: flags.in_flight,
             ack_eliciting: flags.ack_eliciting,
             ecn: flags.ecn,
+            probe: flags.probe,
             path,
             frames,
             first_frame,
@@ -230,6 +234,7 @@ pub(super) struct Flags {
     pub(super) in_flight: bool,
     pub(super) ack_eliciting: bool,
     pub(super) ecn: bool,
+    pub(super) probe: bool,
 }
 
 #[cfg(test)]
@@ -244,7 +249,7 @@ mod tests {
         let flags = Flags {
             in_flight: true,
             ack_eliciting: true,
-            ecn: false,
+            ..Flags::default()
         };
         let mut sent = SentPackets::new(0);
         // A large datagram holds many small frames.

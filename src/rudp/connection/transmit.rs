@@ -107,7 +107,7 @@ impl Connection {
             ecn,
             length,
             segment,
-            numbers: [first, self.sent.next()],
+            numbers: [first, self.recovery.sent.next()],
         }
     }
 
@@ -123,7 +123,7 @@ impl Connection {
         }
         let (code, reason) = (*code, *problem);
         let start = buffer.len();
-        let number = self.sent.next();
+        let number = self.recovery.sent.next();
         encode_data_header(self.peer_cid, number, buffer);
         Frame::Close { code, reason }.encode(buffer);
         // An unproven address may have drawn it: then it waits until enough has come from there.
@@ -137,7 +137,7 @@ impl Connection {
         self.keys.seal(buffer, start, number);
         let length = buffer.len() - start;
         let snapshot = self.path.estimator.snapshot(0);
-        self.sent.skip(now, snapshot);
+        self.recovery.sent.skip(now, snapshot);
         self.stats.packets_sent += 1;
         self.stats.bytes_sent += length as u64;
         Some(self.transmit(number, length, length, None))
@@ -157,7 +157,7 @@ impl Connection {
         if let Some(probe) = self.poll_mtu_probe(now, buffer) {
             return Some(probe);
         }
-        let (begin, first) = (buffer.len(), self.sent.next());
+        let (begin, first) = (buffer.len(), self.recovery.sent.next());
         let mtu = usize::from(self.path.mtu.current());
         let mut segment = 0;
         let mut ecn = None;
@@ -262,17 +262,17 @@ impl Connection {
             }
             return None;
         }
-        if self.sent.next() >= self.skip_at {
-            let number = self.sent.next();
+        if self.recovery.sent.next() >= self.skip_at {
+            let number = self.recovery.sent.next();
             let snapshot = self.path.estimator.snapshot(self.path.in_flight);
-            self.sent.skip(now, snapshot);
+            self.recovery.sent.skip(now, snapshot);
             self.recovery.on_skipped(number);
             let window = self.path.congestion.window() / u64::from(self.path.mtu.current());
-            self.skip_at = next_skip(self.sent.next(), window, &mut self.rng);
+            self.skip_at = next_skip(self.recovery.sent.next(), window, &mut self.rng);
         }
         let start = buffer.len();
-        let number = self.sent.next();
-        let first_frame = self.sent.frame_count();
+        let number = self.recovery.sent.next();
+        let first_frame = self.recovery.sent.frame_count();
         encode_data_header(self.peer_cid, number, buffer);
         let end = start + room - self.keys.tag_len();
         let mut eliciting = false;
@@ -312,11 +312,11 @@ impl Connection {
                 eliciting = true;
             }
             self.acks.sent(eliciting);
-            self.sent.add_frame(SentFrame::Ack { largest });
+            self.recovery.sent.add_frame(SentFrame::Ack { largest });
         }
         if buffer.len() == start + DATA_HEADER {
             buffer.truncate(start);
-            self.sent.drop_frames(first_frame);
+            self.recovery.sent.drop_frames(first_frame);
             return None;
         }
         // A full burst is worth some bytes of padding: a shorter packet would end it.
@@ -348,7 +348,7 @@ impl Connection {
                 .congestion
                 .on_sent(&crate::rudp::congestion::Sent {
                     now,
-                    packet: self.sent.next(),
+                    packet: self.recovery.sent.next(),
                     bytes: size,
                     in_flight: self.path.in_flight,
                     app_limited: self.path.app_limited,
@@ -362,10 +362,11 @@ impl Connection {
             in_flight: eliciting,
             ack_eliciting: eliciting,
             ecn: marked,
+            probe: self.path.mtu.is_probe(self.recovery.sent.next()),
         };
         // No datagram is longer than 65,507 bytes.
         let short = u16::try_from(length).unwrap_or(u16::MAX);
-        self.sent.push(
+        self.recovery.sent.push(
             now,
             short,
             flags,
@@ -428,15 +429,15 @@ impl Connection {
                 max_delay: self.ack_frequency.delay,
             }
             .encode(buffer);
-            self.sent.add_frame(SentFrame::AckFrequency);
+            self.recovery.sent.add_frame(SentFrame::AckFrequency);
         }
         if fits(buffer) && self.streams.max_data_due {
             Frame::MaxData(self.streams.grant_data()).encode(buffer);
-            self.sent.add_frame(SentFrame::MaxData);
+            self.recovery.sent.add_frame(SentFrame::MaxData);
         }
         if fits(buffer) && self.streams.max_streams_due {
             Frame::MaxStreams(self.streams.grant_streams()).encode(buffer);
-            self.sent.add_frame(SentFrame::MaxStreams);
+            self.recovery.sent.add_frame(SentFrame::MaxStreams);
         }
         while fits(buffer)
             && let Some(control) = self.streams.pop_control()
@@ -445,7 +446,7 @@ impl Connection {
                 Control::MaxStreamData(id) => {
                     if let Some(max) = self.streams.grant_stream_data(id) {
                         Frame::MaxStreamData { id, max }.encode(buffer);
-                        self.sent.add_frame(SentFrame::MaxStreamData(id));
+                        self.recovery.sent.add_frame(SentFrame::MaxStreamData(id));
                     }
                 }
                 Control::Reset(id) => {
@@ -457,7 +458,7 @@ impl Connection {
                             final_size: reset.final_size,
                         }
                         .encode(buffer);
-                        self.sent.add_frame(SentFrame::ResetStream(id));
+                        self.recovery.sent.add_frame(SentFrame::ResetStream(id));
                     }
                 }
                 Control::Stop(id) => {
@@ -468,7 +469,7 @@ impl Connection {
                             code: ErrorCode(code),
                         }
                         .encode(buffer);
-                        self.sent.add_frame(SentFrame::StopSending(id));
+                        self.recovery.sent.add_frame(SentFrame::StopSending(id));
                     }
                 }
             }
@@ -511,7 +512,7 @@ impl Connection {
         }
         encode_stream_header(piece.id, piece.offset, length, piece.fin, buffer);
         self.streams.copy_piece(piece, buffer);
-        self.sent.add_frame(SentFrame::Stream {
+        self.recovery.sent.add_frame(SentFrame::Stream {
             id: piece.id,
             offset: piece.offset,
             // No longer than a packet.

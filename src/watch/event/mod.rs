@@ -8,5 +8,6 @@ mod component;
 pub mod hub;
 pub mod link;
 pub mod packet;
+pub mod transport;
 
 pub use component::{FailureKind, State};
