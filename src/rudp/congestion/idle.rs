@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::{Ack, Sent};
+use crate::watch::event::transport::Reaction;
 
 /// The least retransmission timeout that TCP senders use in practice, above the round trip.
 const LEAST_VARIANCE: Duration = Duration::from_millis(200);
@@ -72,6 +73,14 @@ impl Silence {
     /// Whether the window is outdated (RFC 5681 section 4.1): it was for more than a timeout.
     pub(super) fn outdates(&self) -> bool {
         self.timeouts > 0
+    }
+
+    /// The reaction of who decays its window, for those who watch.
+    pub(super) fn reaction(&self) -> Reaction {
+        Reaction::Decayed {
+            timeouts: self.timeouts,
+            silence: self.length,
+        }
     }
 
     /// What is left of a window: half for each timeout, but the initial window in any case

@@ -62,6 +62,12 @@ use std::{
 };
 
 pub use self::{bbr::Bbr, cubic::Cubic, new_reno::NewReno, vegas::Vegas};
+use crate::watch::event::transport::Reaction;
+
+/// What is left of a window after a reduction, and of what.
+fn multiplied(tenths: u8, of: u64, least: u64) -> Reaction {
+    Reaction::Multiplied { tenths, of, least }
+}
 
 /// Bytes a second.
 pub type Rate = u64;
@@ -113,6 +119,12 @@ pub trait Congestion: fmt::Debug + Send {
     /// Whether the window still doubles each round trip.
     fn in_slow_start(&self) -> bool {
         false
+    }
+
+    /// What it did to its window since it was asked last, in its own terms, other than to let it
+    /// grow with what is acknowledged. For those who watch.
+    fn take_reaction(&mut self) -> Option<Reaction> {
+        None
     }
 
     /// The phase it is in, for those who watch: `slow_start`, `recovery`, `probe_bw_up`, ...

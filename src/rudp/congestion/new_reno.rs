@@ -2,7 +2,8 @@
 
 use std::time::Instant;
 
-use super::{Ack, Congestion, Loss, MOST_MTU, Sent, Start, idle::Activity};
+use super::{Ack, Congestion, Loss, MOST_MTU, Sent, Start, idle::Activity, multiplied};
+use crate::watch::event::transport::Reaction;
 
 /// The congestion control of RFC 9002 section 7, with what its section 7 leaves open done as TCP
 /// does it: the window decays in silence (RFC 5681 section 4.1), and a reduction is undone when the
@@ -20,6 +21,7 @@ pub struct NewReno {
     answered: u64,
     pub(super) in_recovery: bool,
     before: Option<Before>,
+    pub(super) reaction: Option<Reaction>,
     activity: Activity,
 }
 
@@ -43,6 +45,7 @@ impl NewReno {
             answered: 0,
             in_recovery: false,
             before: None,
+            reaction: None,
             activity: Activity::new(start.now),
         }
     }
@@ -85,6 +88,7 @@ impl NewReno {
             // Slow start leads back most of the way.
             self.ssthresh = self.ssthresh.max(self.window / 4 * 3);
             self.window = silence.decay(self.window, self.initial_window);
+            self.reaction = Some(silence.reaction());
             self.acked = 0;
         }
         true
@@ -118,6 +122,7 @@ impl NewReno {
         self.window = before.window;
         self.ssthresh = before.ssthresh;
         self.in_recovery = false;
+        self.reaction = Some(Reaction::Restored);
         true
     }
 }
@@ -141,12 +146,14 @@ impl Congestion for NewReno {
             });
             self.answered = loss.next_packet;
             self.in_recovery = true;
+            self.reaction = Some(multiplied(5, self.window, self.least()));
             self.ssthresh = (self.window / 2).max(self.least());
             self.window = self.ssthresh;
             self.acked = 0;
         }
         if loss.persistent {
             self.window = self.least();
+            self.reaction = Some(Reaction::Collapsed);
             self.in_recovery = false;
             self.acked = 0;
         }
@@ -171,6 +178,10 @@ impl Congestion for NewReno {
 
     fn in_slow_start(&self) -> bool {
         self.window < self.ssthresh && !self.in_recovery
+    }
+
+    fn take_reaction(&mut self) -> Option<Reaction> {
+        self.reaction.take()
     }
 
     fn phase(&self) -> &'static str {

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::{Ack, Congestion, Loss, NewReno, Sent, Start};
+use crate::watch::event::transport::Reaction;
 
 /// Fewer packets in the queue: the window grows.
 const ALPHA: u64 = 2;
@@ -166,6 +167,12 @@ impl Vegas {
             return false;
         };
         let expected = scale(self.round.sent_with, base, least).saturating_add(self.reno.mtu);
+        self.reno.reaction = Some(Reaction::Delay {
+            standing: self.standing(&self.round).unwrap_or(0),
+            least,
+            base,
+            slow_start: true,
+        });
         self.settling = Settling {
             until: ack.next_packet,
             most: self.reno.window,
@@ -189,9 +196,15 @@ impl Vegas {
     }
 
     /// The decision of a round trip in which so much stood in the queue.
-    fn decide(&mut self, ack: &Ack, standing: u64) {
+    fn decide(&mut self, ack: &Ack, standing: u64, least: Option<Duration>) {
         let reno = &mut self.reno;
         if standing > BETA * reno.mtu {
+            reno.reaction = Some(Reaction::Delay {
+                standing,
+                least: least.unwrap_or_default(),
+                base: self.base.unwrap_or_default(),
+                slow_start: false,
+            });
             reno.window = reno.window.saturating_sub(reno.mtu).max(reno.least());
             self.lower_threshold();
         } else if standing < ALPHA * reno.mtu && !ack.app_limited {
@@ -258,7 +271,7 @@ impl Congestion for Vegas {
         let round = self.begin_round(ack.next_packet, self.round.window);
         match self.standing(&round) {
             _ if self.in_doubling() => {}
-            Some(standing) => self.decide(ack, standing),
+            Some(standing) => self.decide(ack, standing, round.least),
             None => self.reno.grow(ack),
         }
     }
@@ -298,6 +311,10 @@ impl Congestion for Vegas {
 
     fn in_slow_start(&self) -> bool {
         self.reno.in_slow_start()
+    }
+
+    fn take_reaction(&mut self) -> Option<Reaction> {
+        self.reno.take_reaction()
     }
 
     fn phase(&self) -> &'static str {

@@ -12,7 +12,10 @@ use super::{
     path::{Learned, Path, Proof},
     transmit::Data,
 };
-use crate::rudp::packet::{DATA_HEADER, Frame, encode_data_header};
+use crate::{
+    rudp::packet::{DATA_HEADER, Frame, encode_data_header},
+    watch::event::transport::Step,
+};
 
 /// Where the peer was last when it had proven its address, to go back to.
 #[derive(Debug)]
@@ -55,7 +58,9 @@ impl Connection {
             received: 0,
             sent: 0,
         };
-        if self.path.remote.ip() == arrival.remote.ip() {
+        let new_path = self.path.remote.ip() != arrival.remote.ip();
+        self.tell_address(arrival.remote, new_path, now);
+        if !new_path {
             // Another port of the same host is the same path behind its NAT: what was learned of it
             // stays true.
             self.previous.get_or_insert(Previous::Address {
@@ -78,6 +83,12 @@ impl Connection {
             }
             None => Previous::Path(Box::new(old)),
         });
+    }
+
+    fn tell_address(&mut self, to: SocketAddr, new_path: bool, now: Instant) {
+        let from = self.path.remote;
+        let step = Step::Address { from, to, new_path };
+        self.trace.tell(now, &step);
     }
 
     /// A path of which nothing is known.
@@ -110,6 +121,7 @@ impl Connection {
                 if moved {
                     self.generations += 1;
                     self.stats.path_changes += 1;
+                    self.tell_address(self.path.remote, true, now);
                     self.path = self.unknown_path(self.path.remote, None, Proof::Given, now);
                 }
                 self.ping_due = true;
@@ -166,6 +178,10 @@ impl Connection {
     /// Nobody answers at the new address, or the peer is back at the one before.
     pub(super) fn go_back(&mut self, now: Instant) {
         self.response = None;
+        if let Some(previous) = &self.previous {
+            let new_path = matches!(previous, Previous::Path(_));
+            self.tell_address(previous.remote(), new_path, now);
+        }
         match self.previous.take() {
             Some(Previous::Address { remote, local }) => self.path.return_to(remote, local),
             Some(Previous::Path(path)) => {

@@ -24,6 +24,7 @@
 //! | `send_buffer`, `assembler`, `ranges` | bytes not yet acknowledged, bytes put in order |
 //! | `path`, `migration` | the peer's address and its proof |
 //! | `mtu`, `probe` | the largest datagram, and how it is found |
+//! | `trace` | all of that, told to whoever watches |
 
 mod acks;
 mod assembler;
@@ -48,6 +49,7 @@ mod sent;
 mod stats;
 mod streams;
 mod tail;
+mod trace;
 mod transmit;
 
 use std::{
@@ -81,6 +83,7 @@ use super::{
     congestion::Algorithm,
     packet::{Cid, ErrorCode, Keys, Parameters, Side, Token},
 };
+use crate::watch::event::transport::Observer;
 
 type Violation = (ErrorCode, &'static str);
 
@@ -141,6 +144,7 @@ pub struct Connection {
     tail: tail::Tail,
     rng: Pcg64Mcg,
     stats: Stats,
+    trace: trace::Trace,
     events: VecDeque<Event>,
 }
 
@@ -204,6 +208,7 @@ impl Connection {
             tail: tail::Tail::default(),
             rng,
             stats: Stats::default(),
+            trace: trace::Trace::new(now),
             events: VecDeque::new(),
             config,
         }
@@ -454,6 +459,12 @@ impl Connection {
     /// [`Stats::packets`] of its [`stats`](Self::stats), for who asks often.
     pub fn packets(&self) -> u64 {
         self.stats.packets()
+    }
+
+    /// Has somebody watch it. Its state so far is told at once, what follows as it happens.
+    pub fn observe(&mut self, observer: Box<dyn Observer>, now: Instant) {
+        self.trace.add(observer);
+        self.trace.tell_state(&self.path, now);
     }
 
     /// What it has counted, and how it stands.

@@ -8,13 +8,17 @@ use super::{
     acks::Acks,
     migration::{Previous, path_of},
     path::{Path, Proof},
-    recovery::{Acked, Expired, Losses, LostPacket, Marks, News, Present, Verdicts},
+    recovery::{Acked, Expired, Losses, LostPacket, Marks, News, Present, Spurious, Verdicts},
     sent::{SentFrame, SentPacket},
     streams::{Control, Streams},
+    trace::Trace,
 };
-use crate::rudp::{
-    congestion::{Ack, Loss, Lost},
-    packet::{Side, frame},
+use crate::{
+    rudp::{
+        congestion::{Ack, Loss, Lost},
+        packet::{Side, frame},
+    },
+    watch::event::transport::{self, Cause, Step},
 };
 
 /// After so many in a row a client doubts that it can still be reached where it is.
@@ -29,6 +33,7 @@ struct Outcome<'a> {
     acks: &'a mut Acks,
     ack_frequency_due: &'a mut bool,
     stats: &'a mut Stats,
+    trace: &'a mut Trace,
 }
 
 impl Verdicts for Outcome<'_> {
@@ -43,16 +48,19 @@ impl Verdicts for Outcome<'_> {
             }
             path.estimator
                 .on_acked(self.now, packet.sent_at, size, &packet.snapshot);
-            if let Some(mtu) = path.mtu.on_acked(acked.number, packet.size) {
-                path.set_mtu(mtu);
+            let before = path.mtu.current();
+            if let Some(after) = path.mtu.on_acked(acked.number, packet.size) {
+                path.set_mtu(after);
+                self.trace.tell(self.now, &Step::Mtu { before, after });
             }
         }
+        self.trace.tell_packet(self.now, || Step::Acknowledged {
+            number: acked.number,
+            size: packet.size,
+            sent_at: packet.sent_at,
+        });
         if let Some(spurious) = acked.spurious {
-            self.stats.spurious_losses += 1;
-            if spurious.undoes {
-                self.stats.spurious_congestion_events += 1;
-                self.path.congestion.on_spurious_loss(self.now);
-            }
+            self.on_spurious(acked, &spurious);
         }
         for frame in frames {
             match frame {
@@ -76,13 +84,25 @@ impl Verdicts for Outcome<'_> {
     fn lost(&mut self, lost: &LostPacket, frames: impl Iterator<Item = SentFrame>) {
         let packet = &lost.packet;
         let size = u64::from(packet.size);
+        if self.trace.is_on() {
+            let step = Step::Lost(transport::Lost {
+                number: lost.number,
+                size: packet.size,
+                sent_at: packet.sent_at,
+                rule: lost.rule,
+                congestion: lost.congestion,
+            });
+            self.trace.tell(self.now, &step);
+        }
         if let Some(path) = path_of(self.path, self.previous, packet.path) {
             path.in_flight -= size;
             if packet.probe {
                 path.mtu.on_probe_lost(lost.number);
             } else {
-                if let Some(mtu) = path.mtu.on_non_probe_lost(lost.number, packet.size) {
-                    path.set_mtu(mtu);
+                let before = path.mtu.current();
+                if let Some(after) = path.mtu.on_non_probe_lost(lost.number, packet.size) {
+                    path.set_mtu(after);
+                    self.trace.tell(self.now, &Step::Mtu { before, after });
                 }
                 path.estimator.on_lost(size);
             }
@@ -109,6 +129,30 @@ impl Verdicts for Outcome<'_> {
             delivered,
             app_limited: packet.snapshot.app_limited,
         });
+    }
+}
+
+impl Outcome<'_> {
+    fn on_spurious(&mut self, acked: &Acked, spurious: &Spurious) {
+        self.stats.spurious_losses += 1;
+        let number = acked.number;
+        if self.trace.is_on() {
+            let step = Step::Spurious(transport::Spurious {
+                number,
+                sent_at: acked.packet.sent_at,
+                distance: spurious.distance,
+                late: spurious.late,
+                undoes: spurious.undoes,
+            });
+            self.trace.tell(self.now, &step);
+        }
+        if spurious.undoes {
+            self.stats.spurious_congestion_events += 1;
+            let before = self.path.congestion.window();
+            self.path.congestion.on_spurious_loss(self.now);
+            self.trace
+                .on_controlled(before, self.path, Cause::Undone { number }, self.now);
+        }
     }
 }
 
@@ -151,6 +195,7 @@ impl Connection {
             acks: &mut self.acks,
             ack_frequency_due: &mut self.ack_frequency_due,
             stats: &mut self.stats,
+            trace: &mut self.trace,
         };
         (&mut self.recovery, outcome)
     }
@@ -197,8 +242,12 @@ impl Connection {
                 min_rtt: self.path.rtt.min(),
                 delivery,
             };
+            let before = self.path.congestion.window();
             self.path.congestion.on_ack(&ack);
+            self.trace
+                .on_controlled(before, &mut self.path, Cause::Acknowledged, now);
         }
+        self.trace.on_ack(rtt, prior_in_flight);
         self.recovery.settle(&news, &present, now);
         self.path.pace();
         Ok(())
@@ -210,9 +259,8 @@ impl Connection {
             Marks::Broken => self.path.ecn_failed = true,
             Marks::Congestion => {
                 let marked = Losses {
-                    bytes: 0,
                     largest: news.largest,
-                    persistent: false,
+                    ..Losses::default()
                 };
                 self.on_congestion(&marked, true, now);
             }
@@ -236,6 +284,7 @@ impl Connection {
             self.congested_until = next_packet;
             self.stats.congestion_events += 1;
         }
+        let before = self.path.congestion.window();
         self.path.congestion.on_congestion(&Loss {
             now,
             bytes: losses.bytes,
@@ -246,6 +295,12 @@ impl Connection {
             persistent: losses.persistent,
             ecn,
         });
+        let cause = match losses.event {
+            Some(event) if losses.persistent => Cause::Persistent(event),
+            Some(event) => Cause::Loss(event),
+            None => Cause::Marked { largest },
+        };
+        self.trace.on_controlled(before, &mut self.path, cause, now);
         self.path.pace();
     }
 
@@ -267,6 +322,10 @@ impl Connection {
 
     fn on_probe_timeout(&mut self, now: Instant) {
         self.stats.probe_timeouts += 1;
+        if self.trace.is_on() {
+            let count = self.recovery.probe_timeouts();
+            self.trace.tell(now, &Step::ProbeTimeout { count });
+        }
         let unheard = self.recovery.on_unheard(self.heard_at, now);
         if self.side == Side::Client && unheard.is_multiple_of(UNHEARD) {
             self.events.push_back(Event::Unheard);

@@ -71,12 +71,12 @@ impl Connection {
         };
         let size = u64::from(packet.size);
         let mut probe = false;
-        if packet.in_flight {
-            if let Some(path) = self.path_of(packet.path) {
-                path.in_flight -= size;
-                path.pacer.on_taken_back(size);
-                probe = path.mtu.take_probe(number);
-            }
+        if packet.in_flight
+            && let Some(path) = self.path_of(packet.path)
+        {
+            path.in_flight -= size;
+            path.pacer.on_taken_back(size);
+            probe = path.mtu.take_probe(number);
         }
         self.stats.packets_sent -= 1;
         self.stats.bytes_sent -= size;

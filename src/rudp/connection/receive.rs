@@ -3,7 +3,10 @@
 use std::time::Instant;
 
 use super::{Arrival, CloseReason, Connection, Ecn, Event, State, Violation};
-use crate::rudp::packet::{ErrorCode, Frame, Frames, OpenError, PacketType, Reset, Side};
+use crate::{
+    rudp::packet::{ErrorCode, Frame, Frames, OpenError, PacketType, Reset, Side},
+    watch::event::transport::Step,
+};
 
 /// So often the peer is asked to acknowledge at the most: every so many packets.
 const MAX_ACK_EVERY: u64 = 1 << 10;
@@ -76,6 +79,11 @@ impl Connection {
         self.stats.bytes_received += size;
         self.heard_at = now;
         self.spoke_at = None;
+        self.trace.tell_packet(now, || Step::Received {
+            number: opened.number,
+            // A UDP datagram has fewer bytes.
+            size: u16::try_from(size).unwrap_or(u16::MAX),
+        });
         match arrival.ecn {
             Some(Ecn::Ect0) => self.acks.ecn[0] += 1,
             Some(Ecn::Ect1) => self.acks.ecn[1] += 1,

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     rudp::packet::{ErrorCode, frame},
-    watch::event::transport::Rule,
+    watch::event::transport::{Event, Rule},
 };
 
 /// kPacketThreshold: so many later packets acknowledged mean that one is lost.
@@ -118,6 +118,24 @@ pub(super) struct Losses {
     pub(super) largest: Option<(u64, Instant)>,
     /// The losses span more than the persistent-congestion period (RFC 9002 section 7.6).
     pub(super) persistent: bool,
+    /// The same for who watches; `None`: nothing was lost.
+    pub(super) event: Option<Event>,
+}
+
+impl Losses {
+    fn add(&mut self, lost: &LostPacket, until: u64) {
+        self.bytes += u64::from(lost.packet.size);
+        self.largest = Some((lost.number, lost.packet.sent_at));
+        self.event = Some(Event {
+            packets: self
+                .event
+                .map_or(1, |event| event.packets.saturating_add(1)),
+            bytes: self.bytes,
+            largest: lost.number,
+            until,
+            rule: lost.rule,
+        });
+    }
 }
 
 /// What the peer reports of congestion marks.
@@ -453,8 +471,7 @@ impl Recovery {
             };
             self.declare_lost(&lost, now);
             if lost.congestion {
-                losses.bytes += u64::from(packet.size);
-                losses.largest = Some((number, packet.sent_at));
+                losses.add(&lost, self.event_end);
                 losses.persistent |= self.is_persistent(&packet, present);
             }
             verdicts.lost(&lost, self.sent.frames(&packet));
@@ -544,6 +561,11 @@ impl Recovery {
         // The next one counts from now, even if nothing can be sent.
         self.eliciting_sent_at = Some(now);
         Expired::Probe
+    }
+
+    /// How many probe timeouts there were in a row, without an acknowledgement in between.
+    pub(super) fn probe_timeouts(&self) -> u32 {
+        self.pto_count
     }
 
     /// Notes a probe timeout, with the time when something was last heard; says how many there were

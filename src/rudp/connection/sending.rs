@@ -61,6 +61,8 @@ pub(super) struct Load {
     pub(super) urgent: bool,
     /// Bytes are to be sent for the first time, as far as the stream's own limit goes.
     pub(super) fresh: bool,
+    /// Bytes are to be sent for the first time, but the stream's own limit is reached.
+    pub(super) held_back: bool,
     /// It was sent to its end, and its last pieces may be sent again.
     pub(super) tail: bool,
 }
@@ -87,10 +89,12 @@ impl Sending {
         let all_sent = self.buffer.unsent() == 0;
         let urgent =
             self.buffer.has_retransmissions() || self.fin == Some(Fin::Pending) && all_sent;
+        let fresh = self.buffer.has_unsent(self.limit);
         Load {
             held,
             urgent,
-            fresh: self.buffer.has_unsent(self.limit),
+            fresh,
+            held_back: !fresh && !all_sent,
             tail: self.tail.over < MOST_WALKS
                 && self.fin == Some(Fin::Sent)
                 && !urgent

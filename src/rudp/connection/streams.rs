@@ -80,6 +80,7 @@ struct Totals {
     held: u64,
     urgent: usize,
     fresh: usize,
+    held_back: usize,
     tails: usize,
 }
 
@@ -90,6 +91,7 @@ impl Totals {
         for (total, before, after) in [
             (&mut self.urgent, before.urgent, after.urgent),
             (&mut self.fresh, before.fresh, after.fresh),
+            (&mut self.held_back, before.held_back, after.held_back),
             (&mut self.tails, before.tail, after.tail),
         ] {
             *total = *total - usize::from(before) + usize::from(after);
@@ -441,6 +443,12 @@ impl Streams {
     /// Whether a piece could be sent if the path let it.
     pub(super) fn can_send(&self) -> bool {
         self.totals.urgent > 0 || self.totals.fresh > 0 && self.send_limit > self.sent
+    }
+
+    /// Whether there is something to send that the peer does not grant: nothing but flow control
+    /// holds it back.
+    pub(super) fn is_held_back(&self) -> bool {
+        !self.can_send() && self.totals.fresh + self.totals.held_back > 0
     }
 
     /// Whether the next piece was sent before.

@@ -13,9 +13,12 @@ use super::{
     sent::{Flags, SentFrame},
     streams::{Control, Piece},
 };
-use crate::rudp::packet::{
-    DATA_HEADER, ErrorCode, Frame, MIN_UDP_PAYLOAD, RESET_LEN, encode_data_header,
-    frame::{self, encode_ack, encode_stream_header, fit_stream, stream_header_len},
+use crate::{
+    rudp::packet::{
+        DATA_HEADER, ErrorCode, Frame, MIN_UDP_PAYLOAD, RESET_LEN, encode_data_header,
+        frame::{self, encode_ack, encode_stream_header, fit_stream, stream_header_len},
+    },
+    watch::event::transport::{self, Cause, Limit, Step},
 };
 
 /// The largest UDP datagram over IPv4 carries so much; what the kernel cuts into segments is no
@@ -187,7 +190,24 @@ impl Connection {
         if buffer.len() > begin {
             return Some(self.transmit(first, buffer.len() - begin, segment, ecn));
         }
+        if self.trace.is_on() {
+            let limit = self.limit();
+            self.trace.on_drained(limit, &self.path, now);
+        }
         None
+    }
+
+    /// What keeps it from sending more, nothing being left that may be sent now.
+    fn limit(&self) -> Limit {
+        if self.streams.is_held_back() {
+            Limit::FlowControl
+        } else if !self.has_to_send() {
+            Limit::Application
+        } else if self.has_room() {
+            self.trace.held_by
+        } else {
+            Limit::Amplification
+        }
     }
 
     /// Whether the peer's address may be sent a packet worth the name.
@@ -211,11 +231,13 @@ impl Connection {
             return Leave::Any;
         }
         if self.path.in_flight + mtu > self.path.congestion.window() {
+            self.trace.held_by = Limit::Window;
             return Leave::AckOnly;
         }
         if !self.path.pacer.allows(now, mtu) {
             let room = self.path.congestion.window() - self.path.in_flight;
             self.send_at = self.path.pacer.next(now, room);
+            self.trace.held_by = Limit::Pacing;
             return Leave::AckOnly;
         }
         Leave::Any
@@ -343,16 +365,22 @@ impl Connection {
     ) -> bool {
         let size = length as u64;
         let marked = eliciting && !self.path.ecn_failed;
+        let number = self.recovery.sent.next();
         let snapshot = if eliciting {
+            let window = self.path.congestion.window();
             self.path
                 .congestion
                 .on_sent(&crate::rudp::congestion::Sent {
                     now,
-                    packet: self.recovery.sent.next(),
+                    packet: number,
                     bytes: size,
                     in_flight: self.path.in_flight,
                     app_limited: self.path.app_limited,
                 });
+            if self.path.in_flight == 0 && self.path.app_limited {
+                self.trace
+                    .on_controlled(window, &mut self.path, Cause::Idle, now);
+            }
             self.path.pacer.on_sent(now, size);
             self.path.estimator.on_sent(now, size, self.path.in_flight)
         } else {
@@ -362,7 +390,7 @@ impl Connection {
             in_flight: eliciting,
             ack_eliciting: eliciting,
             ecn: marked,
-            probe: self.path.mtu.is_probe(self.recovery.sent.next()),
+            probe: self.path.mtu.is_probe(number),
         };
         // No datagram is longer than 65,507 bytes.
         let short = u16::try_from(length).unwrap_or(u16::MAX);
@@ -381,6 +409,16 @@ impl Connection {
         if eliciting {
             self.recovery.on_sent(marked, now);
         }
+        self.trace.tell_packet(now, || {
+            Step::Sent(transport::Sent {
+                number,
+                size: short,
+                ack_eliciting: eliciting,
+                data: data.any,
+                again: data.again,
+                probe: flags.probe,
+            })
+        });
         self.path.on_datagram_sent(size);
         self.stats.packets_sent += 1;
         self.stats.bytes_sent += size;

@@ -57,8 +57,6 @@ pub enum Step {
     /// The congestion window or the slow-start threshold changed in another way than by growing
     /// with what is acknowledged.
     Window(Change),
-    /// Something else than before keeps the sender from sending more.
-    Limit(Limit),
     /// Datagrams may be of another size.
     Mtu {
         /// The largest so far.
@@ -169,6 +167,10 @@ pub struct State {
     pub min_rtt: Duration,
     /// The controller's phase.
     pub phase: &'static str,
+    /// What keeps the sender from sending more.
+    pub limit: Limit,
+    /// How long each limit has, since the connection began.
+    pub spent: Spent,
 }
 
 /// A change of the congestion window.
@@ -216,13 +218,8 @@ pub enum Cause {
     },
     /// Packets were acknowledged.
     Acknowledged,
-    /// Nothing was sent for so long.
-    Idle {
-        /// Since the last acknowledgement.
-        silence: Duration,
-    },
-    /// Datagrams may be of another size.
-    Mtu,
+    /// Something is sent again after a silence.
+    Idle,
 }
 
 /// Losses that came to light at once.
@@ -234,6 +231,9 @@ pub struct Event {
     pub bytes: u64,
     /// The largest number of them, which is the one that the controller answers.
     pub largest: u64,
+    /// Losses of packets below this number are of the same congestion event, whenever they come to
+    /// light.
+    pub until: u64,
     /// Why that one is taken for lost.
     pub rule: Rule,
 }
@@ -265,6 +265,8 @@ pub enum Reaction {
     Decayed {
         /// So many timeouts.
         timeouts: u32,
+        /// The silence since the last acknowledgement.
+        silence: Duration,
     },
     /// By the delay (Vegas).
     Delay {
@@ -277,6 +279,8 @@ pub enum Reaction {
         /// Whether that ended slow start.
         slow_start: bool,
     },
+    /// Down to what is in flight and one datagram more (BBR after persistent congestion).
+    InFlight,
     /// By the model of the path (BBR).
     Model {
         /// The delivery rate that the path is taken to have.
@@ -373,5 +377,21 @@ impl Limit {
             Self::FlowControl => "flow_control",
             Self::Amplification => "amplification",
         }
+    }
+}
+
+/// How long each [`Limit`] has held a sender back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Spent([Duration; Limit::ALL.len()]);
+
+impl Spent {
+    /// Notes so much more.
+    pub fn add(&mut self, limit: Limit, time: Duration) {
+        self.0[limit as usize] = self.0[limit as usize].saturating_add(time);
+    }
+
+    /// How long this one has.
+    pub fn by(&self, limit: Limit) -> Duration {
+        self.0[limit as usize]
     }
 }

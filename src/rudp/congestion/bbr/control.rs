@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{Bbr, Rate, Sample, State, UNBOUNDED};
+use crate::watch::event::transport::{Bound, Reaction};
 
 /// The least gain of the window that lets the rate double each round trip.
 pub(super) const WINDOW_GAIN: f64 = 2.0;
@@ -158,14 +159,49 @@ impl Bbr {
         if self.state == State::ProbeRtt {
             self.window = self.window.min(self.probe_rtt_window());
         }
-        let cap = match self.state {
+        let cap = self
+            .window_cap()
+            .min(self.inflight_shortterm)
+            .max(self.floor());
+        self.window = self.window.min(cap);
+    }
+
+    /// What the state bounds the window by.
+    fn window_cap(&self) -> u64 {
+        match self.state {
             State::Down | State::Refill | State::Up => self.inflight_longterm,
             State::Cruise | State::ProbeRtt => self.inflight_with_headroom(),
             State::Startup => self.startup_window_cap().unwrap_or(UNBOUNDED),
             State::Drain => UNBOUNDED,
-        };
-        let cap = cap.min(self.inflight_shortterm).max(self.floor());
-        self.window = self.window.min(cap);
+        }
+    }
+
+    /// Why the window is what it was just made, for those who watch.
+    pub(super) fn reaction_by_model(&self) -> Reaction {
+        Reaction::Model {
+            bandwidth: self.bw,
+            min_rtt: self.min_rtt.unwrap_or_default(),
+            bound: self.bound(),
+        }
+    }
+
+    /// Which of the bounds the window is at.
+    fn bound(&self) -> Bound {
+        let bytes = self.window;
+        if bytes <= self.floor() {
+            return Bound::Least { bytes };
+        }
+        if bytes == self.inflight_shortterm {
+            return Bound::ShortTerm { bytes };
+        }
+        if self.state == State::ProbeRtt && bytes == self.probe_rtt_window() {
+            return Bound::ProbeRtt { bytes };
+        }
+        match self.state {
+            State::Startup if bytes == self.window_cap() => Bound::Startup { bytes },
+            _ if bytes == self.window_cap() => Bound::LongTerm { bytes },
+            _ => Bound::Model { bytes },
+        }
     }
 
     pub(super) fn save_window(&mut self) {

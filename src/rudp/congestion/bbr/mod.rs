@@ -91,6 +91,7 @@ use self::{
     startup::FullPipe,
 };
 use super::{Ack, Congestion, Loss, Lost, MOST_MTU, Rate, Sent, Start};
+use crate::watch::event::transport::Reaction;
 
 /// No bound: `Infinity` of the draft.
 const UNBOUNDED: u64 = u64::MAX;
@@ -167,6 +168,7 @@ pub struct Bbr {
     last_lost: Option<u64>,
     recovery_until: Option<u64>,
     undo: Undo,
+    reaction: Option<Reaction>,
 
     ack_phase: AckPhase,
     probe_samples: bool,
@@ -258,6 +260,7 @@ impl Bbr {
             last_lost: None,
             recovery_until: None,
             undo: Undo::default(),
+            reaction: None,
             ack_phase: AckPhase::Init,
             probe_samples: false,
             probe_too_high: false,
@@ -372,6 +375,7 @@ impl Congestion for Bbr {
     }
 
     fn on_ack(&mut self, ack: &Ack) {
+        let before = self.window;
         self.in_flight = ack.in_flight;
         self.delivered = ack.delivery.delivered;
         let sample = self.sample(ack);
@@ -396,6 +400,9 @@ impl Congestion for Bbr {
             self.restore_window();
             self.bound_window();
         }
+        if self.window < before {
+            self.reaction = Some(self.reaction_by_model());
+        }
     }
 
     fn on_packet_lost(&mut self, lost: &Lost) {
@@ -413,11 +420,16 @@ impl Congestion for Bbr {
         }
         if loss.persistent {
             self.enter_persistent_congestion(loss.in_flight);
+            self.reaction = Some(Reaction::InFlight);
         }
     }
 
     fn on_spurious_loss(&mut self, _now: Instant) {
+        let before = self.window;
         self.undo_loss();
+        if self.window != before {
+            self.reaction = Some(Reaction::Restored);
+        }
     }
 
     fn on_idle_restart(&mut self, now: Instant) {
@@ -441,6 +453,10 @@ impl Congestion for Bbr {
 
     fn in_slow_start(&self) -> bool {
         self.state == State::Startup
+    }
+
+    fn take_reaction(&mut self) -> Option<Reaction> {
+        self.reaction.take()
     }
 
     fn phase(&self) -> &'static str {

@@ -9,13 +9,17 @@ use super::{
     Ack, Congestion, Loss, MOST_MTU, Sent, Start,
     hystart::{Growth, HyStart},
     idle::Activity,
+    multiplied,
 };
+use crate::watch::event::transport::Reaction;
 
 /// `C`: how steep the curve is, in packets a second cubed (RFC 9438 section 5.1).
 const STEEPNESS: f64 = 0.4;
 
 /// beta: what a reduction leaves of the window (section 4.6).
 const KEPT: f64 = 0.7;
+/// The same in tenths.
+const KEPT_TENTHS: u8 = 7;
 
 /// `alpha_cubic`: packets a round trip at which a sender that keeps beta is as fast as Reno
 /// (section 4.3).
@@ -41,6 +45,7 @@ pub struct Cubic {
     /// The last reduction answered the losses of all packets below this number.
     answered: u64,
     in_recovery: bool,
+    reaction: Option<Reaction>,
     activity: Activity,
 }
 
@@ -99,6 +104,7 @@ impl Cubic {
             mtu: datagram(start.mtu),
             answered: 0,
             in_recovery: false,
+            reaction: None,
             activity: Activity::new(start.now),
         }
     }
@@ -116,6 +122,7 @@ impl Cubic {
             Some(Growth::Over) => {
                 state.ssthresh = state.window;
                 state.hystart = None;
+                self.reaction = Some(Reaction::SlowStartOver);
                 return ack.bytes;
             }
         };
@@ -218,6 +225,7 @@ impl Congestion for Cubic {
                 epoch.reno = epoch.reno.min(back);
             }
             state.window = silence.decay(state.window as u64, self.initial_window as u64) as f64;
+            self.reaction = Some(silence.reaction());
         }
     }
 
@@ -260,6 +268,7 @@ impl Congestion for Cubic {
             // Of what can be in flight, `flight_size` (section 4.6): a window's odd bytes carry no
             // datagram, and of a window of six that is a tenth. TCP counts in whole ones, too.
             let flight = (state.window / self.mtu).floor() * self.mtu;
+            self.reaction = Some(multiplied(KEPT_TENTHS, flight as u64, least as u64));
             state.ssthresh = (flight * KEPT).max(least);
             state.window = state.ssthresh;
             state.epoch = None;
@@ -268,6 +277,7 @@ impl Congestion for Cubic {
         if loss.persistent {
             let state = &mut self.state;
             state.window = least;
+            self.reaction = Some(Reaction::Collapsed);
             state.highest = 0.0;
             state.epoch = None;
             self.in_recovery = false;
@@ -280,6 +290,7 @@ impl Congestion for Cubic {
         {
             self.state = before;
             self.in_recovery = false;
+            self.reaction = Some(Reaction::Restored);
         }
     }
 
@@ -299,6 +310,10 @@ impl Congestion for Cubic {
 
     fn in_slow_start(&self) -> bool {
         self.phase() == "slow_start"
+    }
+
+    fn take_reaction(&mut self) -> Option<Reaction> {
+        self.reaction.take()
     }
 
     fn phase(&self) -> &'static str {

@@ -1,3 +1,6 @@
+// Acknowledgements are lists of ranges, often of one.
+#![allow(clippy::single_range_in_vec_init)]
+
 use super::*;
 use crate::rudp::{
     connection::{delivery::Estimator, sent::Flags},
@@ -162,6 +165,14 @@ fn lost_by_the_packet_threshold_says_by_which_packet() {
     assert_eq!(bench.seen.lost, [(0, rule), (1, rule)]);
     assert_eq!(losses.bytes, 2 * u64::from(SIZE));
     assert_eq!(losses.largest, Some((1, bench.start + MS)));
+    let event = Event {
+        packets: 2,
+        bytes: losses.bytes,
+        largest: 1,
+        until: 10,
+        rule,
+    };
+    assert_eq!(losses.event, Some(event));
     // The rest of what is below waits for its time.
     let loss_delay = RTT * 9 / 8;
     assert_eq!(bench.timeout(), Some(2 * MS + loss_delay));
