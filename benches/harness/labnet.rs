@@ -8,10 +8,8 @@ use std::{
 };
 
 use labnet::{
-    client::{
-        session::BadLink,
-        transport::{Settings, Transport},
-    },
+    client::transport::{Settings, Transport},
+    config::BadLink,
     rudp::packet::{Protection, Secret},
 };
 use serde::Deserialize;

@@ -17,7 +17,6 @@ use super::{WRONG_USE, api::table, output};
 use crate::{
     config::{self, Config, DhcpListen, OriginFiles, Problem, Problems},
     dns,
-    rudp::link_options,
     telemetry::complain,
 };
 
@@ -172,10 +171,9 @@ fn components(config: &Config) -> Vec<Component> {
     }
     if let Some(rudp) = &config.rudp {
         let link = rudp.link.iter().flat_map(|link| {
-            let (up, down) = (link_options(&link.up), link_options(&link.down));
             [
-                format!("bad network to it: {up}"),
-                format!("and back: {down}"),
+                format!("bad network to it: {}", link.up),
+                format!("and back: {}", link.down),
             ]
         });
         found.push(Component {

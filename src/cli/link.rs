@@ -26,9 +26,9 @@ use tracing::level_filters::LevelFilter;
 
 use super::{WRONG_USE, output};
 use crate::{
-    config,
+    config::{self, link_options::duration},
     http::{Access, Places, Shares, Token, serve_http},
-    link::{LinkControl, Relay, RelayPlan, Tunnel, TunnelPlan, Way, duration},
+    link::{LinkControl, Relay, RelayPlan, Tunnel, TunnelPlan, Way},
     net::{Purpose, TunPlan, bind_tcp},
     telemetry::{complain, logging},
 };

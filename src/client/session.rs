@@ -13,6 +13,7 @@ use tokio::time::timeout_at;
 
 use super::udp::{self, SocketError, is_the_network};
 use crate::{
+    config::BadLink,
     link::{LinkOptions, LinkedSocket, Side, SignalLoss, SocketLink},
     net::{ReceiveBatch, UdpSocket},
     rudp::{
@@ -127,17 +128,6 @@ pub struct Settings {
     /// How bad the network is otherwise.
     pub link: BadLink,
     /// Spreads resends.
-    pub seed: u64,
-}
-
-/// A bad network between a client's socket and the proxy. The default does nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct BadLink {
-    /// What happens to packets to the proxy.
-    pub up: LinkOptions,
-    /// What happens to packets from it.
-    pub down: LinkOptions,
-    /// Decides every packet's fate.
     pub seed: u64,
 }
 

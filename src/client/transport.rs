@@ -20,7 +20,8 @@ use tokio::{
 };
 
 use self::driver::{Driver, Ended};
-use super::{carrier::AnswerError, session::BadLink, udp::SocketError};
+use super::{carrier::AnswerError, udp::SocketError};
+use crate::config::BadLink;
 use crate::{
     rudp::{
         congestion::Algorithm,

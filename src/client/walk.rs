@@ -25,12 +25,13 @@ use super::{
     file_name::FileName,
     lease::{self, Leased},
     lookup::{self, Found},
-    session::{Answered, BadLink, Counts, Notice, Session, SessionError, Settings},
+    session::{Answered, Counts, Notice, Session, SessionError, Settings},
     summary::Summary,
     transport::{self, Transport},
     udp,
 };
 use crate::{
+    config::BadLink,
     link::SignalLoss,
     rudp::{
         congestion::Algorithm,

@@ -9,8 +9,8 @@ use std::{
 use url::Url;
 
 use super::{
-    Config, Connections, Dhcp, DhcpListen, Dns, Http, Link, Log, Origin, OriginFiles, Reload, Rudp,
-    Scrap, Supervisor, Zone,
+    BadLink, Config, Connections, Dhcp, DhcpListen, Dns, Http, Log, Origin, OriginFiles, Reload,
+    Rudp, Scrap, Supervisor, Zone,
     compiler::{ADDRESSES, Compiler, NUMBER, TEXT, Transport},
     file::{self, Key, List, OneOrMany},
     shares, subnet, transport, value,
@@ -386,7 +386,7 @@ impl Compiler<'_> {
         &mut self,
         table: file::Rudp,
         own_scraper: Option<SocketAddr>,
-        link: Option<Link>,
+        link: Option<BadLink>,
     ) -> Option<Rudp> {
         self.unknown::<file::Rudp>("rudp", &table.unknown);
         let udp = [Transport::Udp];

@@ -8,8 +8,6 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 use serde_json::Value;
 
-use super::link::Scalar;
-
 /// The value of one key of the file.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) enum Key<T> {
@@ -33,6 +31,25 @@ pub(super) enum OneOrMany<T> {
     One(T),
     /// `key = [value, ...]`, each of which may be wrong by itself.
     Many(Vec<Key<T>>),
+}
+
+/// What a link's option may be written as: `5`, `0.5` or `"25ms"`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(untagged)]
+pub(super) enum Scalar {
+    Whole(i64),
+    Fraction(f64),
+    Text(String),
+}
+
+impl Scalar {
+    pub(super) fn into_text(self) -> String {
+        match self {
+            Self::Whole(number) => number.to_string(),
+            Self::Fraction(number) => number.to_string(),
+            Self::Text(text) => text,
+        }
+    }
 }
 
 /// Keys that a table does not know.
@@ -254,3 +271,22 @@ pub(super) const TABLES: [(&str, &[&str]); 16] = [
     ("[scrap]", Scrap::KEYS),
     ("[origin]", Origin::KEYS),
 ];
+
+impl LinkWay {
+    /// What is written, by the names of [`LinkOptions`](super::LinkOptions).
+    pub(super) fn options(self) -> [(&'static str, Key<Scalar>); 11] {
+        [
+            ("loss", self.loss),
+            ("burst", self.burst),
+            ("delay", self.delay),
+            ("jitter", self.jitter),
+            ("rate", self.rate),
+            ("queue", self.queue),
+            ("reorder", self.reorder),
+            ("reorder_by", self.reorder_by),
+            ("duplicate", self.duplicate),
+            ("corrupt", self.corrupt),
+            ("blackout", self.blackout),
+        ]
+    }
+}

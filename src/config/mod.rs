@@ -9,6 +9,7 @@ mod compiler;
 mod file;
 mod layers;
 mod link;
+pub mod link_options;
 mod problem;
 mod shares;
 mod source;
@@ -19,7 +20,6 @@ mod value;
 use std::{
     fmt,
     net::{Ipv4Addr, SocketAddr, SocketAddrV4},
-    num::NonZeroU64,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -28,10 +28,11 @@ use serde::Deserialize;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use url::Url;
 
+pub use link_options::{Blackout, LinkOptions};
 pub use problem::{Problem, Problems};
 pub use shares::Shares;
 pub use source::{KeyChange, Source};
-pub use transport::{Class, Congestion, Passphrase, Protection, Transport};
+pub use transport::{Algorithm, Class, Passphrase, Protection, Transport, UnknownAlgorithm};
 pub(crate) use value::host_name;
 
 /// Reads the configuration file at `path`, lays the process's `LABNET_` environment over it and
@@ -386,45 +387,18 @@ pub struct Rudp {
     /// The binary transport.
     pub transport: Transport,
     /// `[link]`: the network before it, if that is a bad one.
-    pub link: Option<Link>,
+    pub link: Option<BadLink>,
 }
 
-/// `[link]`: a bad network before the proxy.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Link {
-    /// What happens to packets on their way to the proxy.
-    pub up: LinkDirection,
-    /// What happens to packets on their way back.
-    pub down: LinkDirection,
-    /// Decides every packet's fate. Default 1.
-    pub seed: u64,
-}
-
-/// What one direction of a link does to packets. The default does nothing.
+/// A bad network before the proxy: `[link]`, or a client's own. The default does nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct LinkDirection {
-    /// Percent of the packets that are lost.
-    pub loss: f64,
-    /// The mean number of packets lost in a row, at least 1; `None`: each by itself.
-    pub burst: Option<f64>,
-    /// How long a packet takes. An hour at most, as all times here.
-    pub delay: Duration,
-    /// By how much the delay varies at most, up or down.
-    pub jitter: Duration,
-    /// Bits a second; `None`: no limit.
-    pub rate: Option<NonZeroU64>,
-    /// Bytes that may wait for the rate, 64 MiB at most; `None`: those of 100 ms.
-    pub queue: Option<usize>,
-    /// Percent of the packets that come late by `reorder_by`.
-    pub reorder: f64,
-    /// See `reorder`; `None`: 5 ms.
-    pub reorder_by: Option<Duration>,
-    /// Percent of the packets that arrive twice.
-    pub duplicate: f64,
-    /// Percent of the packets that have one byte changed.
-    pub corrupt: f64,
-    /// How long it works and how long it is dark then, over and over; neither is nothing.
-    pub blackout: Option<(Duration, Duration)>,
+pub struct BadLink {
+    /// What happens to packets on their way to the proxy.
+    pub up: LinkOptions,
+    /// What happens to packets on their way back.
+    pub down: LinkOptions,
+    /// Decides every packet's fate. Default of `[link]`: 1.
+    pub seed: u64,
 }
 
 /// The scraper.

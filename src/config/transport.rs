@@ -1,6 +1,6 @@
 //! What `[rudp]` says of the binary transport.
 
-use std::{fmt, net::IpAddr, num::NonZeroU8};
+use std::{fmt, net::IpAddr, num::NonZeroU8, str::FromStr};
 
 use ipnet::IpNet;
 
@@ -14,7 +14,7 @@ use super::{
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Transport {
     /// What controls the sending to a client. Default `cubic`.
-    pub congestion: Congestion,
+    pub congestion: Algorithm,
     /// Bytes that a new connection sends before the first acknowledgement; `None`: the controller's
     /// own.
     pub initial_window: Option<u64>,
@@ -39,7 +39,7 @@ pub struct Class {
     /// The networks that they are in.
     pub clients: Vec<IpNet>,
     /// Instead of the server's.
-    pub congestion: Option<Congestion>,
+    pub congestion: Option<Algorithm>,
     /// Instead of the server's.
     pub initial_window: Option<u64>,
 }
@@ -47,7 +47,7 @@ pub struct Class {
 impl Default for Transport {
     fn default() -> Self {
         Self {
-            congestion: Congestion::default(),
+            congestion: Algorithm::default(),
             initial_window: None,
             client_choice: true,
             protection: Protection::default(),
@@ -66,9 +66,9 @@ impl Class {
     }
 }
 
-/// What controls how fast is sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Congestion {
+/// What controls how fast is sent: one of the congestion controllers, by its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Algorithm {
     /// RFC 9002's.
     NewReno,
     /// RFC 9438 with HyStart++.
@@ -80,11 +80,11 @@ pub enum Congestion {
     Bbr,
 }
 
-impl Congestion {
+impl Algorithm {
     /// All of them.
     pub const ALL: [Self; 4] = [Self::NewReno, Self::Cubic, Self::Vegas, Self::Bbr];
 
-    /// Its name in the file.
+    /// Its name in the file, on the command line and on the wire.
     pub fn name(self) -> &'static str {
         match self {
             Self::NewReno => "new_reno",
@@ -93,13 +93,35 @@ impl Congestion {
             Self::Bbr => "bbr",
         }
     }
+}
 
-    fn parse(text: &str) -> Result<Self, String> {
-        let found = Self::ALL.into_iter().find(|one| one.name() == text);
-        found.ok_or_else(|| {
-            let names = Self::ALL.map(Self::name).join("`, `");
-            format!("`{text}` is no congestion controller; there are `{names}`")
-        })
+impl fmt::Display for Algorithm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// No congestion controller has this name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub struct UnknownAlgorithm(String);
+
+impl fmt::Display for UnknownAlgorithm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = Algorithm::ALL.map(Algorithm::name).join("`, `");
+        let shown = self.0.escape_debug();
+        write!(
+            f,
+            "`{shown}` is no congestion controller; there are `{names}`"
+        )
+    }
+}
+
+impl FromStr for Algorithm {
+    type Err = UnknownAlgorithm;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        let found = Self::ALL.into_iter().find(|one| one.name() == name);
+        found.ok_or_else(|| UnknownAlgorithm(name.to_owned()))
     }
 }
 
@@ -195,9 +217,9 @@ impl Compiler<'_> {
         })
     }
 
-    fn congestion(&mut self, table: &str, key: Key<String>) -> Option<Option<Congestion>> {
+    fn congestion(&mut self, table: &str, key: Key<String>) -> Option<Option<Algorithm>> {
         self.scalar(&format!("{table}.congestion"), key, TEXT, |text: String| {
-            Congestion::parse(&text)
+            text.parse::<Algorithm>().map_err(|error| error.to_string())
         })
     }
 

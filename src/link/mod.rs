@@ -8,7 +8,6 @@
 mod control;
 mod linked_socket;
 pub mod model;
-mod options;
 mod relay;
 mod signal_loss;
 mod socket_link;
@@ -17,8 +16,9 @@ mod tunnel;
 pub use control::{ClientCounters, LinkControl, LinkCounters};
 pub use linked_socket::LinkedSocket;
 pub use model::{Counters, Damage, Direction, Link, Losses, Packet, Way};
-pub use options::{Blackout, LinkOptions, blackout, burst, duration, percent, rate, size};
 pub use relay::{Relay, RelayPlan};
 pub use signal_loss::SignalLoss;
 pub use socket_link::{Side, SocketLink};
 pub use tunnel::{Tunnel, TunnelPlan};
+
+pub use crate::config::{Blackout, LinkOptions};

@@ -5,17 +5,7 @@ use std::{
 
 use quinn_udp::{BATCH_SIZE, EcnCodepoint, RecvMeta};
 
-/// The marks of Explicit Congestion Notification (RFC 3168 section 5). A packet without one is
-/// "not ECN-capable".
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Ecn {
-    /// ECT(0): the transport understands marks.
-    Ect0,
-    /// ECT(1): the same; RFC 9331 gives it to low-latency traffic.
-    Ect1,
-    /// A router on the way is congested.
-    Ce,
-}
+pub use crate::watch::event::Ecn;
 
 impl From<Ecn> for EcnCodepoint {
     fn from(ecn: Ecn) -> Self {

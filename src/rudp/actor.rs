@@ -12,19 +12,17 @@
 //! | `front` | the sockets of one address |
 //! | `ended` | those that are over |
 //! | `gate` | turns at the origin and the scraper |
-//! | `settings`, `key`, `link` | what the configuration means for them |
+//! | `settings`, `key` | what the configuration means for them |
 
 mod answer;
 mod clock;
 mod connection;
 mod counters;
 mod door;
-pub mod ecn;
 mod ended;
 mod front;
 mod gate;
 mod key;
-mod link;
 mod origin;
 pub mod pump;
 mod receiver;
@@ -45,7 +43,7 @@ use actix::{
 };
 use futures_util::future::join_all;
 
-pub use self::{connection::RudpConnection, link::link_options, session::RudpSession};
+pub use self::{connection::RudpConnection, session::RudpSession};
 use self::{
     counters::Counters,
     front::{Front, Plan},
@@ -56,7 +54,7 @@ use self::{
 };
 use super::{endpoint::HalfOpenLimits, session::Limits};
 use crate::{
-    config,
+    config::{self, BadLink},
     link::{LinkOptions, Side, SocketLink},
     net::{drive, interface::missing_addresses},
     role::api::{self, CrashSession, DescribeLink, ListEndedSessions, ListSessions},
@@ -276,7 +274,8 @@ impl RudpEndpoint {
     /// Works by what is kept: settings, and a receiver for each socket.
     fn listen(&mut self, ctx: &mut Context<Self>) -> Result<(), Failure> {
         let kept = self.kept.clone();
-        link::configure(&kept.link, kept.config.link.as_ref());
+        let BadLink { up, down, seed } = kept.config.link.unwrap_or_default();
+        kept.link.configure(up, down, seed);
         for table in kept.tables() {
             table.lock().scraper = kept.config.scraper;
         }

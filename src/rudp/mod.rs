@@ -53,7 +53,7 @@ pub mod session;
 pub mod signal;
 pub mod turns;
 
-pub use actor::{Kept, RudpConnection, RudpEndpoint, RudpSession, ecn, link_options, pump};
+pub use actor::{Kept, RudpConnection, RudpEndpoint, RudpSession, pump};
 pub use requester::Requester;
 
 /// A session remembers the answers of at least so many ids; a client has no more under way.

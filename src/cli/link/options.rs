@@ -6,9 +6,13 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::Way;
-use crate::client::{command::MAX_LOSS, session::BadLink};
-use crate::link::{
-    Blackout, LinkControl, LinkOptions, SignalLoss, blackout, burst, duration, percent, rate, size,
+use crate::client::command::MAX_LOSS;
+use crate::{
+    config::{
+        BadLink, Blackout, LinkOptions,
+        link_options::{blackout, burst, duration, percent, rate, size},
+    },
+    link::{LinkControl, SignalLoss},
 };
 
 /// What happens to packets; nothing, if no option is given.

@@ -19,9 +19,9 @@ use super::{Command, Local, Settings};
 use crate::{
     client::{
         carrier::{AnswerError, Carrier, Event, Piece, Ticket},
-        session::BadLink,
         udp::{self, SocketError},
     },
+    config::BadLink,
     link::{LinkOptions, LinkedSocket, Side, SocketLink},
     net::{
         ReceiveBatch, Timer, UdpSocket, enlarge_buffers,
@@ -29,7 +29,6 @@ use crate::{
     },
     rudp::{
         connection::{Arrival, CloseReason, Introduction, Transmit},
-        ecn,
         exchange::Head,
         meaning,
         packet::{Cid, Protection, Text},
@@ -261,7 +260,7 @@ impl Driver {
             let arrival = Arrival {
                 remote: segments.source,
                 local: segments.destination,
-                ecn: segments.ecn.map(ecn::of_net),
+                ecn: segments.ecn,
             };
             for datagram in segments.bytes.chunks_mut(segments.stride) {
                 self.carrier.handle_datagram(&arrival, datagram, now);

@@ -15,10 +15,11 @@ use crate::{
         failure::{FetchError, WalkError},
         file_name::FileName,
         http::Http,
-        session::{BadLink, SessionError},
+        session::SessionError,
         source::Source,
         summary::{Carried, Summary},
     },
+    config::BadLink,
     rudp::requester::{Failure, Reply, Request},
 };
 

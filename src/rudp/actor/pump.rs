@@ -2,7 +2,6 @@
 
 use std::{collections::VecDeque, io, time::Instant};
 
-use super::ecn;
 use crate::{
     link::LinkedSocket,
     net::{first_link, is_too_large},
@@ -122,7 +121,7 @@ fn send(
         transmit.segment,
         transmit.remote,
         transmit.local,
-        transmit.ecn.map(ecn::to_net),
+        transmit.ecn,
     );
     let error = match sent {
         Ok(()) => {

@@ -19,7 +19,6 @@ use super::{
     connection::{Packets, Run},
     counters::Dropped,
     door::{Door, Place},
-    ecn,
     front::Plan,
     session::{Deliver, RudpSession, SIGNALS},
     shared::{Shared, SharedTable, Table},
@@ -120,7 +119,7 @@ impl Receiver {
             let arrival = Arrival {
                 remote: buffer.source,
                 local: buffer.destination,
-                ecn: buffer.ecn.map(ecn::of_net),
+                ecn: buffer.ecn,
             };
             let mut rest = buffer.bytes;
             // An empty datagram is one datagram, too.

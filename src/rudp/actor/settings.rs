@@ -8,7 +8,6 @@ use std::{
 
 use crate::config;
 use crate::rudp::{
-    congestion::Algorithm,
     connection::Config,
     connections::Bounds,
     packet::{Protection, Secret, ShortPassphrase},
@@ -44,7 +43,7 @@ impl Settings {
             Config::ETHERNET_IPV6
         };
         let standard = Config {
-            congestion: algorithm(transport.congestion),
+            congestion: transport.congestion,
             initial_window: transport.initial_window,
             idle_timeout: rudp.idle_timeout.clamp(*IDLE.start(), *IDLE.end()),
             // A question is a line: clients send no more.
@@ -59,7 +58,7 @@ impl Settings {
         };
         let classes = transport.classes.iter().map(|class| {
             let own = Config {
-                congestion: class.congestion.map_or(standard.congestion, algorithm),
+                congestion: class.congestion.unwrap_or(standard.congestion),
                 initial_window: class.initial_window.or(standard.initial_window),
                 ..standard.clone()
             };
@@ -94,26 +93,12 @@ impl Settings {
     }
 }
 
-/// The controller of a name in the configuration.
-fn algorithm(congestion: config::Congestion) -> Algorithm {
-    match congestion {
-        config::Congestion::NewReno => Algorithm::NewReno,
-        config::Congestion::Cubic => Algorithm::Cubic,
-        config::Congestion::Vegas => Algorithm::Vegas,
-        config::Congestion::Bbr => Algorithm::Bbr,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_controller_has_one_name_everywhere() {
-        for congestion in config::Congestion::ALL {
-            assert_eq!(algorithm(congestion).name(), congestion.name());
-        }
-        assert_eq!(Algorithm::ALL.len(), config::Congestion::ALL.len());
+    fn a_passphrase_is_as_long_as_the_key_needs() {
         let shortest = config::Passphrase::SHORTEST;
         assert_eq!(shortest, crate::rudp::packet::MIN_PASSPHRASE);
     }

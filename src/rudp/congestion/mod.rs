@@ -57,9 +57,10 @@ mod vegas;
 
 use std::{
     fmt,
-    str::FromStr,
     time::{Duration, Instant},
 };
+
+pub use crate::config::{Algorithm, UnknownAlgorithm};
 
 pub use self::{bbr::Bbr, cubic::Cubic, new_reno::NewReno, vegas::Vegas};
 use crate::watch::event::transport::Reaction;
@@ -272,34 +273,7 @@ impl Start {
     }
 }
 
-/// The algorithms that can be chosen by name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum Algorithm {
-    /// RFC 9002.
-    NewReno,
-    /// RFC 9438.
-    #[default]
-    Cubic,
-    /// By delay.
-    Vegas,
-    /// By delivery rate.
-    Bbr,
-}
-
 impl Algorithm {
-    /// All of them.
-    pub const ALL: [Self; 4] = [Self::NewReno, Self::Cubic, Self::Vegas, Self::Bbr];
-
-    /// Its name in the configuration and on the command line.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::NewReno => "new_reno",
-            Self::Cubic => "cubic",
-            Self::Vegas => "vegas",
-            Self::Bbr => "bbr",
-        }
-    }
-
     /// A controller for one path.
     pub fn start(self, start: &Start) -> Box<dyn Congestion> {
         match self {
@@ -308,27 +282,5 @@ impl Algorithm {
             Self::Vegas => Box::new(Vegas::new(start)),
             Self::Bbr => Box::new(Bbr::new(start)),
         }
-    }
-}
-
-impl fmt::Display for Algorithm {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-/// No algorithm has this name.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("there is no congestion control of this name: take new_reno, cubic, vegas or bbr")]
-pub struct UnknownAlgorithm;
-
-impl FromStr for Algorithm {
-    type Err = UnknownAlgorithm;
-
-    fn from_str(name: &str) -> Result<Self, Self::Err> {
-        Self::ALL
-            .into_iter()
-            .find(|algorithm| algorithm.name() == name)
-            .ok_or(UnknownAlgorithm)
     }
 }

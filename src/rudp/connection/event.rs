@@ -4,17 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::StreamEvent;
 use crate::rudp::packet::ErrorCode;
-
-/// An ECN mark (RFC 3168).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ecn {
-    /// ECT(0): the sender understands marks.
-    Ect0,
-    /// ECT(1).
-    Ect1,
-    /// CE: the network is congested.
-    Ce,
-}
+pub use crate::watch::event::Ecn;
 
 /// How a datagram came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

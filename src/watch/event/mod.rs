@@ -5,9 +5,11 @@
 //! vocabulary names nothing else of the crate: sockets and links raise events, too.
 
 mod component;
+mod ecn;
 pub mod hub;
 pub mod link;
 pub mod packet;
 pub mod transport;
 
 pub use component::{FailureKind, State};
+pub use ecn::Ecn;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use labnet::config::{self, Problem, Problems};
+use labnet::config::{self, Blackout, Problem, Problems};
 use proptest::prelude::*;
 
 use super::{conf, parse, parse_with, problems};
@@ -47,8 +47,14 @@ fn a_link_s_directions_have_what_both_have_and_their_own() {
     assert_eq!(up.queue, Some(62_000));
     assert_eq!((up.reorder, up.reorder_by), (1.0, Some(7 * millisecond)));
     assert_eq!((up.duplicate, up.corrupt), (0.5, 0.25));
-    assert_eq!(up.blackout, Some((5 * second, 2 * second)));
-    let down = config::LinkDirection {
+    assert_eq!(
+        up.blackout,
+        Some(Blackout {
+            works: 5 * second,
+            dark: 2 * second,
+        })
+    );
+    let down = config::LinkOptions {
         loss: 5.0,
         delay: 25 * millisecond,
         queue: Some(1500),
@@ -59,7 +65,7 @@ fn a_link_s_directions_have_what_both_have_and_their_own() {
     // An empty table is a link that does nothing.
     let config = parse(&linked("")).unwrap_or_else(|problems| panic!("{problems}"));
     let link = config.rudp.expect("rudp").link.expect("a link");
-    assert_eq!(link.up, config::LinkDirection::default());
+    assert_eq!(link.up, config::LinkOptions::default());
     assert_eq!((link.down, link.seed), (link.up, 1));
 }
 
@@ -156,7 +162,7 @@ proptest! {
         let read = parse(&linked(&format!("{key} = \"{value}\"")));
         let read = read.map(|config| {
             let link = config.rudp.expect("rudp").link.expect("a link");
-            labnet::rudp::link_options(&link.up)
+            link.up
         });
         match (read, expected) {
             (Ok(read), Ok(expected)) => prop_assert_eq!(read, expected),
@@ -185,5 +191,8 @@ fn the_link_of_the_default_file_is_right_when_it_is_uncommented() {
     let link = config.rudp.expect("rudp").link.expect("a link");
     assert_eq!(link.up.loss, 0.0);
     assert_eq!(link.down.rate.map(u64::from), Some(2_000_000));
-    assert_eq!(link.up.blackout.map(|(works, _)| works.as_secs()), Some(20));
+    assert_eq!(
+        link.up.blackout.map(|blackout| blackout.works.as_secs()),
+        Some(20)
+    );
 }

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use labnet::config::{Congestion, Problems, Protection, Transport};
+use labnet::config::{Algorithm, Problems, Protection, Transport};
 
 use super::{parse, parse_with, problems};
 
@@ -36,7 +36,7 @@ fn each_key_has_its_default_and_its_meaning() {
         initial_window = "3000B"
         "#
     ));
-    assert_eq!(all.congestion, Congestion::Vegas);
+    assert_eq!(all.congestion, Algorithm::Vegas);
     assert_eq!(
         (all.initial_window, all.client_choice),
         (Some(64_000), false)

@@ -1,3 +1,8 @@
+//! What a bad link does to packets: one vocabulary for the file, the command line, the API and the
+//! client.
+//!
+//! It is here because a file says it and the link, which stands above, obeys it.
+
 use std::{
     fmt,
     num::NonZeroU64,
@@ -7,6 +12,8 @@ use std::{
 use humantime::format_duration;
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value, json};
+
+use super::value;
 
 /// What one direction of a link does to packets. The default does nothing.
 ///
@@ -53,7 +60,7 @@ pub struct Blackout {
 
 impl Blackout {
     /// Whether the link is dark at `now` when it began to work at `start`.
-    pub(super) fn is_dark(self, start: Instant, now: Instant) -> bool {
+    pub(crate) fn is_dark(self, start: Instant, now: Instant) -> bool {
         let period = self.works.saturating_add(self.dark).as_nanos();
         let into = now.saturating_duration_since(start).as_nanos();
         // A period of nothing has no dark part.
@@ -71,6 +78,21 @@ const MAX_QUEUE: usize = 64 << 20;
 const MIN_DEFAULT_QUEUE: u64 = 30_000;
 
 impl LinkOptions {
+    /// The options' names.
+    pub const KEYS: [&str; 11] = [
+        "loss",
+        "burst",
+        "delay",
+        "jitter",
+        "rate",
+        "queue",
+        "reorder",
+        "reorder_by",
+        "duplicate",
+        "corrupt",
+        "blackout",
+    ];
+
     /// Sets one option from text. The keys are the fields' names (`-` is as good as `_`);
     /// percentages and `burst` are numbers, times like `25ms`, rates like `10mbit`, sizes like
     /// `625kB`, and a black-out is `5s/2s`: works for 5 s, dark for 2 s. `off` puts an option back
@@ -79,6 +101,17 @@ impl LinkOptions {
     /// # Errors
     /// What is wrong, and what would be right.
     pub fn set(&mut self, key: &str, value: &str) -> Result<(), String> {
+        let known = key.replace('-', "_");
+        if Self::KEYS.contains(&known.as_str()) {
+            self.put(&known, value)
+                .map_err(|error| format!("{key}: {error}"))
+        } else {
+            self.put(key, value)
+        }
+    }
+
+    /// [`set`](Self::set) for whoever tells the key of a mistake by other means.
+    pub(super) fn put(&mut self, key: &str, value: &str) -> Result<(), String> {
         fn read<T>(
             value: &str,
             parse: impl Fn(&str) -> Result<T, String>,
@@ -89,29 +122,27 @@ impl LinkOptions {
                 parse(value).map(Some)
             }
         }
-        let set = match key.replace('-', "_").as_str() {
-            "loss" => read(value, percent).map(|value| self.loss = value.unwrap_or_default()),
-            "burst" => read(value, burst).map(|value| self.burst = value),
-            "delay" => read(value, duration).map(|value| self.delay = value.unwrap_or_default()),
-            "jitter" => read(value, duration).map(|value| self.jitter = value.unwrap_or_default()),
-            "rate" => read(value, rate).map(|value| self.rate = value),
-            "queue" => read(value, size).map(|value| self.queue = value),
-            "reorder" => read(value, percent).map(|value| self.reorder = value.unwrap_or_default()),
-            "reorder_by" => read(value, duration).map(|value| self.reorder_by = value),
-            "duplicate" => {
-                read(value, percent).map(|value| self.duplicate = value.unwrap_or_default())
-            }
-            "corrupt" => read(value, percent).map(|value| self.corrupt = value.unwrap_or_default()),
-            "blackout" => read(value, blackout).map(|value| self.blackout = value),
+        match key {
+            "loss" => self.loss = read(value, percent)?.unwrap_or_default(),
+            "burst" => self.burst = read(value, burst)?,
+            "delay" => self.delay = read(value, duration)?.unwrap_or_default(),
+            "jitter" => self.jitter = read(value, duration)?.unwrap_or_default(),
+            "rate" => self.rate = read(value, rate)?,
+            "queue" => self.queue = read(value, size)?,
+            "reorder" => self.reorder = read(value, percent)?.unwrap_or_default(),
+            "reorder_by" => self.reorder_by = read(value, duration)?,
+            "duplicate" => self.duplicate = read(value, percent)?.unwrap_or_default(),
+            "corrupt" => self.corrupt = read(value, percent)?.unwrap_or_default(),
+            "blackout" => self.blackout = read(value, blackout)?,
             _ => {
                 return Err(format!(
                     "`{}` is no option of a link; those are {}",
                     key.escape_debug(),
-                    self.entries().map(|(key, _)| key).join(", ")
+                    Self::KEYS.join(", ")
                 ));
             }
-        };
-        set.map_err(|error| format!("{key}: {error}"))
+        }
+        Ok(())
     }
 
     /// Sets the options of a list like `loss=5,delay=25ms`, and leaves the others.
@@ -165,7 +196,7 @@ impl LinkOptions {
     }
 
     /// The probability that a packet is lost.
-    pub(super) fn chance_of_loss(&self, last_was_lost: bool) -> f64 {
+    pub(crate) fn chance_of_loss(&self, last_was_lost: bool) -> f64 {
         let share = self.loss / 100.0;
         match self.burst {
             Some(burst) if share < 1.0 => {
@@ -182,7 +213,7 @@ impl LinkOptions {
     }
 
     /// How many bytes may wait for the rate.
-    pub(super) fn queue_limit(&self) -> usize {
+    pub(crate) fn queue_limit(&self) -> usize {
         let default = || {
             let bits = self.rate.map_or(0, NonZeroU64::get) / 10;
             usize::try_from((bits / 8).max(MIN_DEFAULT_QUEUE)).unwrap_or(usize::MAX)
@@ -191,12 +222,12 @@ impl LinkOptions {
     }
 
     /// How late a packet comes that others shall overtake.
-    pub(super) fn held_back_by(&self) -> Duration {
+    pub(crate) fn held_back_by(&self) -> Duration {
         self.reorder_by.unwrap_or(DEFAULT_REORDER_BY).min(MAX_TIME)
     }
 
     /// The wire's length for one packet, whose share of the jitter is `shift`, -1 to 1.
-    pub(super) fn travel_time(&self, shift: f64) -> Duration {
+    pub(crate) fn travel_time(&self, shift: f64) -> Duration {
         let (delay, jitter) = (self.delay.min(MAX_TIME), self.jitter.min(MAX_TIME));
         let change = jitter.mul_f64(shift.abs().min(1.0));
         if shift < 0.0 {
@@ -338,7 +369,7 @@ pub fn rate(text: &str) -> Result<NonZeroU64, String> {
         .strip_suffix("/s")
         .or_else(|| lower.strip_suffix("ps"))
         .unwrap_or(&lower);
-    with_unit(
+    value::with_unit(
         unit,
         &[("gbit", 1e9), ("mbit", 1e6), ("kbit", 1e3), ("bit", 1.0)],
         1e12,
@@ -357,35 +388,9 @@ pub fn rate(text: &str) -> Result<NonZeroU64, String> {
 /// # Errors
 /// What is wrong, and what would be right.
 pub fn size(text: &str) -> Result<usize, String> {
-    let units = [
-        ("kib", 1024.0),
-        ("mib", 1_048_576.0),
-        ("gib", 1_073_741_824.0),
-        ("kb", 1e3),
-        ("mb", 1e6),
-        ("gb", 1e9),
-        ("b", 1.0),
-        ("", 1.0),
-    ];
-    with_unit(&text.to_ascii_lowercase(), &units, MAX_QUEUE as f64)
-        .and_then(|bytes| usize::try_from(bytes).ok())
-        .ok_or_else(|| {
-            format!(
-                "`{}` is no size up to 64MiB; write it as `625kB` or `1500B`",
-                text.escape_debug()
-            )
-        })
-}
-
-/// A number followed by the first of `units` that fits, in the units' base.
-fn with_unit(text: &str, units: &[(&str, f64)], most: f64) -> Option<u64> {
-    let (number, factor) = units
-        .iter()
-        .find_map(|(unit, factor)| Some((text.strip_suffix(unit)?, factor)))?;
-    let number: f64 = number.trim_end().parse().ok()?;
-    let value = (number * factor).round();
-    // Not negative, and small enough for every digit to be true.
-    (0.0..=most).contains(&value).then_some(value as u64)
+    let bytes = value::bytes(text, (0, MAX_QUEUE as u64))?;
+    // As large as MAX_QUEUE at the most.
+    Ok(usize::try_from(bytes).unwrap_or(MAX_QUEUE))
 }
 
 /// `WORKS/DARK`, both longer than nothing.
@@ -459,6 +464,7 @@ mod tests {
             .entries()
             .map(|(key, _)| format!("{key}=off,"))
             .concat();
+        assert_eq!(options.entries().map(|(key, _)| key), LinkOptions::KEYS);
         read.set_list(&off).expect("off");
         assert_eq!(read, LinkOptions::default());
         assert_eq!(read.to_string(), "nothing");
