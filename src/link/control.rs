@@ -63,6 +63,15 @@ impl LinkControl {
         self.0.counters()
     }
 
+    /// Bytes that wait for the rate now.
+    pub fn queued_bytes(&self, way: Way) -> u64 {
+        let counters = self.0.counters();
+        match way {
+            Way::Up => counters.up.queued_bytes,
+            Way::Down => counters.down.queued_bytes,
+        }
+    }
+
     /// What it does to packets that go `way`.
     pub fn options(&self, way: Way) -> LinkOptions {
         self.0.options(way)

@@ -123,6 +123,7 @@ impl Role for RudpEndpoint {
                 let nothing = LinkOptions::default();
                 let link = SocketLink::new(Side::Server, nothing, nothing, 0);
                 resources.metrics.link_packets.watch(link.control());
+                resources.metrics.link_queue.watch(link.control());
                 (key, common, link)
             }
         };

@@ -8,7 +8,7 @@ use prometheus::{
     core::{Collector, MetricVec, MetricVecBuilder},
 };
 
-use super::{link_packets::LinkPackets, process::Process};
+use super::{link_packets::LinkPackets, link_queue::LinkQueue, process::Process};
 use crate::watch::event::{FailureKind, State};
 
 /// Every metric of the program, by name, once.
@@ -97,6 +97,8 @@ pub struct Metrics {
     /// `labnet_link_packets_total{direction,fate}`: direction `up` (to the proxy) or `down`, fate
     /// `sent`, `delivered`, `lost_random`, ...
     pub link_packets: LinkPackets,
+    /// `labnet_link_queued_bytes{direction}`: what waits for the rate of the network before the proxy.
+    pub link_queue: LinkQueue,
     /// `labnet_scrap_files`: files in the catalog.
     pub scrap_files: IntGauge,
     /// `labnet_scrap_fetches_total{result}`: `ok`, `not_modified`, `error`.
@@ -428,6 +430,10 @@ impl Metrics {
                 &["client"],
             ),
             link_packets: metrics.add(LinkPackets::new()),
+            link_queue: metrics.add(LinkQueue::new(
+                "labnet_link_queued_bytes",
+                "Bytes that wait for the rate of the network before the proxy, by direction",
+            )),
             scrap_files: metrics.gauge("labnet_scrap_files", "Files in the scraper's catalog"),
             scrap_fetches: metrics.counters_of(
                 "labnet_scrap_fetches_total",

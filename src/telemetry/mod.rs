@@ -1,6 +1,7 @@
 //! What can be seen of the lab from outside.
 
 mod link_packets;
+mod link_queue;
 pub mod logging;
 mod metrics;
 pub mod packets;
@@ -8,5 +9,6 @@ mod process;
 mod stdio;
 
 pub use link_packets::LinkPackets;
+pub use link_queue::LinkQueue;
 pub use metrics::Metrics;
 pub use stdio::{complain, print};

@@ -364,6 +364,42 @@ fn a_proxy_s_own_bad_network_comes_and_goes_by_reload() {
 }
 
 #[test]
+fn what_waits_for_the_rate_before_a_proxy_is_counted_while_it_waits() {
+    let lab = proxy();
+    let good = std::fs::read_to_string(lab.config()).expect("read");
+    let reload = |link: &str| {
+        std::fs::write(lab.config(), format!("{good}\n{link}")).expect("written");
+        lab.post("/-/reload")
+    };
+    let queued = || lab.metric("labnet_link_queued_bytes{direction=\"up\"}");
+    let becomes = |bytes: f64| {
+        let start = std::time::Instant::now();
+        while queued() != bytes {
+            assert!(start.elapsed() < PATIENCE, "{} wait", queued());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    };
+    // A byte a second: the first is being sent for as long as this test lives.
+    assert_eq!(reload("[link.up]\nrate = \"8bit\"\n").0, 200);
+    assert_eq!(queued(), 0.0);
+    let student = UdpSocket::bind("127.0.0.1:0").expect("loopback");
+    let server = lab.address("rudp", "udp");
+    for _ in 0..3 {
+        student.send_to(&[b'x'; 100], server).expect("sent");
+    }
+    // Two wait, with their IP and UDP headers.
+    becomes(2.0 * 128.0);
+    let told = lab.json("/api/v1/link");
+    assert_eq!(told["counters"]["up"]["queued_bytes"], 256);
+    assert_eq!(reload("").0, 200);
+    becomes(0.0);
+    assert_eq!(
+        lab.metric("labnet_link_queued_bytes{direction=\"down\"}"),
+        0.0
+    );
+}
+
+#[test]
 fn a_client_has_a_bad_network_of_its_own() {
     let lab = proxy();
     let server = lab.address("rudp", "udp");
