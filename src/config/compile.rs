@@ -11,7 +11,7 @@ use url::Url;
 use super::{
     BadLink, Config, Connections, Dhcp, DhcpListen, Dns, Http, Log, Origin, OriginFiles, Reload,
     Rudp, Scrap, Supervisor, Zone,
-    compiler::{ADDRESSES, Compiler, NUMBER, TEXT, Transport},
+    compiler::{ADDRESSES, Compiler, NUMBER, TEXT, Transport, values},
     file::{self, Key, List, OneOrMany},
     shares, subnet, transport, value,
 };
@@ -547,10 +547,6 @@ fn whole<T>(table: Option<Option<T>>) -> Option<Option<T>> {
         None => Some(None),
         Some(compiled) => compiled.map(Some),
     }
-}
-
-pub(super) fn values<T>(list: Vec<(String, T)>) -> Vec<T> {
-    list.into_iter().map(|(_, value)| value).collect()
 }
 
 /// From where a relative `state_dir` is counted: the file's folder, but no state belongs below /etc

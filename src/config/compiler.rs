@@ -19,6 +19,11 @@ pub(super) const NUMBER: &str = "a whole number without quotes";
 pub(super) const ADDRESSES: &str =
     "an address in quotes, as `\"127.0.0.1:5300\"`, or a list of them in brackets";
 
+/// What is left of a list once every element has been looked at by its key.
+pub(super) fn values<T>(list: Vec<(String, T)>) -> Vec<T> {
+    list.into_iter().map(|(_, value)| value).collect()
+}
+
 pub(super) struct Compiler<'a> {
     pub(super) base: &'a Path,
     pub(super) problems: Vec<(String, String)>,

@@ -4,8 +4,7 @@ use std::{net::Ipv4Addr, time::Duration};
 
 use super::{
     AddressRange, Ipv4Network, Reservation, Subnet,
-    compile::values,
-    compiler::{Compiler, TEXT},
+    compiler::{Compiler, TEXT, values},
     file::{self, List},
     value,
 };

@@ -15,9 +15,10 @@ use listener::Listener;
 
 use super::{
     clock::{Clock, Reading},
+    drop_reason::DropReason,
     lease::{LeaseNote, Record, StoredLease, StoredState},
     reply::Reply,
-    server::{DropReason, LeaseView, Link, Outcome, Received, Server},
+    server::{Attachment, LeaseView, Outcome, Received, Server},
     store::{Owner, Store, StoreError},
 };
 use crate::{
@@ -78,7 +79,7 @@ pub struct DhcpKept {
 }
 
 impl DhcpKept {
-    fn links(&self) -> Vec<Link> {
+    fn links(&self) -> Vec<Attachment> {
         let links = self.listeners.iter();
         links.map(|listener| listener.link.clone()).collect()
     }

@@ -13,6 +13,7 @@
 
 mod actor;
 mod clock;
+mod drop_reason;
 mod lease;
 mod message;
 mod pool;
@@ -24,12 +25,11 @@ mod table;
 
 pub use actor::{DhcpActor, DhcpKept};
 pub use clock::{Clock, Reading};
+pub use drop_reason::DropReason;
 pub use lease::{
     ClientKey, Counts, Hardware, LeaseChange, LeaseNote, Record, StoredLease, StoredState,
 };
 pub use reply::{Nak, Reply, ReplyKind};
-pub use server::{
-    Decision, DropReason, LeaseView, Link, Outcome, QUARANTINE, Received, Replies, Server,
-};
+pub use server::{Attachment, Decision, LeaseView, Outcome, QUARANTINE, Received, Replies, Server};
 pub use store::{Condition, Owner, Repaired, Store, StoreError, inspect, repair};
 pub use subnet::OFFER_HOLD;

@@ -7,6 +7,7 @@ use std::{
 use dhcproto::v4::{CLIENT_PORT, MessageType, SERVER_PORT};
 
 use super::{
+    drop_reason::DropReason,
     lease::{ClientKey, Counts, Hardware, LeaseNote, Record, State, StoredLease, StoredState},
     message::Message,
     reply::{Reply, ReplyKind},
@@ -17,7 +18,7 @@ use crate::config;
 
 /// A place where the server is heard.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Link {
+pub struct Attachment {
     /// The server's addresses there, the one that clients know it by (option 54) first. Empty for a
     /// socket on 0.0.0.0: there it is the address that a packet was sent to.
     pub addresses: Vec<Ipv4Addr>,
@@ -66,38 +67,6 @@ pub enum Outcome {
     Dropped(DropReason),
 }
 
-/// Why a packet got no answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DropReason {
-    /// It is no DHCP message of a client.
-    Malformed,
-    /// It came from a network that is not served.
-    NoSubnet,
-    /// It names another server.
-    NotForUs,
-    /// No address is free.
-    NoAddress,
-    /// The lease could not be stored.
-    Store,
-    /// It speaks of a lease that the server knows nothing of: another server may (RFC 2131 section
-    /// 4.3.2).
-    UnknownClient,
-}
-
-impl DropReason {
-    /// The reason as a metric's label.
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::Malformed => "malformed",
-            Self::NoSubnet => "no_subnet",
-            Self::NotForUs => "not_for_us",
-            Self::NoAddress => "no_address",
-            Self::Store => "store",
-            Self::UnknownClient => "unknown_client",
-        }
-    }
-}
-
 /// One address, for showing.
 #[derive(Debug, Clone, Copy)]
 pub struct LeaseView<'a> {
@@ -129,7 +98,7 @@ pub const QUARANTINE: u64 = 3600;
 /// [`take_records`](Self::take_records) gives; then [`commit`](Self::commit) and send the answers,
 /// or [`roll_back`](Self::roll_back) and send none.
 pub struct Server {
-    links: Vec<Link>,
+    links: Vec<Attachment>,
     subnets: Vec<Served>,
     /// Subnets by their network address; none overlap.
     by_network: BTreeMap<Ipv4Addr, usize>,
@@ -139,7 +108,7 @@ pub struct Server {
 
 impl Server {
     /// A server without leases.
-    pub fn new(config: &config::Dhcp, links: Vec<Link>) -> Self {
+    pub fn new(config: &config::Dhcp, links: Vec<Attachment>) -> Self {
         let own: Vec<_> = links
             .iter()
             .flat_map(|link| link.addresses.clone())
@@ -253,7 +222,7 @@ impl Server {
     pub fn reconfigured(
         &self,
         config: &config::Dhcp,
-        links: Vec<Link>,
+        links: Vec<Attachment>,
         stored: impl IntoIterator<Item = StoredLease>,
         now: u64,
     ) -> Self {
@@ -405,7 +374,7 @@ impl Server {
     }
 
     /// The served network that the server itself has an address in.
-    fn attached(&self, link: &Link) -> Option<usize> {
+    fn attached(&self, link: &Attachment) -> Option<usize> {
         link.addresses.iter().find_map(|own| self.subnet_of(*own))
     }
 

@@ -4,11 +4,11 @@ use std::{
 };
 
 use super::{
+    drop_reason::DropReason,
     lease::{Client, ClientKey, Hardware, Lease, Record, State, StoredLease, StoredState},
     message::Message,
     pool::Pool,
     reply::{Nak, ReplyKind},
-    server::DropReason,
     table::Table,
 };
 use crate::config::{MacAddress, Subnet};

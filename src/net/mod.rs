@@ -2,6 +2,7 @@
 
 mod allocator;
 mod batch;
+mod buffers;
 mod clock;
 mod descriptors;
 mod driver;
@@ -24,12 +25,13 @@ mod watched_stream;
 
 pub use allocator::keep_freed_memory;
 pub use batch::{Datagram, Ecn, ReceiveBatch, Segments};
+pub use buffers::enlarge_buffers;
 pub use clock::is_synchronised;
 pub use descriptors::{Purpose, raise_descriptor_limit};
 pub use driver::{Driver, drive};
 pub use files::{Space, free_space, is_writable};
 pub use listeners::{NotBound, TcpListeners};
-pub use sockets::{Sockets, bind_tcp, bind_udp, enlarge_buffers, is_listening, is_on_interface};
+pub use sockets::{Sockets, bind_tcp, bind_udp, is_listening, is_on_interface};
 pub use steady::{steady_time, wall_and_steady_time, wall_time};
 pub use tcp::unacknowledged;
 pub use timer::Timer;

@@ -16,7 +16,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use sd_notify::NotifyState;
 use socket2::{SockRef, Type};
 
-use super::sockets::enlarge_buffers;
+use super::buffers::enlarge_buffers;
 
 /// What a socket hears.
 #[derive(Debug, Clone, PartialEq, Eq)]

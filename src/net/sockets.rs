@@ -7,13 +7,10 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use nix::sys::socket::{
-    setsockopt,
-    sockopt::{RcvBufForce, SndBufForce},
-};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::{
+    buffers::enlarge_buffers,
     service::{Bound, Place, Shelf},
     steering,
 };
@@ -36,11 +33,6 @@ struct Reserved {
     tcp: HashMap<SocketAddr, Arc<TcpListener>>,
     shelf: Shelf,
 }
-
-/// What the kernel should hold for a service that is busy for a moment, and of a transport's burst.
-/// The kernel caps both at `net.core.rmem_max` and `net.core.wmem_max`, but for who may administer
-/// the network.
-const BUFFER: usize = 4 << 20;
 
 impl Sockets {
     /// Those that the service manager has passed to the program: of its socket units, and those that
@@ -287,22 +279,6 @@ fn new_socket(
     }
     socket.set_nonblocking(true)?;
     Ok(socket)
-}
-
-/// Lets the kernel hold of a socket what a transport's burst brings.
-///
-/// # Errors
-/// Those of a closed socket.
-pub fn enlarge_buffers(socket: &impl AsFd) -> io::Result<()> {
-    let limited = SockRef::from(socket);
-    // Beyond the caps, or up to them without the right to.
-    if setsockopt(socket, RcvBufForce, &BUFFER).is_err() {
-        limited.set_recv_buffer_size(BUFFER)?;
-    }
-    if setsockopt(socket, SndBufForce, &BUFFER).is_err() {
-        limited.set_send_buffer_size(BUFFER)?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -177,12 +177,12 @@ pub struct EndedSession {
 
 /// Asks the RUDP endpoint for the network before it.
 #[derive(Debug, Clone, Copy, Message)]
-#[rtype(result = "Link")]
+#[rtype(result = "LinkReport")]
 pub struct DescribeLink;
 
 /// The network before the proxy: `[link]`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Link {
+pub struct LinkReport {
     /// What it does to packets.
     pub options: LinkDirections,
     /// What it has done; packets that pass it while it does nothing are not counted.
@@ -198,7 +198,7 @@ pub struct LinkDirections {
     pub down: LinkOptions,
 }
 
-impl Link {
+impl LinkReport {
     /// What `control` tells.
     pub fn of(control: &LinkControl) -> Self {
         Self {

@@ -6,7 +6,7 @@
 //! | `receiver`, `door` | sorts what one socket receives; who gets a new connection |
 //! | `session`, `connection` | one client each: of the signals, of the binary transport |
 //! | `pump` | from a connection to the kernel; the client's end has the same |
-//! | `source`, `origin`, `answer` | a file on its way from the HTTP origin |
+//! | `source`, `origin`, `answer`, `kept_connections` | a file on its way from the HTTP origin |
 //! | `shared` | what those of one socket have in common, and who there is |
 //! | `workers` | the threads of the sockets beyond the first |
 //! | `front` | the sockets of one address |
@@ -22,6 +22,7 @@ mod door;
 mod ended;
 mod front;
 mod gate;
+mod kept_connections;
 mod key;
 mod origin;
 pub mod pump;
@@ -411,7 +412,7 @@ impl Handler<DescribeLink> for RudpEndpoint {
     type Result = MessageResult<DescribeLink>;
 
     fn handle(&mut self, _: DescribeLink, _: &mut Self::Context) -> Self::Result {
-        MessageResult(api::Link::of(&self.kept.link.control()))
+        MessageResult(api::LinkReport::of(&self.kept.link.control()))
     }
 }
 

@@ -8,7 +8,7 @@ use dhcproto::v4::SERVER_PORT;
 
 use crate::{
     config::DhcpListen,
-    dhcp::server::{Link, Replies},
+    dhcp::server::{Attachment, Replies},
     net::{
         interface::{self, Absence},
         is_on_interface,
@@ -22,7 +22,7 @@ pub(super) struct Listener {
     place: Place,
     /// `None` while its interface is missing.
     pub(super) socket: Option<Arc<UdpSocket>>,
-    pub(super) link: Link,
+    pub(super) link: Attachment,
 }
 
 #[derive(Clone, PartialEq, Eq)]
@@ -66,7 +66,7 @@ impl Listener {
                 .map_err(|error| PrepareError::new("dhcp.listen", format!("{address}: {error}")))?,
         };
         let ip = *address.ip();
-        let link = Link {
+        let link = Attachment {
             addresses: if ip.is_unspecified() {
                 vec![]
             } else {
@@ -106,7 +106,7 @@ impl Listener {
         Ok(Self {
             place,
             socket,
-            link: Link {
+            link: Attachment {
                 addresses: addresses(name),
                 replies: Replies::Standard,
             },

@@ -4,7 +4,7 @@ use http::{HeaderValue, Response, StatusCode};
 use hyper::body::Incoming;
 use url::Url;
 
-use super::origin::Lease;
+use super::kept_connections::BorrowedConnection;
 use crate::net::representation::{ContentRange, content_length, content_range, sha256, validator};
 use crate::rudp::exchange::{ErrorCode, Head, Range, spell};
 
@@ -14,7 +14,7 @@ pub(super) struct Opened {
     pub(super) url: Url,
     pub(super) validator: Option<HeaderValue>,
     pub(super) skip: u64,
-    pub(super) answer: Option<(Incoming, Lease)>,
+    pub(super) answer: Option<(Incoming, BorrowedConnection)>,
 }
 
 /// Why there is no answer.
@@ -36,7 +36,7 @@ impl Trouble {
 
 pub(super) fn interpret(
     response: Response<Incoming>,
-    lease: Lease,
+    connection: BorrowedConnection,
     url: Url,
     range: Range,
     validated: bool,
@@ -60,7 +60,7 @@ pub(super) fn interpret(
         url,
         validator,
         skip,
-        answer: has_body.then(|| (response.into_body(), lease)),
+        answer: has_body.then(|| (response.into_body(), connection)),
     };
     match (response.status(), range_sent.part, range_sent.whole) {
         (StatusCode::PARTIAL_CONTENT, Some((first, last)), whole)

@@ -1,11 +1,8 @@
 //! Asks HTTP origins for files, over connections that are kept for the next question.
 
 use std::{
-    cell::RefCell,
-    collections::VecDeque,
     io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
-    rc::Rc,
     time::Duration,
 };
 
@@ -14,18 +11,15 @@ use http::{
     HeaderValue, Request, Response, StatusCode,
     header::{HOST, IF_RANGE, LOCATION, RANGE, USER_AGENT},
 };
-use http_body_util::{BodyExt as _, Empty};
-use hyper::{
-    body::{Body as _, Incoming},
-    client::conn::http1::{self, SendRequest},
-};
+use http_body_util::Empty;
+use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use tokio::time::{Instant, sleep, timeout};
 use url::{Host, Position, Url};
 
 use super::{
     answer::{Opened, Trouble, interpret},
-    gate::Turn,
+    kept_connections::{BorrowedConnection, Sender},
     shared::Shared,
 };
 use crate::net::representation::want_sha256;
@@ -41,84 +35,8 @@ const REACH: Duration = Duration::from_secs(3);
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 /// How long an origin may take for the head of an answer.
 const ANSWER: Duration = Duration::from_secs(10);
-/// How long the end of a body is waited for whose bytes are all there.
-const END: Duration = Duration::from_millis(100);
 /// Redirects in a row.
 const MAX_REDIRECTS: usize = 5;
-/// Connections kept for the next request.
-const MAX_IDLE: usize = 64;
-/// And for how long: origins close theirs after some seconds.
-const MAX_IDLE_TIME: Duration = Duration::from_secs(4);
-
-type Sender = SendRequest<Empty<Bytes>>;
-
-/// The connections to origins that wait for their next request.
-#[derive(Default)]
-pub(super) struct Origins(RefCell<VecDeque<Idle>>);
-
-struct Idle {
-    to: SocketAddr,
-    from: IpAddr,
-    sender: Sender,
-    since: Instant,
-}
-
-impl Origins {
-    fn take(&self, to: SocketAddr, from: IpAddr) -> Option<Sender> {
-        let mut idle = self.0.borrow_mut();
-        let now = Instant::now();
-        idle.retain(|idle| !idle.sender.is_closed() && now - idle.since < MAX_IDLE_TIME);
-        let newest = idle
-            .iter()
-            .rposition(|idle| idle.to == to && idle.from == from && idle.sender.is_ready())?;
-        idle.remove(newest).map(|idle| idle.sender)
-    }
-
-    fn give(&self, to: SocketAddr, from: IpAddr, sender: Sender) {
-        let mut idle = self.0.borrow_mut();
-        let now = Instant::now();
-        idle.retain(|idle| !idle.sender.is_closed() && now - idle.since < MAX_IDLE_TIME);
-        if idle.len() == MAX_IDLE {
-            idle.pop_front();
-        }
-        idle.push_back(Idle {
-            to,
-            from,
-            sender,
-            since: now,
-        });
-    }
-}
-
-/// A connection in use.
-pub(super) struct Lease {
-    to: SocketAddr,
-    sender: Sender,
-    turn: Option<Turn>,
-}
-
-impl Lease {
-    /// All that was wanted of `body` has been read: gives the connection back for the next request.
-    pub(super) fn finish(mut self, body: Incoming, shared: &Rc<Shared>, from: IpAddr) {
-        self.turn = None;
-        let shared = Rc::clone(shared);
-        actix_rt::spawn(async move {
-            // The body's end has perhaps not been read yet; if that takes long, there is more of it.
-            if body.is_end_stream() || drain(body).await {
-                let ready = timeout(END, self.sender.ready()).await;
-                if matches!(ready, Ok(Ok(()))) {
-                    shared.origins.give(self.to, from, self.sender);
-                }
-            }
-        });
-    }
-}
-
-/// Reads the end of a body of which everything has been read; false if there is more.
-async fn drain(mut body: Incoming) -> bool {
-    matches!(timeout(END, body.frame()).await, Ok(None))
-}
-
 /// Asks for a file, or a part of it, once it is the client's turn; it lasts until the body has been
 /// read or dropped.
 pub(super) async fn open(
@@ -207,7 +125,7 @@ async fn request(
     url: &Url,
     range: Range,
     validator: Option<&HeaderValue>,
-) -> Result<(Response<Incoming>, Lease), Trouble> {
+) -> Result<(Response<Incoming>, BorrowedConnection), Trouble> {
     if url.scheme() != "http" {
         return Err(Trouble::unavailable("its address is no http:// address"));
     }
@@ -230,7 +148,7 @@ async fn request(
             let response = sender.send_request(request).await;
             let response = response.map_err(|error| error.to_string())?;
             let turn = None;
-            Ok((response, Lease { to, sender, turn }))
+            Ok((response, BorrowedConnection { to, sender, turn }))
         };
         let sent = timeout(ANSWER, sent).await;
         match sent.unwrap_or_else(|_| Err("no answer in time".to_owned())) {

@@ -20,7 +20,7 @@ use super::{
     counters::{Counters, Step},
     ended::EndedSessions,
     gate::Gate,
-    origin::Origins,
+    kept_connections::KeptConnections,
     session::{RudpSession, Stop},
 };
 use crate::config::Shares;
@@ -62,7 +62,7 @@ pub(super) struct Shared {
     pub(super) clock: Rc<Clock>,
     /// Where a connection's datagrams are made.
     pub(super) burst: RefCell<Vec<u8>>,
-    pub(super) origins: Origins,
+    pub(super) origins: KeptConnections,
     /// Bytes that all connections together may hold.
     send_memory: u64,
     pub(super) busy: Busy,
@@ -92,7 +92,7 @@ impl Shared {
             list: RefCell::new(Arc::from("")),
             clock: Clock::start()?,
             burst: RefCell::default(),
-            origins: Origins::default(),
+            origins: KeptConnections::default(),
             send_memory,
             busy: table.common.busy.clone(),
             common: table.common.clone(),

@@ -17,7 +17,8 @@ use url::Url;
 
 use super::{
     answer::{Opened, Trouble},
-    origin::{self, Lease},
+    kept_connections::BorrowedConnection,
+    origin,
     shared::Shared,
 };
 use crate::rudp::{
@@ -96,7 +97,7 @@ enum State {
 }
 
 struct Streaming {
-    answer: Option<(Incoming, Lease)>,
+    answer: Option<(Incoming, BorrowedConnection)>,
     /// Bytes before the wanted ones, from an origin that knows no ranges.
     skip: u64,
     stall: Pin<Box<tokio::time::Sleep>>,
@@ -300,9 +301,9 @@ impl Source {
     /// All is there: the connection may serve the next one.
     fn end(&mut self) -> Progress {
         if let State::Body(streaming) = std::mem::replace(&mut self.state, State::Over)
-            && let Some((body, lease)) = streaming.answer
+            && let Some((body, connection)) = streaming.answer
         {
-            lease.finish(body, &self.shared, self.from);
+            connection.finish(body, &self.shared.origins, self.from);
         }
         Progress::End
     }

@@ -13,7 +13,9 @@ use std::{
 
 use labnet::{
     config::{self, AddressRange, DhcpListen, Ipv4Network, MacAddress, Reservation, Subnet},
-    dhcp::{Decision, DropReason, Link, Outcome, Received, Record, Replies, Server, StoredLease},
+    dhcp::{
+        Attachment, Decision, DropReason, Outcome, Received, Record, Replies, Server, StoredLease,
+    },
 };
 
 use crate::support::dhcp::{ACK, Answer, DISCOVER, NAK, OFFER, Packet, REQUEST};
@@ -82,7 +84,7 @@ impl Lab {
     }
 
     fn with(subnets: Vec<Subnet>, replies: Replies, disk: Vec<StoredLease>, now: u64) -> Self {
-        let link = Link {
+        let link = Attachment {
             addresses: vec![SERVER],
             replies,
         };
@@ -98,7 +100,7 @@ impl Lab {
 
     /// A reload: the same process goes on with another configuration.
     fn reconfigure(&mut self, subnets: Vec<Subnet>) {
-        let link = Link {
+        let link = Attachment {
             addresses: vec![SERVER],
             replies: Replies::Standard,
         };
