@@ -48,6 +48,8 @@ pub mod role;
 pub mod rudp;
 // The scraper of a download page.
 pub mod scrap;
+// What is told of a session, each number once.
+pub mod statistic;
 // The tree of actors: restarts, reload, shutdown.
 pub mod supervisor;
 // Text from outsiders, made fit to be shown.

@@ -1,8 +1,6 @@
 //! Asks a running lab over its HTTP endpoints.
 
-use std::{
-    array, fmt, iter, net::SocketAddr, path::PathBuf, pin::pin, process::ExitCode, time::Duration,
-};
+use std::{fmt, iter, net::SocketAddr, path::PathBuf, pin::pin, process::ExitCode, time::Duration};
 
 use console::measure_text_width;
 use http::header::{AUTHORIZATION, HOST};
@@ -174,21 +172,32 @@ pub(super) fn complaint(status: StatusCode, body: &[u8]) -> String {
 const WHOLE: usize = 4 * LONG;
 
 /// A table for people: headers, then rows, in columns. What the cells hold was said by outsiders, and
-/// by whatever answers at the URL.
-pub(super) fn table<const N: usize>(
-    headers: [&str; N],
-    rows: impl IntoIterator<Item = [String; N]>,
+/// by whatever answers at the URL. A row has as many cells as there are headers; it lacks those that
+/// it is too short for.
+pub(super) fn table<Row: AsRef<[String]>>(
+    headers: impl AsRef<[&'static str]>,
+    rows: impl IntoIterator<Item = Row>,
 ) -> String {
-    let rows: Vec<[String; N]> = iter::once(headers.map(str::to_owned))
-        .chain(rows)
-        .map(|row| row.map(|cell| printable(&cell, WHOLE)))
+    let shown = |cell: &String| printable(cell, WHOLE);
+    let headers = headers
+        .as_ref()
+        .iter()
+        .map(|header| (*header).to_owned())
         .collect();
-    let widths: [usize; N] = array::from_fn(|column| {
-        let cells = rows.iter().map(|row| measure_text_width(&row[column]));
-        cells.max().unwrap_or(0)
-    });
+    let rows = rows.into_iter();
+    let rows = rows.map(|row| row.as_ref().iter().map(shown).collect());
+    let rows: Vec<Vec<String>> = iter::once(headers).chain(rows).collect();
+    let widths: Vec<usize> = (0..rows[0].len())
+        .map(|column| {
+            let cells = rows.iter().filter_map(|row| row.get(column));
+            cells
+                .map(|cell| measure_text_width(cell))
+                .max()
+                .unwrap_or(0)
+        })
+        .collect();
     let lines = rows.iter().map(|row| {
-        let cells = row.iter().zip(widths);
+        let cells = row.iter().zip(&widths);
         let line: String = cells
             .map(|(cell, width)| {
                 let padding = width.saturating_sub(measure_text_width(cell)) + 2;

@@ -5,10 +5,14 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use serde_json::Value;
+
 use super::api::{Target, ago, table};
 use crate::{
     client::units::{Latency, Size},
-    role::api::{Connection, EndedSession, Session, Signals},
+    role::api::{EndedSession, Session},
+    rudp::statistics,
+    statistic::{Column, Unit, columns},
 };
 
 /// Arguments of `labnet sessions`.
@@ -36,7 +40,7 @@ fn of_ended(sessions: Vec<EndedSession>) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let now = now.unwrap_or_default().as_secs_f64();
     let rows = sessions.into_iter().map(|session| {
-        [
+        vec![
             ago((now - session.ended_unix).max(0.0)),
             session.client.to_string(),
             session.name,
@@ -59,79 +63,55 @@ fn of_ended(sessions: Vec<EndedSession>) -> String {
     )
 }
 
+/// A table for each kind of session that there is.
 fn describe(sessions: Vec<Session>) -> String {
-    let (mut signals, mut connections) = (Vec::new(), Vec::new());
-    for session in sessions {
-        match session {
-            Session::Signals(session) => signals.push(session),
-            Session::Transport(connection) => connections.push(connection),
-        }
-    }
-    let tables = [
-        (!signals.is_empty()).then(|| of_signals(signals)),
-        (!connections.is_empty()).then(|| of_connections(connections)),
+    let kinds = [
+        ("signals", columns(statistics::SIGNALS)),
+        ("transport", columns(statistics::TRANSPORT)),
     ];
-    let tables: Vec<String> = tables.into_iter().flatten().collect();
+    let tables = kinds.into_iter().filter_map(|(kind, columns)| {
+        let of_kind = sessions.iter().filter(|session| session.kind == kind);
+        let rows: Vec<Vec<String>> = of_kind.map(|session| row(session, &columns)).collect();
+        let mut headings = vec!["CLIENT", "NAME"];
+        if sessions
+            .iter()
+            .any(|session| session.kind == kind && session.connection_id.is_some())
+        {
+            headings.push("CONNECTION");
+        }
+        headings.extend(columns.iter().map(|column| column.heading));
+        (!rows.is_empty()).then(|| table(headings, rows))
+    });
+    let tables: Vec<String> = tables.collect();
     if tables.is_empty() {
         return "no sessions".to_owned();
     }
     tables.join("\n\n")
 }
 
-fn of_signals(sessions: Vec<Signals>) -> String {
-    let rows = sessions.into_iter().map(|session| {
-        [
-            session.client.to_string(),
-            session.name,
-            ago(session.connected_seconds),
-            ago(session.idle_seconds),
-            format!("{}/{}", session.window, session.max_window),
-            session.received.to_string(),
-            session.lost.to_string(),
-            session.repeated.to_string(),
-            session.expected_id.to_string(),
-        ]
+fn row(session: &Session, columns: &[Column]) -> Vec<String> {
+    let whose = [session.client.to_string(), session.name.clone()];
+    let told = columns.iter().map(|column| {
+        let value = session.statistics.get(column.key);
+        value.map_or_else(String::new, |value| cell(value, column.unit))
     });
-    table(
-        [
-            "CLIENT", "NAME", "AGE", "IDLE", "WINDOW", "SIGNALS", "LOST", "REPEATED", "NEXT ID",
-        ],
-        rows,
-    )
+    let connection = session.connection_id.clone();
+    whose.into_iter().chain(connection).chain(told).collect()
 }
 
-fn of_connections(connections: Vec<Connection>) -> String {
-    let rows = connections.into_iter().map(|connection| {
-        [
-            connection.client.to_string(),
-            connection.name,
-            ago(connection.connected_seconds),
-            ago(connection.idle_seconds),
-            connection.congestion,
-            connection.phase,
-            Size(connection.window_bytes).to_string(),
-            Size(connection.in_flight_bytes).to_string(),
-            Latency(Duration::from_secs_f64(connection.rtt_seconds.max(0.0))).to_string(),
-            connection.packets_sent.to_string(),
-            connection.packets_lost.to_string(),
-            connection.packets_retransmitted.to_string(),
-        ]
-    });
-    table(
-        [
-            "CLIENT",
-            "NAME",
-            "AGE",
-            "IDLE",
-            "CONGESTION",
-            "PHASE",
-            "WINDOW",
-            "IN FLIGHT",
-            "RTT",
-            "PACKETS",
-            "LOST",
-            "RESENT",
-        ],
-        rows,
-    )
+/// A value as people read it.
+fn cell(value: &Value, unit: Unit) -> String {
+    let number = value.as_f64();
+    match (unit, number) {
+        (_, None) => value.as_str().unwrap_or("-").to_owned(),
+        (Unit::Word | Unit::Count, _) => value.to_string(),
+        (Unit::Bytes, Some(bytes)) => Size(bytes as u64).to_string(),
+        (Unit::BytesPerSecond, Some(rate)) => format!("{}/s", Size(rate as u64)),
+        (Unit::Latency, Some(seconds)) => {
+            // An unlimited or negative one is none that this program tells of.
+            let latency = Duration::try_from_secs_f64(seconds).unwrap_or_default();
+            Latency(latency).to_string()
+        }
+        (Unit::Age, Some(seconds)) => ago(seconds),
+    }
 }

@@ -6,6 +6,7 @@ use actix::Message;
 use serde::{Deserialize, Serialize};
 
 use crate::link::{LinkControl, LinkCounters, LinkOptions, Way};
+use crate::statistic::Fields;
 
 /// Asks the DHCP server for its leases.
 #[derive(Debug, Clone, Copy, Message)]
@@ -46,98 +47,21 @@ pub struct Lease {
 #[rtype(result = "Vec<Session>")]
 pub struct ListSessions;
 
-/// One RUDP session.
+/// One session of RUDP, or a transfer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub enum Session {
-    /// Of the text protocol.
-    Signals(Signals),
-    /// A connection of the binary transport.
-    Transport(Connection),
-}
-
-impl Session {
-    /// The client's address and port.
-    pub fn client(&self) -> SocketAddr {
-        match self {
-            Self::Signals(session) => session.client,
-            Self::Transport(connection) => connection.client,
-        }
-    }
-}
-
-/// A session of RUDP's text protocol.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Signals {
-    /// The client's address and port.
-    pub client: SocketAddr,
-    /// The name it gave with SIGNEW.
-    pub name: String,
-    /// The next id the server expects.
-    pub expected_id: u64,
-    /// The congestion window of the signals, in signals.
-    pub window: u32,
-    /// Its limit.
-    pub max_window: u32,
-    /// Numbered signals received since SIGNEW.
-    pub received: u64,
-    /// Gaps seen in the numbers.
-    pub lost: u64,
-    /// Early signals kept until the gap before them is filled.
-    pub early: usize,
-    /// Signals that came again after they had been answered.
-    pub repeated: u64,
-    /// Seconds since SIGNEW.
-    pub connected_seconds: f64,
-    /// Seconds since its last signal.
-    pub idle_seconds: f64,
-}
-
-/// A connection of RUDP's binary transport.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Connection {
+pub struct Session {
+    /// `signals`, a session of the text protocol, or `transport`, a connection of the binary one.
+    pub kind: String,
     /// The client's address and port, where it was seen last.
     pub client: SocketAddr,
     /// The name it gave; empty if it gave none.
     pub name: String,
-    /// The server's connection id, 16 hexadecimal digits.
-    pub connection_id: String,
-    /// What controls the sending to the client.
-    pub congestion: String,
-    /// The controller's phase.
-    pub phase: String,
-    /// The congestion window, bytes.
-    pub window_bytes: u64,
-    /// The slow-start threshold, bytes; `null` while it is unlimited.
-    pub ssthresh_bytes: Option<u64>,
-    /// Bytes sent and neither acknowledged nor lost.
-    pub in_flight_bytes: u64,
-    /// The pace, bytes a second.
-    pub pacing_bytes_per_second: u64,
-    /// The smoothed round trip.
-    pub rtt_seconds: f64,
-    /// The least round trip.
-    pub min_rtt_seconds: f64,
-    /// The largest datagram, UDP payload bytes.
-    pub datagram_bytes: u16,
-    /// Packets sent.
-    pub packets_sent: u64,
-    /// Packets received.
-    pub packets_received: u64,
-    /// Packets sent that were declared lost.
-    pub packets_lost: u64,
-    /// Packets that carried a piece of a file again.
-    pub packets_retransmitted: u64,
-    /// Streams open.
-    pub streams: usize,
-    /// Bytes of files in memory, unsent or not yet acknowledged.
-    pub held_bytes: u64,
-    /// Times that the client has changed its address.
-    pub path_changes: u64,
-    /// Seconds since the handshake.
-    pub connected_seconds: f64,
-    /// Seconds since its last packet.
-    pub idle_seconds: f64,
+    /// The server's connection id of a connection, 16 hexadecimal digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connection_id: Option<String>,
+    /// What is told of one of its kind: [`crate::statistic`].
+    #[serde(flatten)]
+    pub statistics: Fields,
 }
 
 /// Asks the RUDP endpoint for the sessions that are over, the last first.

@@ -394,7 +394,7 @@ impl Handler<ListSessions> for RudpEndpoint {
             // One that ends meanwhile, or has no turn in all that time, is not listed.
             let answers = answers.await.into_iter().flatten();
             let mut listed: Vec<api::Session> = answers.chain(half_open).collect();
-            listed.sort_by_key(api::Session::client);
+            listed.sort_by_key(|session| session.client);
             listed
         })
     }

@@ -24,6 +24,8 @@
 //! server `listener` is the door, `connections` knows whose a packet is and how many there may be,
 //! `serve` answers the streams of one connection.
 //!
+//! `statistics` is what is told of either, one row a number.
+//!
 //! What many want is shared by their addresses: `places` is a bounded table in which the one that holds
 //! most makes room.
 //!
@@ -51,6 +53,7 @@ mod rtt;
 pub mod serve;
 pub mod session;
 pub mod signal;
+pub mod statistics;
 pub mod turns;
 
 pub use actor::{Kept, RudpConnection, RudpEndpoint, RudpSession, pump};

@@ -20,13 +20,16 @@ use std::{
 
 use bytes::Bytes;
 
+use crate::statistic::words;
+
 use super::{
-    connection::{Connection, Read, Stats, StreamEvent, StreamId},
+    connection::{Connection, Read, StreamEvent, StreamId},
     exchange::{
         Answer, ErrorCode as Why, Head, LineReader, Malformed, Question, Range, Statistics,
         encode_list,
     },
     packet::ErrorCode,
+    statistics::{Standing, TRANSPORT},
 };
 
 /// What one connection may use.
@@ -560,37 +563,10 @@ impl Server {
 
 /// What STAT answers.
 fn statistics(connection: &Connection, connected: Duration) -> Statistics {
-    let stats: Stats = connection.stats();
+    let standing = Standing::of(connection, connected, None);
     let mut told = Statistics::new();
-    let seconds = |time: Duration| format!("{:.6}", time.as_secs_f64());
-    told.set(
-        "connected_seconds",
-        format!("{:.2}", connected.as_secs_f64()),
-    );
-    told.set("congestion", connection.algorithm());
-    told.set("phase", stats.phase);
-    told.set("window_bytes", stats.window);
-    if let Some(ssthresh) = stats.ssthresh {
-        told.set("ssthresh_bytes", ssthresh);
+    for (key, value) in words(TRANSPORT, &standing) {
+        told.set(key, value);
     }
-    told.set("in_flight_bytes", stats.in_flight);
-    told.set("pacing_bytes_per_second", stats.pacing_rate);
-    told.set("delivery_bytes_per_second", stats.delivery_rate);
-    told.set("rtt_seconds", seconds(stats.rtt));
-    told.set("rtt_variation_seconds", seconds(stats.rtt_variation));
-    told.set("min_rtt_seconds", seconds(stats.min_rtt));
-    told.set("datagram_bytes", stats.mtu);
-    told.set("packets_sent", stats.packets_sent);
-    told.set("data_packets_sent", stats.data_packets_sent);
-    told.set("packets_received", stats.packets_received);
-    told.set("packets_lost", stats.packets_lost);
-    told.set("packets_retransmitted", stats.packets_retransmitted);
-    told.set("spurious_losses", stats.spurious_losses);
-    told.set("probe_timeouts", stats.probe_timeouts);
-    told.set("congestion_events", stats.congestion_events);
-    told.set("bytes_sent", stats.bytes_sent);
-    told.set("bytes_received", stats.bytes_received);
-    told.set("path_changes", stats.path_changes);
-    told.set("streams", connection.stream_count());
     told
 }

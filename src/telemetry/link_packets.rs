@@ -39,11 +39,8 @@ const FATES: [(&str, Count); 9] = [
 ];
 
 impl LinkPackets {
-    pub(super) fn new() -> prometheus::Result<Self> {
-        let opts = Opts::new(
-            "labnet_link_packets_total",
-            "Packets on the network before the proxy by direction and fate",
-        );
+    pub(super) fn new(name: &str, help: &str) -> prometheus::Result<Self> {
+        let opts = Opts::new(name, help);
         let this = Self(Arc::new(Shared {
             series: IntCounterVec::new(opts, &["direction", "fate"])?,
             watched: Mutex::new(None),

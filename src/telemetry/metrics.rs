@@ -1,6 +1,4 @@
-use std::sync::LazyLock;
-
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::LazyLock};
 
 use prometheus::{
     Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
@@ -8,122 +6,315 @@ use prometheus::{
     core::{Collector, MetricVec, MetricVecBuilder},
 };
 
-use super::{link_packets::LinkPackets, link_queue::LinkQueue, process::Process};
+use super::{
+    link_packets::LinkPackets, link_queue::LinkQueue, process::Process,
+    session_series::SessionSeries,
+};
 use crate::watch::event::{FailureKind, State};
 
-/// Every metric of the program, by name, once.
-///
-/// Label values that are known beforehand are exported as zero from the start. On a hot path take a
-/// counter out of its vector once (`with_label_values`) and keep it.
-pub struct Metrics {
-    registry: Registry,
-    /// `labnet_component_up{component}`: 1 while the component runs, `degraded` or not.
-    pub component_up: IntGaugeVec,
-    /// `labnet_component_state{component,state}`: 1 for the state that it is in, 0 for the others.
-    pub component_state: IntGaugeVec,
-    /// `labnet_component_restarts_total{component,reason}`: reasons as [`FailureKind`] has them.
-    pub component_restarts: IntCounterVec,
-    /// `labnet_config_last_reload_successful`
-    pub config_last_reload_successful: IntGauge,
-    /// `labnet_config_last_reload_success_timestamp_seconds`
-    pub config_last_reload_success_timestamp: Gauge,
-    /// `labnet_config_reload_failures_total`
-    pub config_reload_failures: IntCounter,
-    /// `labnet_config_generation`
-    pub config_generation: IntGauge,
-    /// `labnet_dhcp_messages_total{direction,type}`: direction `received` or `sent`, type `discover`,
-    /// `offer`, ...
-    pub dhcp_messages: IntCounterVec,
-    /// `labnet_dhcp_dropped_total{reason}`
-    pub dhcp_dropped: IntCounterVec,
-    /// `labnet_dhcp_leases{subnet,state}`
-    pub dhcp_leases: IntGaugeVec,
-    /// `labnet_dhcp_pool_addresses{subnet}`
-    pub dhcp_pool_addresses: IntGaugeVec,
-    /// `labnet_dns_queries_total{transport,type}`: transport `udp` or `tcp`; rare types are `other`.
-    pub dns_queries: IntCounterVec,
-    /// `labnet_dns_responses_total{rcode}`
-    pub dns_responses: IntCounterVec,
-    /// `labnet_dns_dropped_total{reason}`
-    pub dns_dropped: IntCounterVec,
-    /// `labnet_dns_truncated_total`: UDP answers sent with TC.
-    pub dns_truncated: IntCounter,
-    /// `labnet_dns_tcp_connections`
-    pub dns_tcp_connections: IntGauge,
-    /// `labnet_dns_zone_records{zone}`
-    pub dns_zone_records: IntGaugeVec,
-    /// `labnet_rudp_sessions`: open now.
-    pub rudp_sessions: IntGauge,
-    /// `labnet_rudp_draining_sessions`: sessions and connections that go on at an address where the
-    /// proxy listens no more.
-    pub rudp_draining: IntGauge,
-    /// `labnet_rudp_fetches{state}`: files from the origin, `running` or `waiting` for their turn.
-    pub rudp_fetches: IntGaugeVec,
-    /// `labnet_rudp_half_open{protocol}`: `signals`, sessions that no numbered signal has come for
-    /// since SIGNEW; `transport`, handshakes that the client has not confirmed.
-    pub rudp_half_open: IntGaugeVec,
-    /// `labnet_rudp_sessions_total`: ever opened.
-    pub rudp_sessions_opened: IntCounter,
-    /// `labnet_rudp_sessions_ended_total{reason}`: `end`, `idle`, `crash`, `replaced`, `shutdown`,
-    /// `displaced` (half-open, it made room for another address's), `reset` (the client had lost it), `violation` (the client broke the rules).
-    pub rudp_sessions_ended: IntCounterVec,
-    /// `labnet_rudp_signals_total{direction,type}`: direction `received` or `sent`, type `signew`,
-    /// `signack`, `signecho`, ...
-    pub rudp_signals: IntCounterVec,
-    /// `labnet_rudp_packets_total{direction}`: datagrams `received` and `sent`.
-    pub rudp_packets: IntCounterVec,
-    /// `labnet_rudp_lost_total{reason}`: `network` (a packet of the transport), `gap` (an id that was missing when a later one came),
-    /// `mailbox` (a session too busy to take it), `send` (the kernel did not take it; datagrams).
-    pub rudp_lost: IntCounterVec,
-    /// `labnet_rudp_retransmitted_total`: signals that came again with an id already answered.
-    pub rudp_retransmitted: IntCounter,
-    /// `labnet_rudp_dropped_total{reason}`: datagrams that are no valid signal, by reason.
-    pub rudp_dropped: IntCounterVec,
-    /// `labnet_rudp_window_signals`: the congestion window at each answer, in signals.
-    pub rudp_window: Histogram,
-    /// `labnet_rudp_handshakes_total{result}`: of the binary transport: `cookie` and `versions` were
-    /// answered so, `accepted` made a connection, which was `confirmed` by the client or `expired`.
-    pub rudp_handshakes: IntCounterVec,
-    /// `labnet_rudp_bytes_total{direction}`: UDP payload of connections, `received` and `sent`.
-    pub rudp_bytes: IntCounterVec,
-    /// `labnet_rudp_rtt_seconds`: the smoothed round trip of busy connections.
-    pub rudp_rtt: Histogram,
-    /// `labnet_rudp_window_bytes`: the congestion window of busy connections.
-    pub rudp_window_bytes: Histogram,
-    /// `labnet_rudp_session_window_bytes{client}`: as `labnet_rudp_session_window`.
-    pub rudp_session_window_bytes: IntGaugeVec,
-    /// `labnet_rudp_session_window{client}`: one series a named client, capped, removed at its end.
-    pub rudp_session_window: IntGaugeVec,
-    /// `labnet_link_packets_total{direction,fate}`: direction `up` (to the proxy) or `down`, fate
-    /// `sent`, `delivered`, `lost_random`, ...
-    pub link_packets: LinkPackets,
-    /// `labnet_link_queued_bytes{direction}`: what waits for the rate of the network before the proxy.
-    pub link_queue: LinkQueue,
-    /// `labnet_scrap_files`: files in the catalog.
-    pub scrap_files: IntGauge,
-    /// `labnet_scrap_fetches_total{result}`: `ok`, `not_modified`, `error`.
-    pub scrap_fetches: IntCounterVec,
-    /// `labnet_scrap_last_success_timestamp_seconds`
-    pub scrap_last_success_timestamp: Gauge,
-    /// `labnet_scrap_requests_total{type}`: `signget`, `signurl`, `invalid`, `timeout`.
-    pub scrap_requests: IntCounterVec,
-    /// `labnet_origin_requests_total{code}`
-    pub origin_requests: IntCounterVec,
-    /// `labnet_origin_sent_bytes_total`: bytes of file bodies.
-    pub origin_sent_bytes: IntCounter,
-    /// `labnet_connections{component}`: TCP connections open now.
-    pub connections: IntGaugeVec,
-    /// `labnet_connections_closed_total{component,reason}`: TCP connections that were refused or
-    /// closed against their peer's will: `address_full` (its address has its share in use), `full`
-    /// (all are in use), `descriptors` (the process has none left to spare), `made_room` (for another one), `slow` (it took next to nothing of its
-    /// answer), `timeout` (it asked too slowly, or nothing for too long).
-    pub connections_closed: IntCounterVec,
-    /// `labnet_http_requests_total{code}`
-    pub http_requests: IntCounterVec,
-    /// `labnet_log_lines_dropped_total`: lines of the log that nobody took in time, or that could not be written.
-    pub log_lines_dropped: IntCounter,
-    /// `labnet_build_info{version}`
-    pub build_info: GaugeVec,
+/// What the names of the series of RUDP's sessions begin with; the rest are the keys of
+/// `rudp::statistics`.
+pub const SESSION: &str = "labnet_rudp_session_";
+/// What the names of the series of the origin's transfers begin with; the rest are the keys of
+/// `origin::TRANSFER`.
+pub const TRANSFER: &str = "labnet_origin_transfer_";
+
+/// Makes the struct and what registers it: `field: Type = how(name, help, ...);`, once each.
+macro_rules! metrics {
+    ($($(#[$more:meta])* $field:ident: $type:ty = $make:ident($name:literal, $help:literal $(, $argument:expr)* $(,)?);)*) => {
+        /// Every metric of the program, by name, once.
+        ///
+        /// Label values that are known beforehand are exported as zero from the start. On a hot path
+        /// take a counter out of its vector once (`with_label_values`) and keep it.
+        pub struct Metrics {
+            registry: Registry,
+            $(
+                #[doc = concat!("`", $name, "`: ", $help, ".")]
+                ///
+                $(#[$more])*
+                pub $field: $type,
+            )*
+        }
+
+        impl Metrics {
+            /// Registers everything in a registry of its own: two labs in one process share nothing but
+            /// the process's log.
+            pub fn new() -> Self {
+                let register = Register(Registry::new());
+                let this = Self {
+                    $($field: register.$make($name, $help $(, $argument)*),)*
+                    registry: register.with_the_process_s(),
+                };
+                this.build_info
+                    .with_label_values(&[env!("CARGO_PKG_VERSION")])
+                    .set(1.0);
+                this
+            }
+        }
+    };
+}
+
+metrics! {
+    component_up: IntGaugeVec = gauges(
+        "labnet_component_up",
+        "1 while the component runs",
+        &["component"],
+    );
+    component_state: IntGaugeVec = gauges(
+        "labnet_component_state",
+        "1 for the state that the component is in",
+        &["component", "state"],
+    );
+    /// Reasons as [`FailureKind`] has them.
+    component_restarts: IntCounterVec = counters(
+        "labnet_component_restarts_total",
+        "Restarts of a component by reason",
+        &["component", "reason"],
+    );
+    config_last_reload_successful: IntGauge = gauge(
+        "labnet_config_last_reload_successful",
+        "1 if the last reload of the configuration succeeded",
+    );
+    config_last_reload_success_timestamp: Gauge = float(
+        "labnet_config_last_reload_success_timestamp_seconds",
+        "When the running configuration was loaded",
+    );
+    config_reload_failures: IntCounter = counter(
+        "labnet_config_reload_failures_total",
+        "Reloads that were refused",
+    );
+    config_generation: IntGauge = gauge(
+        "labnet_config_generation",
+        "Number of the running configuration, 1 at the start",
+    );
+    dhcp_messages: IntCounterVec = counters_by(
+        "labnet_dhcp_messages_total",
+        "DHCP messages by direction and type",
+        &["direction", "type"],
+        &[("received", &DHCP_RECEIVED), ("sent", &DHCP_SENT)],
+    );
+    dhcp_dropped: IntCounterVec = counters_of(
+        "labnet_dhcp_dropped_total",
+        "DHCP packets that got no answer, by reason",
+        "reason",
+        &["malformed", "no_subnet", "not_for_us", "no_address", "store", "unknown_client"],
+    );
+    dhcp_leases: IntGaugeVec = gauges(
+        "labnet_dhcp_leases",
+        "Addresses by subnet and state",
+        &["subnet", "state"],
+    );
+    dhcp_pool_addresses: IntGaugeVec = gauges(
+        "labnet_dhcp_pool_addresses",
+        "Addresses that the pools hold",
+        &["subnet"],
+    );
+    dns_queries: IntCounterVec = counters_by(
+        "labnet_dns_queries_total",
+        "DNS queries by transport and type; rare types are `other`",
+        &["transport", "type"],
+        &[("udp", &DNS_TYPES), ("tcp", &DNS_TYPES)],
+    );
+    dns_responses: IntCounterVec = counters_of(
+        "labnet_dns_responses_total",
+        "DNS answers by rcode",
+        "rcode",
+        &DNS_RCODES,
+    );
+    dns_dropped: IntCounterVec = counters_of(
+        "labnet_dns_dropped_total",
+        "DNS messages that got no answer, by reason",
+        "reason",
+        &["short", "response", "port_zero", "send", "tcp_timeout"],
+    );
+    dns_truncated: IntCounter = counter(
+        "labnet_dns_truncated_total",
+        "DNS answers over UDP that did not fit and were sent with TC",
+    );
+    dns_tcp_connections: IntGauge = gauge("labnet_dns_tcp_connections", "DNS connections over TCP");
+    dns_zone_records: IntGaugeVec = gauges(
+        "labnet_dns_zone_records",
+        "Resource records by zone",
+        &["zone"],
+    );
+    rudp_sessions: IntGauge = gauge("labnet_rudp_sessions", "RUDP sessions open now");
+    rudp_draining: IntGauge = gauge(
+        "labnet_rudp_draining_sessions",
+        "RUDP sessions that go on at an address where the proxy listens no more",
+    );
+    rudp_fetches: IntGaugeVec = gauges(
+        "labnet_rudp_fetches",
+        "Files that connections fetch from the origin: running, or waiting for a turn",
+        &["state"],
+    );
+    /// `signals`, sessions that no numbered signal has come for since SIGNEW; `transport`,
+    /// handshakes that the client has not confirmed.
+    rudp_half_open: IntGaugeVec = gauges(
+        "labnet_rudp_half_open",
+        "Clients that were answered once and have said nothing since that shows that they heard it",
+        &["protocol"],
+    );
+    rudp_sessions_opened: IntCounter = counter(
+        "labnet_rudp_sessions_total",
+        "RUDP sessions ever opened",
+    );
+    /// `end`, `idle`, `crash`, `replaced`, `shutdown`, `displaced` (half-open, it made room
+    /// for another address's), `reset` (the client had lost it), `violation` (the client
+    /// broke the rules).
+    rudp_sessions_ended: IntCounterVec = counters_of(
+        "labnet_rudp_sessions_ended_total",
+        "RUDP sessions ended, by reason",
+        "reason",
+        &["end", "idle", "crash", "replaced", "displaced", "shutdown", "reset", "violation"],
+    );
+    rudp_signals: IntCounterVec = counters_by(
+        "labnet_rudp_signals_total",
+        "RUDP signals by direction and type",
+        &["direction", "type"],
+        &[("received", &SIGNALS_RECEIVED), ("sent", &SIGNALS_SENT)],
+    );
+    rudp_packets: IntCounterVec = counters_of(
+        "labnet_rudp_packets_total",
+        "RUDP datagrams by direction",
+        "direction",
+        &["received", "sent"],
+    );
+    /// `network`: packets of the transport declared lost on the way to a client. `gap`: a
+    /// client's signal that was missing when a later one came. `mailbox`: a session too
+    /// busy to take what had come. `send`: the kernel did not take it (datagrams).
+    rudp_lost: IntCounterVec = counters_of(
+        "labnet_rudp_lost_total",
+        "RUDP signals and packets lost: of the clients' signals by gap and mailbox, of what the \
+         proxy sent by network and send",
+        "reason",
+        &["gap", "mailbox", "send", "network"],
+    );
+    /// To be taken off `labnet_rudp_lost_total{reason="network"}`, to know what was really
+    /// lost.
+    rudp_spurious: IntCounter = counter(
+        "labnet_rudp_spurious_losses_total",
+        "Packets of the transport that were declared lost and arrived after all",
+    );
+    /// What losses of `network` are a share of: `sent`. Counted ten times a second,
+    /// together with these.
+    rudp_connection_packets: IntCounterVec = counters_of(
+        "labnet_rudp_connection_packets_total",
+        "Packets of the RUDP transport by direction",
+        "direction",
+        &["received", "sent"],
+    );
+    rudp_retransmitted: IntCounterVec = counters_of(
+        "labnet_rudp_retransmitted_total",
+        "RUDP signals that came again; packets of the transport that carried data again",
+        "protocol",
+        &["signals", "transport"],
+    );
+    rudp_dropped: IntCounterVec = counters_of(
+        "labnet_rudp_dropped_total",
+        "RUDP datagrams that got no answer, by reason",
+        "reason",
+        &[
+            "malformed", "no_session", "sessions_full", "too_old", "integrity", "forged_cookie",
+            "no_connection", "handshakes_full", "address_full", "amplification", "moved",
+        ],
+    );
+    rudp_window: Histogram = histogram(
+        "labnet_rudp_window_signals",
+        "Congestion window at each answer, in signals",
+        &whole_numbers(),
+    );
+    /// Of the binary transport: `cookie` and `versions` were answered so, `accepted` made a
+    /// connection, which was `confirmed` by the client or `expired`.
+    rudp_handshakes: IntCounterVec = counters_of(
+        "labnet_rudp_handshakes_total",
+        "Handshakes of the RUDP transport, by what became of the client's packet",
+        "result",
+        &["cookie", "versions", "accepted", "confirmed", "expired", "displaced"],
+    );
+    rudp_bytes: IntCounterVec = counters_of(
+        "labnet_rudp_bytes_total",
+        "UDP payload bytes of the RUDP transport by direction",
+        "direction",
+        &["received", "sent"],
+    );
+    /// Buckets are a tenth apart where labs live: a quantile is right within a twentieth.
+    rudp_rtt: Histogram = histogram(
+        "labnet_rudp_rtt_seconds",
+        "Smoothed round trip of busy connections, ten times a second",
+        &round_trips(),
+    );
+    /// Buckets are a quarter apart: a quantile is right within an eighth.
+    rudp_window_bytes: Histogram = histogram(
+        "labnet_rudp_window_bytes",
+        "Congestion window of busy connections, ten times a second",
+        &steps(1e3, 10, 1e8),
+    );
+    /// The series of sessions and transfers: `client` and `connection` name each, the
+    /// prefix its kind; see [`SESSION`] and [`TRANSFER`].
+    session_series: SessionSeries = session_series(
+        "labnet_sessions_without_series_total",
+        "Sessions and transfers that have no series of their own, as many had one, by kind",
+        &["signals", "transport", "http"],
+    );
+    /// Direction `up` (to the proxy) or `down`, fate `sent`, `delivered`, `lost_random`,
+    /// ...
+    link_packets: LinkPackets = link_packets(
+        "labnet_link_packets_total",
+        "Packets on the network before the proxy by direction and fate",
+    );
+    link_queue: LinkQueue = link_queue(
+        "labnet_link_queued_bytes",
+        "Bytes that wait for the rate of the network before the proxy, by direction",
+    );
+    scrap_files: IntGauge = gauge("labnet_scrap_files", "Files in the scraper's catalog");
+    scrap_fetches: IntCounterVec = counters_of(
+        "labnet_scrap_fetches_total",
+        "Fetches of the index page by result",
+        "result",
+        &["ok", "not_modified", "error"],
+    );
+    scrap_last_success_timestamp: Gauge = float(
+        "labnet_scrap_last_success_timestamp_seconds",
+        "When the index page was last fetched or confirmed",
+    );
+    scrap_requests: IntCounterVec = counters_of(
+        "labnet_scrap_requests_total",
+        "Requests of the proxy by type",
+        "type",
+        &["signget", "signurl", "invalid", "timeout"],
+    );
+    origin_requests: IntCounterVec = counters_of(
+        "labnet_origin_requests_total",
+        "HTTP requests to the built-in origin by status code",
+        "code",
+        &["200", "206", "304", "404", "416"],
+    );
+    origin_sent_bytes: IntCounter = counter(
+        "labnet_origin_sent_bytes_total",
+        "Bytes of files that the built-in origin sent",
+    );
+    connections: IntGaugeVec = gauges(
+        "labnet_connections",
+        "TCP connections open now",
+        &["component"],
+    );
+    /// TCP connections that were refused or closed against their peer's will:
+    /// `address_full` (its address has its share in use), `full` (all are in use),
+    /// `descriptors` (the process has none left to spare), `made_room` (for another one),
+    /// `slow` (it took next to nothing of its answer), `timeout` (it asked too slowly, or
+    /// nothing for too long).
+    connections_closed: IntCounterVec = counters(
+        "labnet_connections_closed_total",
+        "TCP connections refused, or closed against their peer's will, by reason",
+        &["component", "reason"],
+    );
+    http_requests: IntCounterVec = counters_of(
+        "labnet_http_requests_total",
+        "HTTP requests to the admin endpoints by status code",
+        "code",
+        &["200", "400", "401", "403", "404", "421"],
+    );
+    build_info: GaugeVec = floats("labnet_build_info", "The running version", &["version"]);
 }
 
 /// `labnet_log_lines_dropped_total`: lines that were lost, because nobody made room for them or
@@ -205,288 +396,6 @@ impl Metrics {
         forget(&self.connections_closed, component);
     }
 
-    /// Registers everything in a registry of its own: two labs in one process share nothing but the
-    /// process's log.
-    pub fn new() -> Self {
-        let metrics = Register(Registry::new());
-        let dhcp_messages = metrics.counters(
-            "labnet_dhcp_messages_total",
-            "DHCP messages by direction and type",
-            &["direction", "type"],
-        );
-        zero(&dhcp_messages, "received", &DHCP_RECEIVED);
-        zero(&dhcp_messages, "sent", &DHCP_SENT);
-        let dns_queries = metrics.counters(
-            "labnet_dns_queries_total",
-            "DNS queries by transport and type",
-            &["transport", "type"],
-        );
-        zero(&dns_queries, "udp", &DNS_TYPES);
-        zero(&dns_queries, "tcp", &DNS_TYPES);
-        let rudp_signals = metrics.counters(
-            "labnet_rudp_signals_total",
-            "RUDP signals by direction and type",
-            &["direction", "type"],
-        );
-        zero(&rudp_signals, "received", &SIGNALS_RECEIVED);
-        zero(&rudp_signals, "sent", &SIGNALS_SENT);
-        let this = Self {
-            component_up: metrics.gauges(
-                "labnet_component_up",
-                "1 while the component runs",
-                &["component"],
-            ),
-            component_state: metrics.gauges(
-                "labnet_component_state",
-                "1 for the state that the component is in",
-                &["component", "state"],
-            ),
-            component_restarts: metrics.counters(
-                "labnet_component_restarts_total",
-                "Restarts of a component by reason",
-                &["component", "reason"],
-            ),
-            config_last_reload_successful: metrics.gauge(
-                "labnet_config_last_reload_successful",
-                "1 if the last reload of the configuration succeeded",
-            ),
-            config_last_reload_success_timestamp: metrics.float(
-                "labnet_config_last_reload_success_timestamp_seconds",
-                "When the running configuration was loaded",
-            ),
-            config_reload_failures: metrics.counter(
-                "labnet_config_reload_failures_total",
-                "Reloads that were refused",
-            ),
-            config_generation: metrics.gauge(
-                "labnet_config_generation",
-                "Number of the running configuration, 1 at the start",
-            ),
-            dhcp_messages,
-            dhcp_dropped: metrics.counters_of(
-                "labnet_dhcp_dropped_total",
-                "DHCP packets that got no answer, by reason",
-                "reason",
-                &[
-                    "malformed",
-                    "no_subnet",
-                    "not_for_us",
-                    "no_address",
-                    "store",
-                    "unknown_client",
-                ],
-            ),
-            dhcp_leases: metrics.gauges(
-                "labnet_dhcp_leases",
-                "Addresses by subnet and state",
-                &["subnet", "state"],
-            ),
-            dhcp_pool_addresses: metrics.gauges(
-                "labnet_dhcp_pool_addresses",
-                "Addresses that the pools hold",
-                &["subnet"],
-            ),
-            dns_queries,
-            dns_responses: metrics.counters_of(
-                "labnet_dns_responses_total",
-                "DNS answers by rcode",
-                "rcode",
-                &DNS_RCODES,
-            ),
-            dns_dropped: metrics.counters_of(
-                "labnet_dns_dropped_total",
-                "DNS messages that got no answer, by reason",
-                "reason",
-                &["short", "response", "port_zero", "send", "tcp_timeout"],
-            ),
-            dns_truncated: metrics.counter(
-                "labnet_dns_truncated_total",
-                "DNS answers over UDP that did not fit and were sent with TC",
-            ),
-            dns_tcp_connections: metrics
-                .gauge("labnet_dns_tcp_connections", "DNS connections over TCP"),
-            dns_zone_records: metrics.gauges(
-                "labnet_dns_zone_records",
-                "Resource records by zone",
-                &["zone"],
-            ),
-            rudp_sessions: metrics.gauge("labnet_rudp_sessions", "RUDP sessions open now"),
-            rudp_draining: metrics.gauge(
-                "labnet_rudp_draining_sessions",
-                "RUDP sessions that go on at an address where the proxy listens no more",
-            ),
-            rudp_fetches: metrics.gauges(
-                "labnet_rudp_fetches",
-                "Files that connections fetch from the origin: running, or waiting for a turn",
-                &["state"],
-            ),
-            rudp_half_open: metrics.gauges(
-                "labnet_rudp_half_open",
-                "Clients that were answered once and have said nothing since that shows that they \
-                 heard it",
-                &["protocol"],
-            ),
-            rudp_sessions_opened: metrics
-                .counter("labnet_rudp_sessions_total", "RUDP sessions ever opened"),
-            rudp_sessions_ended: metrics.counters_of(
-                "labnet_rudp_sessions_ended_total",
-                "RUDP sessions ended, by reason",
-                "reason",
-                &[
-                    "end",
-                    "idle",
-                    "crash",
-                    "replaced",
-                    "displaced",
-                    "shutdown",
-                    "reset",
-                    "violation",
-                ],
-            ),
-            rudp_signals,
-            rudp_packets: metrics.counters_of(
-                "labnet_rudp_packets_total",
-                "RUDP datagrams by direction",
-                "direction",
-                &["received", "sent"],
-            ),
-            rudp_lost: metrics.counters_of(
-                "labnet_rudp_lost_total",
-                "RUDP signals and packets lost, by reason",
-                "reason",
-                &["gap", "mailbox", "send", "network"],
-            ),
-            rudp_retransmitted: metrics.counter(
-                "labnet_rudp_retransmitted_total",
-                "RUDP signals that came again, and packets that carried data again",
-            ),
-            rudp_dropped: metrics.counters_of(
-                "labnet_rudp_dropped_total",
-                "RUDP datagrams that got no answer, by reason",
-                "reason",
-                &[
-                    "malformed",
-                    "no_session",
-                    "sessions_full",
-                    "too_old",
-                    "integrity",
-                    "forged_cookie",
-                    "no_connection",
-                    "handshakes_full",
-                    "address_full",
-                    "amplification",
-                    "moved",
-                ],
-            ),
-            rudp_window: metrics.histogram(
-                "labnet_rudp_window_signals",
-                "Congestion window at each answer, in signals",
-                &[
-                    1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0, 48.0, 64.0, 128.0, 256.0,
-                ],
-            ),
-            rudp_handshakes: metrics.counters_of(
-                "labnet_rudp_handshakes_total",
-                "Handshakes of the RUDP transport, by what became of the client's packet",
-                "result",
-                &[
-                    "cookie",
-                    "versions",
-                    "accepted",
-                    "confirmed",
-                    "expired",
-                    "displaced",
-                ],
-            ),
-            rudp_bytes: metrics.counters_of(
-                "labnet_rudp_bytes_total",
-                "UDP payload bytes of the RUDP transport by direction",
-                "direction",
-                &["received", "sent"],
-            ),
-            rudp_rtt: metrics.histogram(
-                "labnet_rudp_rtt_seconds",
-                "Smoothed round trip of busy connections, ten times a second",
-                &[
-                    0.0001, 0.0003, 0.001, 0.003, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 3.0,
-                ],
-            ),
-            rudp_window_bytes: metrics.histogram(
-                "labnet_rudp_window_bytes",
-                "Congestion window of busy connections, ten times a second",
-                &[
-                    3e3, 6e3, 12e3, 25e3, 50e3, 100e3, 200e3, 400e3, 800e3, 1.6e6, 3.2e6, 6.4e6,
-                    12.8e6, 25.6e6,
-                ],
-            ),
-            rudp_session_window_bytes: metrics.gauges(
-                "labnet_rudp_session_window_bytes",
-                "Congestion window of a client's connection, in bytes",
-                &["client"],
-            ),
-            rudp_session_window: metrics.gauges(
-                "labnet_rudp_session_window",
-                "Congestion window of a client's session, in signals",
-                &["client"],
-            ),
-            link_packets: metrics.add(LinkPackets::new()),
-            link_queue: metrics.add(LinkQueue::new(
-                "labnet_link_queued_bytes",
-                "Bytes that wait for the rate of the network before the proxy, by direction",
-            )),
-            scrap_files: metrics.gauge("labnet_scrap_files", "Files in the scraper's catalog"),
-            scrap_fetches: metrics.counters_of(
-                "labnet_scrap_fetches_total",
-                "Fetches of the index page by result",
-                "result",
-                &["ok", "not_modified", "error"],
-            ),
-            scrap_last_success_timestamp: metrics.float(
-                "labnet_scrap_last_success_timestamp_seconds",
-                "When the index page was last fetched or confirmed",
-            ),
-            scrap_requests: metrics.counters_of(
-                "labnet_scrap_requests_total",
-                "Requests of the proxy by type",
-                "type",
-                &["signget", "signurl", "invalid", "timeout"],
-            ),
-            origin_requests: metrics.counters_of(
-                "labnet_origin_requests_total",
-                "HTTP requests to the built-in origin by status code",
-                "code",
-                &["200", "206", "304", "404", "416"],
-            ),
-            origin_sent_bytes: metrics.counter(
-                "labnet_origin_sent_bytes_total",
-                "Bytes of files that the built-in origin sent",
-            ),
-            connections: metrics.gauges(
-                "labnet_connections",
-                "TCP connections open now",
-                &["component"],
-            ),
-            connections_closed: metrics.counters(
-                "labnet_connections_closed_total",
-                "TCP connections refused, or closed against their peer's will, by reason",
-                &["component", "reason"],
-            ),
-            http_requests: metrics.counters_of(
-                "labnet_http_requests_total",
-                "HTTP requests to the admin endpoints by status code",
-                "code",
-                &["200", "400", "401", "403", "404", "421"],
-            ),
-            log_lines_dropped: metrics.add(Ok(LOG_LINES_DROPPED.clone())),
-            build_info: metrics.floats("labnet_build_info", "The running version", &["version"]),
-            registry: metrics.with(Process::new()),
-        };
-        this.build_info
-            .with_label_values(&[env!("CARGO_PKG_VERSION")])
-            .set(1.0);
-        this
-    }
-
     /// The text exposition format, for `GET /metrics`.
     pub fn render(&self) -> String {
         // Encoding fails only for metrics without a name or a value; all have both.
@@ -502,13 +411,42 @@ impl Default for Metrics {
     }
 }
 
-fn zero(counters: &IntCounterVec, first: &str, values: &[&str]) {
-    for value in values {
-        counters.with_label_values(&[first, value]);
-    }
+/// Bounds from `first` to `last`, `a_decade` to each power of ten, with three digits each.
+fn steps(first: f64, a_decade: u32, last: f64) -> Vec<f64> {
+    let decades = (last / first).log10().round();
+    let steps = (decades * f64::from(a_decade)).round() as u32;
+    let bound = |step| {
+        let bound = first * 10_f64.powf(f64::from(step) / f64::from(a_decade));
+        let unit = 10_f64.powf(bound.log10().floor() - 2.0);
+        // By way of its digits: 0.0516, not 0.051600000000000005.
+        format!("{:.6e}", (bound / unit).round() * unit)
+            .parse()
+            .unwrap_or(bound)
+    };
+    (0..=steps).map(bound).collect()
 }
 
-/// Makes metrics and registers them. Every name and label below is a literal of this file, valid
+/// Bounds for windows in signals: each small number is in the middle of its bucket, where a quantile
+/// looks for it; from 16 on they are a tenth apart.
+fn whole_numbers() -> Vec<f64> {
+    let mut bounds: Vec<f64> = (0..=16).map(|n| f64::from(n) + 0.5).collect();
+    let mut last = 16.5_f64;
+    while last < 1024.0 {
+        last = (last * 1.1).floor() + 0.5;
+        bounds.push(last);
+    }
+    bounds
+}
+
+/// Bounds for round trips: a tenth apart from 1 ms to 1 s, where labs live.
+fn round_trips() -> Vec<f64> {
+    let mut bounds = vec![0.0001, 0.0002, 0.0003, 0.0005, 0.0007];
+    bounds.extend(steps(0.001, 25, 1.0));
+    bounds.extend([1.5, 2.0, 3.0, 5.0, 10.0]);
+    bounds
+}
+
+/// Makes metrics and registers them. Every name and label is a literal of this file, valid
 /// and used once: the test beside it makes them all, so none of these can fail at run time.
 struct Register(Registry);
 
@@ -522,13 +460,28 @@ impl Register {
         metric
     }
 
-    /// The registry, with what nobody but it has to know.
-    fn with(self, metrics: prometheus::Result<impl Collector + 'static>) -> Registry {
-        let metrics = metrics.expect("literal names, see Register");
+    /// The registry, with what is the process's and not one lab's.
+    fn with_the_process_s(self) -> Registry {
+        let process = Process::new().expect("literal names, see Register");
         self.0
-            .register(Box::new(metrics))
+            .register(Box::new(process))
             .expect("registered once, see Register");
+        self.add(Ok(LOG_LINES_DROPPED.clone()));
         self.0
+    }
+
+    fn link_queue(&self, name: &str, help: &str) -> LinkQueue {
+        self.add(LinkQueue::new(name, help))
+    }
+
+    fn link_packets(&self, name: &str, help: &str) -> LinkPackets {
+        self.add(LinkPackets::new(name, help))
+    }
+
+    /// The series of sessions, and the counter of those that have none, by kind.
+    fn session_series(&self, name: &str, help: &str, kinds: &[&str]) -> SessionSeries {
+        let without = self.counters_of(name, help, "kind", kinds);
+        self.add(Ok(SessionSeries::new(without)))
     }
 
     fn counter(&self, name: &str, help: &str) -> IntCounter {
@@ -545,6 +498,23 @@ impl Register {
 
     fn counters(&self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
         self.add(IntCounterVec::new(Opts::new(name, help), labels))
+    }
+
+    /// Counters of two labels, with zeros for the values that are known of the first and the second.
+    fn counters_by(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+        known: &[(&str, &[&str])],
+    ) -> IntCounterVec {
+        let counters = self.counters(name, help, labels);
+        for (first, values) in known {
+            for second in *values {
+                counters.with_label_values(&[first, second]);
+            }
+        }
+        counters
     }
 
     fn counters_of(&self, name: &str, help: &str, label: &str, values: &[&str]) -> IntCounterVec {

@@ -6,9 +6,11 @@ pub mod logging;
 mod metrics;
 pub mod packets;
 mod process;
+mod session_series;
 mod stdio;
 
 pub use link_packets::LinkPackets;
 pub use link_queue::LinkQueue;
-pub use metrics::Metrics;
+pub use metrics::{Metrics, SESSION, TRANSFER};
+pub use session_series::{OpenSeries, SessionKind, SessionSeries};
 pub use stdio::{complain, print};

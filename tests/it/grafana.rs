@@ -2,6 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use labnet::{
+    rudp::statistics::{SIGNALS, TRANSPORT},
+    statistic::{Described, series},
+    telemetry::SESSION,
+};
+
 use crate::support::dashboard::Dashboard;
 
 const METRICS: &str = include_str!("../../src/telemetry/metrics.rs");
@@ -16,8 +22,8 @@ const PROCESS: [&str; 7] = [
     "process_virtual_memory_bytes",
 ];
 
-/// The names of all metrics, by the literals of metrics.rs.
-fn metrics() -> BTreeSet<&'static str> {
+/// The names of all metrics, by the literals of metrics.rs and the tables of statistics.
+fn metrics() -> BTreeSet<String> {
     METRICS
         .split('"')
         .filter(|literal| {
@@ -26,8 +32,20 @@ fn metrics() -> BTreeSet<&'static str> {
                     .bytes()
                     .all(|byte| byte.is_ascii_lowercase() || byte == b'_')
         })
-        .chain(PROCESS)
+        // These are prefixes.
+        .filter(|literal| !literal.ends_with('_'))
+        .map(str::to_owned)
+        .chain(PROCESS.map(str::to_owned))
+        .chain(named(SESSION, series(TRANSPORT)))
+        .chain(named(SESSION, series(SIGNALS)))
         .collect()
+}
+
+/// The names of the series of one kind of session.
+fn named(prefix: &str, described: Vec<Described>) -> impl Iterator<Item = String> {
+    described
+        .into_iter()
+        .map(move |described| described.name(prefix))
 }
 
 /// The metrics that an expression names, each with what stands before and after the name.

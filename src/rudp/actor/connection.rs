@@ -17,7 +17,7 @@ use bytes::BytesMut;
 
 use super::{
     clock::Alarm,
-    counters::Window,
+    counters::Shown,
     ended::Life,
     pump::{Observer, Pump, Pumped},
     session::{Describe, Stop},
@@ -30,11 +30,13 @@ use crate::rudp::{
     packet::{Cid, ErrorCode},
     serve::{Command, Limits, Server},
     session::Query,
-    signal::{self, Name},
+    signal,
+    statistics::{self, Standing},
 };
 use crate::{
     net::drive,
     role::{Crash, Guarded, api},
+    statistic::fields,
 };
 
 /// Their kind, where they are told beside sessions of the signals.
@@ -62,7 +64,7 @@ pub struct RudpConnection {
     /// What the metrics know, and since when.
     reported: Stats,
     reported_at: Instant,
-    window: Option<Window>,
+    shown: Option<Shown<Standing>>,
     /// While it carries something.
     busy: Option<BusyOne>,
     life: Rc<RefCell<Life>>,
@@ -158,7 +160,7 @@ impl RudpConnection {
             heard: now,
             reported: Stats::default(),
             reported_at: now,
-            window: None,
+            shown: None,
             busy: None,
             life: Rc::clone(&life),
             stops: false,
@@ -320,9 +322,9 @@ impl RudpConnection {
                 self.shared.allowance().proven(address, now);
                 self.life.borrow_mut().begin();
                 let name = self.connection.peer().name;
-                let name = name.and_then(|name| Name::new(name.as_str()).ok());
-                let window = name.and_then(|name| self.shared.counters.byte_window(&name));
-                self.window = window;
+                let client = self.connection.remote();
+                let counters = &self.shared.counters;
+                self.shown = counters.show_connection(name.as_deref(), client, self.cid);
             }
             // A client alone binds anew.
             Event::Unheard => {}
@@ -395,13 +397,23 @@ impl RudpConnection {
         self.connection.packets() != self.reported.packets()
     }
 
+    fn standing(&self, now: Instant) -> Standing {
+        let since = |then| now.saturating_duration_since(then);
+        let idle = Some(since(self.heard));
+        Standing::of(&self.connection, since(self.opened), idle)
+    }
+
     /// Brings the metrics up to date, now and then and at the end.
     fn report(&mut self, now: Instant) {
         let due = now.saturating_duration_since(self.reported_at) >= REPORT;
         if !due && !self.connection.is_over() && !self.stops || !self.has_news() {
             return;
         }
-        let stats = self.connection.stats();
+        let standing = self.standing(now);
+        if let Some(shown) = &self.shown {
+            shown.set(&standing);
+        }
+        let stats = standing.stats;
         self.shared.counters.connection(&self.reported, &stats);
         let mut life = self.life.borrow_mut();
         let told = life.told();
@@ -409,9 +421,6 @@ impl RudpConnection {
         (told.bytes_received, told.bytes_sent) = (stats.bytes_received, stats.bytes_sent);
         (told.lost, told.sent_again) = (stats.packets_lost, stats.packets_retransmitted);
         drop(life);
-        if let Some(window) = &self.window {
-            window.set(stats.window);
-        }
         self.reported = stats;
         self.reported_at = now;
     }
@@ -447,32 +456,14 @@ impl Handler<Describe> for RudpConnection {
 
     fn handle(&mut self, _: Describe, _: &mut Self::Context) -> Self::Result {
         let now = Instant::now();
-        let connection = &self.connection;
-        let stats = connection.stats();
-        let name = connection.peer().name;
-        MessageResult(api::Session::Transport(api::Connection {
-            client: connection.remote(),
+        let name = self.connection.peer().name;
+        MessageResult(api::Session {
+            kind: TRANSPORT.to_owned(),
+            client: self.connection.remote(),
             name: name.map(|name| name.to_string()).unwrap_or_default(),
-            connection_id: self.cid.to_string(),
-            congestion: connection.algorithm().to_string(),
-            phase: stats.phase.to_owned(),
-            window_bytes: stats.window,
-            ssthresh_bytes: stats.ssthresh,
-            in_flight_bytes: stats.in_flight,
-            pacing_bytes_per_second: stats.pacing_rate,
-            rtt_seconds: stats.rtt.as_secs_f64(),
-            min_rtt_seconds: stats.min_rtt.as_secs_f64(),
-            datagram_bytes: stats.mtu,
-            packets_sent: stats.packets_sent,
-            packets_received: stats.packets_received,
-            packets_lost: stats.packets_lost,
-            packets_retransmitted: stats.packets_retransmitted,
-            streams: connection.stream_count(),
-            held_bytes: connection.held(),
-            path_changes: stats.path_changes,
-            connected_seconds: now.saturating_duration_since(self.opened).as_secs_f64(),
-            idle_seconds: now.saturating_duration_since(self.heard).as_secs_f64(),
-        }))
+            connection_id: Some(self.cid.to_string()),
+            statistics: fields(statistics::TRANSPORT, &self.standing(now)),
+        })
     }
 }
 

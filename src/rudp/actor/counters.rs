@@ -1,23 +1,30 @@
 //! The role's metrics.
 
 use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
-use prometheus::{IntCounter, IntGauge, IntGaugeVec};
+use prometheus::{IntCounter, IntGauge};
 
 use crate::rudp::{
     connection::Stats,
     connections::Full,
     endpoint::{Greeting, Reason},
     output::{Output, Reply},
+    packet::Cid,
+    session::Description,
     signal::{AnswerKind, Name, SignalKind},
+    statistics::{SIGNALS, Standing, TRANSPORT},
 };
-use crate::telemetry::Metrics;
-
-/// Clients with a series of their own in `labnet_rudp_session_window`, or in its like in bytes.
-const NAMED_WINDOWS: usize = 64;
+use crate::{
+    statistic::{Statistic, sample, series},
+    telemetry::{Metrics, OpenSeries, SESSION, SessionKind},
+    text::{SHORT, printable},
+};
 
 /// A metric's labels: an enum whose variants have one each, in the order of their discriminants.
 macro_rules! labels {
@@ -79,16 +86,23 @@ pub(super) struct Counters {
     signals_half_open: IntGauge,
     handshakes_half_open: IntGauge,
     lost_network: IntCounter,
+    signals_again: IntCounter,
+    sent_again: IntCounter,
+    connection_packets_received: IntCounter,
+    connection_packets_sent: IntCounter,
     bytes_received: IntCounter,
     bytes_sent: IntCounter,
-    signal_windows: WindowSeries,
-    byte_windows: WindowSeries,
+    signals_shown: SessionKind,
+    connections_shown: SessionKind,
     metrics: Arc<Metrics>,
 }
 
 impl Counters {
     pub(super) fn new(metrics: Arc<Metrics>) -> Self {
         let packets = |direction| metrics.rudp_packets.with_label_values(&[direction]);
+        let connection_packets =
+            |direction| (metrics.rudp_connection_packets).with_label_values(&[direction]);
+        let again = |protocol| (metrics.rudp_retransmitted).with_label_values(&[protocol]);
         let lost = |reason| metrics.rudp_lost.with_label_values(&[reason]);
         let dropped = |reason| metrics.rudp_dropped.with_label_values(&[reason]);
         let signals = |direction, kind| metrics.rudp_signals.with_label_values(&[direction, kind]);
@@ -106,10 +120,16 @@ impl Counters {
             signals_half_open: metrics.rudp_half_open.with_label_values(&["signals"]),
             handshakes_half_open: metrics.rudp_half_open.with_label_values(&["transport"]),
             lost_network: lost("network"),
+            signals_again: again("signals"),
+            sent_again: again("transport"),
+            connection_packets_received: connection_packets("received"),
+            connection_packets_sent: connection_packets("sent"),
             bytes_received: metrics.rudp_bytes.with_label_values(&["received"]),
             bytes_sent: metrics.rudp_bytes.with_label_values(&["sent"]),
-            signal_windows: WindowSeries::new(metrics.rudp_session_window.clone()),
-            byte_windows: WindowSeries::new(metrics.rudp_session_window_bytes.clone()),
+            signals_shown: (metrics.session_series).kind("signals", SESSION, series(SIGNALS)),
+            connections_shown: metrics
+                .session_series
+                .kind("transport", SESSION, series(TRANSPORT)),
             metrics,
         }
     }
@@ -143,7 +163,7 @@ impl Counters {
         }
         self.dropped(Dropped::Malformed).inc_by(output.malformed);
         self.lost_gap.inc_by(output.gaps);
-        self.metrics.rudp_retransmitted.inc_by(output.repeated);
+        self.signals_again.inc_by(output.repeated);
         self.dropped(Dropped::TooOld).inc_by(output.too_old);
         self.dropped(Dropped::NoSession).inc_by(output.after_end);
     }
@@ -229,8 +249,14 @@ impl Counters {
     pub(super) fn connection(&self, before: &Stats, now: &Stats) {
         let since = |count: fn(&Stats) -> u64| count(now).saturating_sub(count(before));
         self.lost_network.inc_by(since(|stats| stats.packets_lost));
+        let spurious = since(|stats| stats.spurious_losses);
+        self.metrics.rudp_spurious.inc_by(spurious);
+        self.connection_packets_received
+            .inc_by(since(|stats| stats.packets_received));
+        self.connection_packets_sent
+            .inc_by(since(|stats| stats.packets_sent));
         let again = since(|stats| stats.packets_retransmitted);
-        self.metrics.rudp_retransmitted.inc_by(again);
+        self.sent_again.inc_by(again);
         self.bytes_received
             .inc_by(since(|stats| stats.bytes_received));
         self.bytes_sent.inc_by(since(|stats| stats.bytes_sent));
@@ -238,81 +264,66 @@ impl Counters {
         self.metrics.rudp_window_bytes.observe(now.window as f64);
     }
 
-    /// The series of a session's window in signals, if its client may have one.
-    pub(super) fn signal_window(&self, name: &Name) -> Option<Window> {
-        self.signal_windows.of(name)
+    /// The series of a session of the signals: such a one is known by its client's address.
+    pub(super) fn show_signals(
+        &self,
+        name: &Name,
+        client: SocketAddr,
+    ) -> Option<Shown<Description>> {
+        let name = printable(name.as_str(), SHORT);
+        let client = client.to_string();
+        Shown::open(&self.signals_shown, SIGNALS, name, client)
     }
 
-    /// The series of a connection's window in bytes, if its client may have one.
-    pub(super) fn byte_window(&self, name: &Name) -> Option<Window> {
-        self.byte_windows.of(name)
+    /// The series of a connection; a client without a name is called by its address.
+    pub(super) fn show_connection(
+        &self,
+        name: Option<&str>,
+        client: SocketAddr,
+        cid: Cid,
+    ) -> Option<Shown<Standing>> {
+        let name = match name {
+            None | Some("") => client.ip().to_string(),
+            Some(name) => printable(name, SHORT),
+        };
+        Shown::open(&self.connections_shown, TRANSPORT, name, cid.to_string())
     }
 }
 
-/// A window's gauge with one series a named client: those of the same name share one, and the last
-/// of them removes it. Beyond [`NAMED_WINDOWS`] names a client has none.
-struct WindowSeries(Arc<Series>);
-
-struct Series {
-    gauges: IntGaugeVec,
-    /// Clients that have a series, with the number of their windows.
-    named: Mutex<HashMap<Name, usize>>,
+/// What a session shows in /metrics, where there is room for it.
+pub(super) struct Shown<T: 'static> {
+    table: &'static [Statistic<T>],
+    values: Arc<[AtomicU64]>,
+    _series: OpenSeries,
 }
 
-impl WindowSeries {
-    fn new(gauges: IntGaugeVec) -> Self {
-        let named = Mutex::default();
-        Self(Arc::new(Series { gauges, named }))
-    }
-
-    fn of(&self, name: &Name) -> Option<Window> {
-        let mut named = self.0.named();
-        if named.len() >= NAMED_WINDOWS && !named.contains_key(name) {
-            return None;
-        }
-        *named.entry(name.clone()).or_default() += 1;
-        Some(Window {
-            name: name.clone(),
-            gauge: self.0.gauges.with_label_values(&[name.as_str()]),
-            series: Arc::clone(&self.0),
+impl<T> Shown<T> {
+    fn open(
+        kind: &SessionKind,
+        table: &'static [Statistic<T>],
+        client: String,
+        connection: String,
+    ) -> Option<Self> {
+        let nothing = || AtomicU64::new(f64::NAN.to_bits());
+        let values: Arc<[AtomicU64]> = series(table).iter().map(|_| nothing()).collect();
+        let shown = Arc::clone(&values);
+        let read = move || {
+            let shown = shown.iter();
+            shown
+                .map(|bits| f64::from_bits(bits.load(Ordering::Relaxed)))
+                .collect()
+        };
+        Some(Self {
+            table,
+            values,
+            _series: kind.open(client, connection, read)?,
         })
     }
-}
 
-impl Series {
-    fn named(&self) -> MutexGuard<'_, HashMap<Name, usize>> {
-        self.named.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// One client's part in a series.
-pub(super) struct Window {
-    name: Name,
-    gauge: IntGauge,
-    series: Arc<Series>,
-}
-
-impl Window {
-    /// Shows the window.
-    pub(super) fn set(&self, window: u64) {
-        self.gauge.set(i64::try_from(window).unwrap_or(i64::MAX));
-    }
-}
-
-impl Drop for Window {
-    fn drop(&mut self) {
-        let mut named = self.series.named();
-        let Some(windows) = named.get_mut(&self.name) else {
-            return;
-        };
-        *windows -= 1;
-        if *windows == 0 {
-            named.remove(&self.name);
-            // An error would mean that it is gone already.
-            let _ = self
-                .series
-                .gauges
-                .remove_label_values(&[self.name.as_str()]);
+    /// Shows how it stands.
+    pub(super) fn set(&self, subject: &T) {
+        for (shown, value) in self.values.iter().zip(sample(self.table, subject)) {
+            shown.store(value.to_bits(), Ordering::Relaxed);
         }
     }
 }

@@ -293,11 +293,11 @@ impl Signals<'_> {
         }
         crowd.enter_signals(client.ip());
         drop(crowd);
-        let window = counters.signal_window(&half_open.name);
+        let shown = counters.show_signals(&half_open.name, client);
         let session = Session::new(half_open, *self.limits);
         let serial = table.endpoint.next_serial();
         let shared = Rc::clone(self.shared);
-        let address = RudpSession::start(client, serial, session, window, shared);
+        let address = RudpSession::start(client, serial, session, shown, shared);
         table.endpoint.insert(client, address);
         counters.half_open(-1);
         true

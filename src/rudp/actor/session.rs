@@ -19,7 +19,7 @@ use bytes::Bytes;
 use tokio::time::{Sleep, sleep_until};
 
 use super::{
-    counters::{Dropped, Window},
+    counters::{Dropped, Shown},
     ended::Life,
     shared::Shared,
 };
@@ -27,12 +27,14 @@ use crate::rudp::{
     endpoint::{HalfOpen, Serial},
     meaning,
     output::{Change, Output, Reply},
-    session::{Limits, Query, Session},
+    session::{Description, Limits, Query, Session},
     signal::{Answer, AnswerKind, MAX_LIST},
+    statistics,
 };
 use crate::{
     net::drive,
     role::{Crash, Guarded, api},
+    statistic::fields,
     telemetry::packets,
 };
 
@@ -55,7 +57,7 @@ pub struct RudpSession {
     local: Option<IpAddr>,
     shared: Rc<Shared>,
     timer: Pin<Box<Sleep>>,
-    window: Option<Window>,
+    shown: Option<Shown<Description>>,
     life: Rc<RefCell<Life>>,
 }
 
@@ -85,7 +87,7 @@ impl RudpSession {
         client: SocketAddr,
         serial: Serial,
         session: Session,
-        window: Option<Window>,
+        shown: Option<Shown<Description>>,
         shared: Rc<Shared>,
     ) -> Addr<Self> {
         let table = Weak::clone(&shared.table);
@@ -100,7 +102,7 @@ impl RudpSession {
             local: None,
             shared,
             timer,
-            window,
+            shown,
             life: Rc::clone(&life),
         };
         let context = Context::new();
@@ -146,8 +148,8 @@ impl RudpSession {
             }
         }
         drop(output);
-        if let Some(window) = &self.window {
-            window.set(self.session.window().into());
+        if let Some(shown) = &self.shown {
+            shown.set(&self.session.describe(Instant::now()));
         }
         if let Some(query) = self.session.poll_query() {
             self.ask(query, ctx);
@@ -183,9 +185,10 @@ impl RudpSession {
             table.turned(self.client, self.serial, change);
         }
         // First the old name's place, then the new one's.
-        self.window = None;
+        self.shown = None;
         if change != Change::Ended {
-            self.window = self.shared.counters.signal_window(self.session.name());
+            let counters = &self.shared.counters;
+            self.shown = counters.show_signals(self.session.name(), self.client);
         }
     }
 
@@ -341,20 +344,13 @@ pub(super) fn describe_half_open(
 }
 
 fn describe(client: SocketAddr, session: &Session, now: Instant) -> api::Session {
-    let description = session.describe(now);
-    api::Session::Signals(api::Signals {
+    api::Session {
+        kind: SIGNALS.to_owned(),
         client,
         name: session.name().to_string(),
-        expected_id: description.expected_id,
-        window: description.window,
-        max_window: description.max_window,
-        received: description.received,
-        lost: description.lost,
-        early: description.early,
-        repeated: description.repeated,
-        connected_seconds: description.connected.as_secs_f64(),
-        idle_seconds: description.idle.as_secs_f64(),
-    })
+        connection_id: None,
+        statistics: fields(statistics::SIGNALS, &session.describe(now)),
+    }
 }
 
 impl Handler<Stop> for RudpSession {

@@ -42,12 +42,8 @@
 //!
 //! Statistics' keys are of lower-case letters, digits and `_`, 1 to 128 bytes, each there once; values
 //! have no control characters and at most 128 bytes. A reader skips the keys that it does not know.
-//! This server tells `connected_seconds`, `congestion`, `phase`, `window_bytes`, `ssthresh_bytes`
-//! (if there is one), `in_flight_bytes`, `pacing_bytes_per_second`, `delivery_bytes_per_second`,
-//! `rtt_seconds`, `rtt_variation_seconds`, `min_rtt_seconds`, `datagram_bytes`, `packets_sent`,
-//! `data_packets_sent`, `packets_received`, `packets_lost`, `packets_retransmitted`,
-//! `spurious_losses`, `probe_timeouts`, `congestion_events`, `bytes_sent`, `bytes_received`,
-//! `path_changes` and `streams`, all as the server's side of the connection sees them.
+//! This server tells those of [`statistics::TRANSPORT`](super::statistics::TRANSPORT) that there are
+//! then, all as the server's side of the connection sees them.
 //!
 //! | limit | |
 //! |---|---|

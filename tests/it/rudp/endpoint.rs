@@ -219,7 +219,7 @@ async fn two_hundred_clients_at_once_and_the_metrics_agree_with_them() {
         "labnet_rudp_sessions_total 200".to_owned(),
         format!("labnet_rudp_lost_total{{reason=\"gap\"}} {lost}"),
         "labnet_rudp_lost_total{reason=\"mailbox\"} 0".to_owned(),
-        format!("labnet_rudp_retransmitted_total {again}"),
+        format!("labnet_rudp_retransmitted_total{{protocol=\"signals\"}} {again}"),
         format!("labnet_rudp_window_signals_count {}", 200 * 14),
     ] {
         proxy.shows(&line).await;
@@ -232,16 +232,21 @@ async fn a_named_client_shows_its_window_until_it_ends() {
     let proxy = Proxy::start(&config(None));
     let raw = Raw::to(proxy.address).await;
     let twin = Raw::to(proxy.address).await;
-    let series = "labnet_rudp_session_window{client=\"Tal\"}";
+    let series = |raw: &Raw, name: &str| {
+        let connection = raw.address();
+        format!("labnet_rudp_session_window{{client=\"{name}\",connection=\"{connection}\"}}")
+    };
     raw.ask("SIGNEW:Tal").await;
     twin.ask("SIGNEW:Tal").await;
     assert_eq!(proxy.sessions().await.len(), 2, "half open, and listed");
-    assert!(!proxy.metrics().render().contains(series));
+    assert!(!proxy.metrics().render().contains("session_window{"));
     twin.ask("SIGNSTAT:291").await;
-    proxy.shows(&format!("{series} 2")).await;
+    proxy.shows(&format!("{} 2", series(&twin, "Tal"))).await;
     raw.ask("SIGNECHO:291;x").await;
     raw.ask("SIGNECHO:292;x").await;
-    proxy.shows(&format!("{series} 3")).await;
+    proxy.shows(&format!("{} 3", series(&raw, "Tal"))).await;
+    // Two of one name are two.
+    proxy.shows(&format!("{} 2", series(&twin, "Tal"))).await;
     let listed = proxy.sessions().await;
     let session = listed
         .iter()
@@ -249,17 +254,23 @@ async fn a_named_client_shows_its_window_until_it_ends() {
         .expect("listed");
     assert_eq!(listed.len(), 2);
     assert_eq!(session.name, "Tal");
-    assert_eq!((session.expected_id, session.early), (290, 2));
-    assert_eq!((session.window, session.max_window), (3, 64));
-    assert_eq!((session.received, session.lost), (2, 1));
+    for (key, value) in [
+        ("expected_id", 290),
+        ("early", 2),
+        ("window", 3),
+        ("max_window", 64),
+        ("received", 2),
+        ("lost", 1),
+    ] {
+        assert_eq!(session.statistics[key], value, "{key}");
+    }
     twin.ask("SIGNEND:290;SIGNEND").await;
-    assert!(proxy.metrics().render().contains(series));
+    let shown = proxy.metrics().render();
+    assert!(shown.contains(&series(&raw, "Tal")) && !shown.contains(&series(&twin, "Tal")));
     raw.ask("SIGNEW:Dan").await;
-    proxy
-        .shows("labnet_rudp_session_window{client=\"Dan\"} 1")
-        .await;
-    assert!(!proxy.metrics().render().contains(series));
-    // Names beyond the cap have sessions, but no series.
+    proxy.shows(&format!("{} 1", series(&raw, "Dan"))).await;
+    assert!(!proxy.metrics().render().contains(&series(&raw, "Tal")));
+    // Sessions beyond the cap have no series, and are counted.
     for n in 0..80 {
         let raw = Raw::to(proxy.address).await;
         let name = Name::new(&format!("name-{n}")).expect("plain");
@@ -268,6 +279,7 @@ async fn a_named_client_shows_its_window_until_it_ends() {
     }
     let shown = proxy.metrics().render();
     assert_eq!(shown.matches("labnet_rudp_session_window{").count(), 64);
+    assert!(shown.contains("labnet_sessions_without_series_total{kind=\"signals\"} 17"));
 }
 
 /// Where each turn of the runtime takes long, as with a thousand that send, one turn must do for all.
@@ -381,12 +393,12 @@ async fn sessions_go_on_when_the_endpoint_is_made_anew() {
         format!("ACKGET:292;{LIST}"),
         "an old session asks the new scraper"
     );
-    assert_eq!(proxy.sessions().await[0].max_window, 64);
+    assert_eq!(proxy.sessions().await[0].statistics["max_window"], 64);
     let new = Raw::to(proxy.address).await;
     new.ask("SIGNEW:Tal").await;
     let sessions = proxy.sessions().await;
     let of_new = sessions.iter().find(|s| s.client == new.address());
-    assert_eq!(of_new.expect("listed").max_window, 2);
+    assert_eq!(of_new.expect("listed").statistics["max_window"], 2);
 }
 
 #[actix::test]
@@ -506,7 +518,10 @@ async fn a_scraper_that_stays_away_is_asked_anew_by_the_repeat() {
     assert_eq!(raw.ask("SIGNECHO:291;x").await, "ECHOREPLY:291;x");
     // The window is 2 until the scraper is given up.
     proxy
-        .shows("labnet_rudp_session_window{client=\"Tal\"} 1")
+        .shows(&format!(
+            "labnet_rudp_session_window{{client=\"Tal\",connection=\"{}\"}} 1",
+            raw.address()
+        ))
         .await;
     let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
     socket.set_reuseaddr(true).expect("an option");

@@ -10,7 +10,7 @@ use labnet::{
     config,
     role::{
         Keep, Resources, Role,
-        api::{ListSessions, Session, Signals},
+        api::{ListSessions, Session},
     },
     rudp::{Kept, RudpEndpoint},
     telemetry::Metrics,
@@ -77,13 +77,12 @@ impl Proxy {
     }
 
     /// The sessions of the signals.
-    pub(crate) async fn sessions(&self) -> Vec<Signals> {
+    pub(crate) async fn sessions(&self) -> Vec<Session> {
         let listed = self.endpoint.send(ListSessions).await.expect("it runs");
-        let signals = listed.into_iter().filter_map(|session| match session {
-            Session::Signals(session) => Some(session),
-            Session::Transport(_) => None,
-        });
-        signals.collect()
+        let signals = listed.into_iter();
+        signals
+            .filter(|session| session.kind == "signals")
+            .collect()
     }
 
     /// Waits until a metric's line stands in the exposition.

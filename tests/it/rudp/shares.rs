@@ -78,7 +78,7 @@ async fn a_client_that_thinks_is_answered_and_one_that_never_comes_back_forgotte
     proxy
         .shows("labnet_rudp_half_open{protocol=\"signals\"} 1")
         .await;
-    assert_eq!(proxy.sessions().await[0].received, 0);
+    assert_eq!(proxy.sessions().await[0].statistics["received"], 0);
     proxy
         .shows("labnet_rudp_half_open{protocol=\"signals\"} 0")
         .await;
