@@ -18,6 +18,7 @@ mod lab;
 mod lan;
 mod link;
 mod package;
+mod page;
 mod paths;
 mod rudp;
 mod scrap;
