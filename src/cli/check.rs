@@ -17,6 +17,7 @@ use super::{WRONG_USE, api::table, output};
 use crate::{
     config::{self, Config, DhcpListen, OriginFiles, Problem, Problems},
     dns,
+    net::refuses_congestion,
     telemetry::complain,
 };
 
@@ -51,7 +52,8 @@ struct Component {
 /// Prints the summary or the problems.
 pub(super) fn run(args: Args) -> ExitCode {
     let config = config::load(&args.file).and_then(|config| {
-        let broken = broken_zones(&config);
+        let mut broken = broken_zones(&config);
+        broken.extend(refused_congestion(&config));
         if broken.is_empty() {
             Ok(config)
         } else {
@@ -150,6 +152,17 @@ fn broken_zones(config: &Config) -> Vec<Problem> {
         .collect()
 }
 
+/// A congestion control that this kernel does not give.
+fn refused_congestion(config: &Config) -> Option<Problem> {
+    let name = config.origin.as_ref()?.congestion.as_deref()?;
+    Some(Problem {
+        file: config.file.as_deref()?.display().to_string(),
+        line: None,
+        key: "origin.congestion".to_owned(),
+        message: refuses_congestion(name)?,
+    })
+}
+
 fn components(config: &Config) -> Vec<Component> {
     let mut found = Vec::new();
     if let Some(dhcp) = &config.dhcp {
@@ -225,7 +238,10 @@ fn components(config: &Config) -> Vec<Component> {
                     .chunks(4)
                     .map(|names| format!("samples {}", names.join(" ")))
                     .collect(),
-            },
+            }
+            .into_iter()
+            .chain((origin.congestion.iter()).map(|name| format!("sends by TCP's `{name}`")))
+            .collect(),
         });
     }
     if let Some(http) = &config.http {

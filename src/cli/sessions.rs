@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::api::{Target, ago, table};
 use crate::{
     client::units::{Latency, Size},
+    origin::TRANSFER,
     role::api::{EndedSession, Session},
     rudp::statistics,
     statistic::{Column, Unit, columns},
@@ -68,11 +69,16 @@ fn describe(sessions: Vec<Session>) -> String {
     let kinds = [
         ("signals", columns(statistics::SIGNALS)),
         ("transport", columns(statistics::TRANSPORT)),
+        ("http", columns(TRANSFER)),
     ];
     let tables = kinds.into_iter().filter_map(|(kind, columns)| {
         let of_kind = sessions.iter().filter(|session| session.kind == kind);
         let rows: Vec<Vec<String>> = of_kind.map(|session| row(session, &columns)).collect();
-        let mut headings = vec!["CLIENT", "NAME"];
+        // Whoever asks over HTTP gives no name.
+        let mut headings = match kind {
+            "http" => vec!["CLIENT"],
+            _ => vec!["CLIENT", "NAME"],
+        };
         if sessions
             .iter()
             .any(|session| session.kind == kind && session.connection_id.is_some())
@@ -90,13 +96,14 @@ fn describe(sessions: Vec<Session>) -> String {
 }
 
 fn row(session: &Session, columns: &[Column]) -> Vec<String> {
-    let whose = [session.client.to_string(), session.name.clone()];
+    let name = (session.kind != "http").then(|| session.name.clone());
     let told = columns.iter().map(|column| {
         let value = session.statistics.get(column.key);
         value.map_or_else(String::new, |value| cell(value, column.unit))
     });
     let connection = session.connection_id.clone();
-    whose.into_iter().chain(connection).chain(told).collect()
+    let whose = [session.client.to_string()].into_iter().chain(name);
+    whose.chain(connection).chain(told).collect()
 }
 
 /// A value as people read it.

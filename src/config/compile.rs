@@ -525,6 +525,12 @@ impl Compiler<'_> {
             (None, Some(samples)) => OriginFiles::Samples(values(samples)),
             (None, None) => OriginFiles::Samples(SAMPLES.map(String::from).into()),
         };
+        let congestion = self.scalar(
+            "origin.congestion",
+            table.congestion,
+            TEXT,
+            |text: String| value::tcp_congestion(&text),
+        );
         let connections = self.connections(
             [
                 "origin.max_connections",
@@ -536,6 +542,7 @@ impl Compiler<'_> {
         Some(Origin {
             listen: listen?,
             files,
+            congestion: congestion?,
             connections: connections?,
         })
     }

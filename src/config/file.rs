@@ -245,6 +245,7 @@ tables! {
     /// `[origin]`
     Origin {
         listen: Key<OneOrMany<String>>,
+        congestion: Key<String>,
         files: Key<String>,
         samples: List<String>,
         max_connections: Key<i64>,

@@ -423,6 +423,9 @@ pub struct Origin {
     pub listen: Vec<SocketAddr>,
     /// What it offers.
     pub files: OriginFiles,
+    /// The kernel's congestion control that answers are sent by, unless a request names another one.
+    /// Default: the kernel's own.
+    pub congestion: Option<String>,
     /// Default 2048, 1024 of one address: a proxy asks for all its clients.
     pub connections: Connections,
 }

@@ -337,6 +337,21 @@ pub(super) fn interface(text: &str) -> Result<String, String> {
     }
 }
 
+/// A congestion control of the kernel's TCP, by its name. Whether the kernel has it, only it knows.
+pub(super) fn tcp_congestion(text: &str) -> Result<String, String> {
+    // TCP_CA_NAME_MAX (include/net/tcp.h) is 16, with the zero at the end.
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+    if (1..=15).contains(&text.len()) && text.bytes().all(plain) {
+        Ok(text.to_owned())
+    } else {
+        Err(format!(
+            "`{}` is no congestion control's name; `sysctl net.ipv4.tcp_available_congestion_control` \
+             lists this kernel's, as `cubic`",
+            text.escape_debug()
+        ))
+    }
+}
+
 /// A page that plain HTTP can fetch.
 pub(super) fn page(text: &str) -> Result<Url, String> {
     let shown = text.escape_debug();

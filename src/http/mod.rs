@@ -11,7 +11,7 @@ mod serve;
 mod token;
 
 pub use accept::{
-    Attend, Connection, Ends, Observer, PacedStream, Place, Places, Refusal, Shares, accept,
+    Attend, Connection, Ends, Observer, PacedStream, Place, Places, Refusal, Shares, Wire, accept,
     connections_here, shares,
 };
 pub use access::{Access, Refused};

@@ -16,7 +16,8 @@ use serde::Serialize;
 use super::{actor::Kept, guard::guarded, page, problem};
 use crate::{
     role::api::{
-        CopyLeases, CrashSession, DescribeLink, ListEndedSessions, ListLeases, ListSessions, Reload,
+        CopyLeases, CrashSession, DescribeLink, ListEndedSessions, ListLeases, ListSessions,
+        ListTransfers, Reload,
     },
     role::{Crash, Keep},
 };
@@ -125,8 +126,51 @@ async fn sessions(State(kept): State<Kept>, RawQuery(query): RawQuery) -> Respon
         let asked = kept.roster.read().ended_sessions.clone();
         return ask(asked, ListEndedSessions, "rudp").await;
     }
-    let asked = kept.roster.read().sessions.clone();
-    ask(asked, ListSessions, "rudp").await
+    let (rudp, origin) = {
+        let roster = kept.roster.read();
+        (roster.sessions.clone(), roster.transfers.clone())
+    };
+    if rudp.is_none() && origin.is_none() {
+        return problem(StatusCode::NOT_FOUND, "rudp is not configured");
+    }
+    let (sessions, transfers) = tokio::join!(
+        listed(rudp.as_ref(), ListSessions),
+        listed(origin.as_ref(), ListTransfers),
+    );
+    match sessions {
+        // An origin that is just being made anew is no reason to tell of no session.
+        Some(sessions) => Json([sessions, transfers.unwrap_or_default()].concat()).into_response(),
+        None => silent("rudp"),
+    }
+}
+
+/// What a role lists; nothing if it is not configured, and `None` if it does not answer.
+async fn listed<M, T>(whom: Option<&Recipient<M>>, message: M) -> Option<Vec<T>>
+where
+    M: Message<Result = Vec<T>> + Send + 'static,
+    T: Send + 'static,
+{
+    match whom {
+        Some(whom) => reply(whom, message).await,
+        None => Some(Vec::new()),
+    }
+}
+
+/// What a role says, if it answers in time.
+async fn reply<M>(whom: &Recipient<M>, message: M) -> Option<M::Result>
+where
+    M: Message + Send + 'static,
+    M::Result: Send + 'static,
+{
+    let answer = tokio::time::timeout(ASK_TIMEOUT, whom.send(message)).await;
+    answer.ok()?.ok()
+}
+
+fn silent(name: &str) -> Response {
+    problem(
+        StatusCode::SERVICE_UNAVAILABLE,
+        &format!("{name} does not answer, it may be restarting: try again"),
+    )
 }
 
 async fn link(State(kept): State<Kept>) -> Response {
@@ -143,12 +187,9 @@ where
     let Some(whom) = whom else {
         return problem(StatusCode::NOT_FOUND, &format!("{name} is not configured"));
     };
-    match tokio::time::timeout(ASK_TIMEOUT, whom.send(message)).await {
-        Ok(Ok(answer)) => Json(answer).into_response(),
-        Ok(Err(_)) | Err(_) => problem(
-            StatusCode::SERVICE_UNAVAILABLE,
-            &format!("{name} does not answer, it may be restarting: try again"),
-        ),
+    match reply(&whom, message).await {
+        Some(answer) => Json(answer).into_response(),
+        None => silent(name),
     }
 }
 

@@ -29,7 +29,8 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Serves `router` on `listener` until the future is dropped. Connections then finish the request
 /// they are at, so that a reload answers the request that asked for it and a download outlives a
-/// restart. Every request carries its [`Ends`](super::Ends) as an extension.
+/// restart. Every request carries its [`Ends`](super::Ends) and its [`Wire`](super::Wire)
+/// as extensions.
 ///
 /// # Errors
 /// Those of the listener's set-up alone.
@@ -51,6 +52,7 @@ impl Attend for Site {
         let Connection {
             stream,
             ends,
+            wire,
             place,
             mut closing,
         } = connection;
@@ -58,6 +60,7 @@ impl Attend for Site {
         let busy = Arc::clone(&place);
         let service = service_fn(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(ends);
+            request.extensions_mut().insert(wire.clone());
             busy.busy();
             let answering = Answering(Arc::clone(&busy));
             let answer = router.call(request);

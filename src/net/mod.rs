@@ -33,7 +33,10 @@ pub use files::{Space, free_space, is_writable};
 pub use listeners::{NotBound, TcpListeners};
 pub use sockets::{Sockets, bind_tcp, bind_udp, is_listening, is_on_interface};
 pub use steady::{steady_time, wall_and_steady_time, wall_time};
-pub use tcp::unacknowledged;
+pub use tcp::{
+    TcpInfo, allowed_congestion, congestion, refuses_congestion, set_congestion, tcp_info,
+    unacknowledged,
+};
 pub use timer::Timer;
 pub(crate) use timer::keep_time;
 pub use tun::{Tun, TunPlan};

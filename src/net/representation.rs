@@ -7,6 +7,10 @@ use http::{
     header::{CONTENT_LENGTH, CONTENT_RANGE, ETAG, LAST_MODIFIED},
 };
 
+/// By which of its kernel's congestion controls a server is to send the answer, or has sent it: labnet's
+/// own header field. A request names one of those that everybody may have; the answer says what ran.
+pub const CONGESTION: HeaderName = HeaderName::from_static("labnet-congestion");
+
 /// The answer's field with the digest of the whole file (RFC 9530 section 3).
 pub const REPR_DIGEST: HeaderName = HeaderName::from_static("repr-digest");
 /// The request's field that asks for it (RFC 9530 section 4).

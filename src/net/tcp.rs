@@ -1,4 +1,10 @@
+mod congestion;
+mod info;
+
 use std::{io, os::fd::AsRawFd};
+
+pub use congestion::{allowed_congestion, congestion, refuses_congestion, set_congestion};
+pub use info::{TcpInfo, tcp_info};
 
 /// How many bytes of what was written to a TCP socket the peer's kernel has not acknowledged yet,
 /// sent or not (SIOCOUTQ, tcp(7)).

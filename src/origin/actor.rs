@@ -1,18 +1,22 @@
 //! The origin's actor.
 
 mod page_server;
+mod transfers;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use actix::Context;
+use actix::{Context, Handler};
 
 use page_server::{Current, Site};
+use transfers::Transfers;
+pub use transfers::{Standing, TRANSFER};
 
 use super::store::Store;
+use crate::role::api::{self, ListTransfers};
 use crate::{
     config::{self, OriginFiles},
     http::{Places, serve_http, shares},
-    net::{Purpose, TcpListeners},
+    net::{Purpose, TcpListeners, refuses_congestion},
     role::{Accepting, Failure, Keep, PrepareError, Resources, Role, role_actor},
     telemetry::Metrics,
 };
@@ -32,6 +36,7 @@ pub struct Kept {
     listeners: TcpListeners,
     places: Arc<Places>,
     store: Arc<Store>,
+    transfers: Arc<Transfers>,
     metrics: Arc<Metrics>,
 }
 
@@ -58,6 +63,9 @@ impl Role for OriginActor {
                 })?
             }
         };
+        if let Some(problem) = config.congestion.as_deref().and_then(refuses_congestion) {
+            return Err(PrepareError::new("origin.congestion", problem));
+        }
         let kept = previous.map(|kept| &kept.listeners);
         let listeners = TcpListeners::bind(&config.listen, kept, &resources.sockets)
             .map_err(|error| PrepareError::new("origin.listen", error))?;
@@ -71,6 +79,10 @@ impl Role for OriginActor {
                     .places(Self::NAME, config.connections, Purpose::Peer),
             },
             store,
+            transfers: match previous {
+                Some(kept) => Arc::clone(&kept.transfers),
+                None => Transfers::new(&resources.metrics),
+            },
             metrics: Arc::clone(&resources.metrics),
         })
     }
@@ -105,6 +117,8 @@ impl Role for OriginActor {
         kept.places.set_shares(shares(kept.config.connections));
         let site = Site {
             store: kept.store,
+            congestion: kept.config.congestion,
+            transfers: kept.transfers,
             metrics: kept.metrics,
         };
         let current = match &self.current {
@@ -134,3 +148,11 @@ impl Role for OriginActor {
 }
 
 role_actor!(OriginActor);
+
+impl Handler<ListTransfers> for OriginActor {
+    type Result = Vec<api::Session>;
+
+    fn handle(&mut self, _: ListTransfers, _: &mut Context<Self>) -> Self::Result {
+        self.keep.get().transfers.list()
+    }
+}

@@ -16,5 +16,5 @@ mod range;
 mod sample;
 mod store;
 
-pub use actor::{Kept, OriginActor};
+pub use actor::{Kept, OriginActor, Standing, TRANSFER};
 pub use sample::{Sample, sample};

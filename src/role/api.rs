@@ -50,7 +50,8 @@ pub struct ListSessions;
 /// One session of RUDP, or a transfer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Session {
-    /// `signals`, a session of the text protocol, or `transport`, a connection of the binary one.
+    /// `signals`, a session of the text protocol; `transport`, a connection of the binary one; `http`,
+    /// a file on its way from the built-in origin.
     pub kind: String,
     /// The client's address and port, where it was seen last.
     pub client: SocketAddr,
@@ -63,6 +64,11 @@ pub struct Session {
     #[serde(flatten)]
     pub statistics: Fields,
 }
+
+/// Asks the built-in origin for the files on their way.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "Vec<Session>")]
+pub struct ListTransfers;
 
 /// Asks the RUDP endpoint for the sessions that are over, the last first.
 #[derive(Debug, Clone, Copy, Message)]

@@ -9,7 +9,7 @@ use actix::Recipient;
 use super::Crash;
 use super::api::{
     Component, CopyLeases, CrashSession, DescribeLink, ListEndedSessions, ListLeases, ListSessions,
-    Reload, Status,
+    ListTransfers, Reload, Status,
 };
 use crate::watch::event::State;
 
@@ -36,6 +36,8 @@ pub struct Entries {
     pub copy_leases: Option<Recipient<CopyLeases>>,
     /// The RUDP endpoint.
     pub sessions: Option<Recipient<ListSessions>>,
+    /// The built-in origin.
+    pub transfers: Option<Recipient<ListTransfers>>,
     /// The RUDP endpoint, of what is over.
     pub ended_sessions: Option<Recipient<ListEndedSessions>>,
     /// The RUDP endpoint, too.
@@ -75,6 +77,7 @@ impl Default for Roster {
             leases: None,
             copy_leases: None,
             sessions: None,
+            transfers: None,
             ended_sessions: None,
             crash_session: None,
             link: None,

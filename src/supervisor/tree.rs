@@ -37,7 +37,12 @@ pub(super) struct Committed {
 impl Tree {
     pub(super) fn new() -> Self {
         Self(vec![
-            RoleSlot::<OriginActor>::boxed(|config| config.origin.clone(), |_, _| {}),
+            RoleSlot::<OriginActor>::boxed(
+                |config| config.origin.clone(),
+                |roster, address| {
+                    roster.write().transfers = address.map(|address| address.clone().recipient());
+                },
+            ),
             RoleSlot::<ScrapActor>::boxed(|config| config.scrap.clone(), |_, _| {}),
             RoleSlot::<DnsActor>::boxed(|config| config.dns.clone(), |_, _| {}),
             RoleSlot::<DhcpActor>::boxed(

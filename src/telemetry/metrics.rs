@@ -293,6 +293,11 @@ metrics! {
         "labnet_origin_sent_bytes_total",
         "Bytes of files that the built-in origin sent",
     );
+    origin_transfers: IntGaugeVec = gauges(
+        "labnet_origin_transfers",
+        "Files on their way over HTTP, by the kernel's congestion control that sends them",
+        &["congestion"],
+    );
     connections: IntGaugeVec = gauges(
         "labnet_connections",
         "TCP connections open now",

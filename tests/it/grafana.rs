@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use labnet::{
+    origin::TRANSFER,
     rudp::statistics::{SIGNALS, TRANSPORT},
     statistic::{Described, series},
-    telemetry::SESSION,
+    telemetry::{SESSION, TRANSFER as TRANSFER_SERIES},
 };
 
 use crate::support::dashboard::Dashboard;
@@ -38,6 +39,7 @@ fn metrics() -> BTreeSet<String> {
         .chain(PROCESS.map(str::to_owned))
         .chain(named(SESSION, series(TRANSPORT)))
         .chain(named(SESSION, series(SIGNALS)))
+        .chain(named(TRANSFER_SERIES, series(TRANSFER)))
         .collect()
 }
 
@@ -186,7 +188,7 @@ fn queries_choose_by_job_and_instance_and_take_rates_of_counters() {
         .iter()
         .filter(|metric| metric.starts_with("labnet_"))
     {
-        assert!(shown.contains(*metric), "no panel shows {metric}");
+        assert!(shown.contains(metric), "no panel shows {metric}");
     }
 }
 

@@ -10,6 +10,7 @@ use std::{
 use base64::{Engine, prelude::BASE64_STANDARD};
 use labnet::{
     config::{Origin, OriginFiles},
+    net::allowed_congestion,
     origin::{OriginActor, sample},
     role::Role,
 };
@@ -18,6 +19,7 @@ use sha2::{Digest, Sha256};
 use crate::support::{
     PATIENCE,
     in_process::{ask, metric, origin, resources},
+    wait_for,
 };
 
 fn samples(names: &[&str]) -> OriginFiles {
@@ -198,6 +200,7 @@ fn a_missing_folder_and_an_unknown_sample_are_refused() {
         let config = Origin {
             listen: vec!["127.0.0.1:0".parse().unwrap()],
             files,
+            congestion: None,
             connections: labnet::config::Connections {
                 total: 64,
                 per_address: 64,
@@ -206,4 +209,93 @@ fn a_missing_folder_and_an_unknown_sample_are_refused() {
         let error = OriginActor::prepare(&config, None, &resources()).err();
         assert_eq!(error.expect("refused").key, key);
     }
+}
+
+/// A request over a connection that lives on; the head of the answer, whose body has been read.
+fn ask_on(stream: &mut TcpStream, fields: &str) -> String {
+    let request = format!("GET /1kB.zip HTTP/1.1\r\nHost: x\r\n{fields}\r\n");
+    stream.write_all(request.as_bytes()).expect("sent");
+    let mut bytes = Vec::new();
+    let mut byte = [0];
+    while !bytes.ends_with(b"\r\n\r\n") {
+        stream.read_exact(&mut byte).expect("an answer");
+        bytes.extend(byte);
+    }
+    stream.read_exact(&mut [0; 1000]).expect("a body");
+    String::from_utf8(bytes).expect("text").to_lowercase()
+}
+
+#[test]
+fn an_answer_is_sent_by_the_congestion_control_that_was_asked_for_and_says_so() {
+    let files = samples(&["1kB.zip"]);
+    let origin = origin(files, &resources());
+    let mut stream = TcpStream::connect(origin.address).expect("a server");
+    let ran = |head: &str| {
+        let (_, rest) = head
+            .split_once("labnet-congestion: ")
+            .expect("it says what ran");
+        rest.lines().next().expect("a name").to_owned()
+    };
+    let default = ran(&ask_on(&mut stream, ""));
+    for name in allowed_congestion() {
+        let head = ask_on(&mut stream, &format!("Labnet-Congestion: {name}\r\n"));
+        assert_eq!(ran(&head), name);
+        // The next request says nothing, and gets what it would have got before.
+        assert_eq!(ran(&ask_on(&mut stream, "")), default);
+    }
+    for refused in [
+        "nosuch",
+        "../../etc/passwd",
+        "",
+        "a-name-that-is-longer-than-any",
+    ] {
+        let head = ask_on(&mut stream, &format!("Labnet-Congestion: {refused}\r\n"));
+        assert_eq!(ran(&head), default, "{refused:?}");
+    }
+}
+
+#[test]
+fn a_file_on_its_way_is_told_with_what_the_kernel_measures() {
+    let resources = resources();
+    let origin = origin(samples(&["20MB.zip"]), &resources);
+    let name = allowed_congestion().pop().expect("one at least");
+    let mut stream = TcpStream::connect(origin.address).expect("a server");
+    let request = format!("GET /20MB.zip HTTP/1.1\r\nHost: x\r\nLabnet-Congestion: {name}\r\n\r\n");
+    stream.write_all(request.as_bytes()).expect("sent");
+    // Some of it is read, the rest waits.
+    stream.read_exact(&mut [0; 100_000]).expect("a part");
+    let here = stream.local_addr().expect("bound");
+    let labels = format!("{{client=\"127.0.0.1\",connection=\"{here}\"}}");
+    let number = |key: &str| {
+        let series = format!("labnet_origin_transfer_{key}{labels} ");
+        let shown = resources.metrics.render();
+        let value = shown
+            .lines()
+            .find_map(|line| line.strip_prefix(&series))?
+            .parse()
+            .ok();
+        value.map(|value: f64| (value, shown))
+    };
+    let (segments, _) = wait_for("segments", || {
+        number("segments_sent_total").filter(|(segments, _)| *segments > 0.0)
+    });
+    let (window, shown) = number("window_bytes").expect("a window");
+    assert!(window > 1000.0 && segments < 20_000.0, "{shown}");
+    assert!(number("rtt_seconds").is_some_and(|(rtt, _)| rtt < 1.0));
+    let by = format!("labnet_origin_transfers{{congestion=\"{name}\"}}");
+    assert_eq!(metric(&resources, &by), 1.0);
+    let listed = origin.transfers();
+    assert_eq!(listed.len(), 1, "{listed:?}");
+    assert_eq!((&*listed[0].kind, listed[0].client), ("http", here));
+    assert_eq!(listed[0].statistics["file"], "20MB.zip");
+    assert_eq!(listed[0].statistics["congestion"], *name);
+    assert_eq!(listed[0].statistics["length_bytes"], 20_000_000);
+    assert!(listed[0].statistics["bytes_sent"].as_u64() >= Some(100_000));
+    // A client that vanishes takes its series with it.
+    drop(stream);
+    wait_for("the end of the series", || {
+        (!resources.metrics.render().contains(&labels)).then_some(())
+    });
+    assert_eq!(metric(&resources, &by), 0.0);
+    assert!(origin.transfers().is_empty());
 }

@@ -6,6 +6,8 @@ use std::{
     net::{TcpListener, TcpStream, UdpSocket},
 };
 
+use labnet::net::allowed_congestion;
+
 use crate::support::{Lab, PATIENCE, labnet, loopback, wait_for};
 
 #[test]
@@ -146,4 +148,49 @@ fn a_refused_reload_leaves_no_port_bound_that_it_tried() {
     wait_for("the reload", || {
         (lab.post("/-/reload").0 == 200).then_some(())
     });
+}
+
+#[test]
+fn the_origin_s_congestion_control_changes_under_a_live_connection() {
+    let ip = loopback();
+    let http = format!("[http]\nlisten = \"{ip}:9167\"\n");
+    let origin = format!("[origin]\nlisten = \"{ip}:8080\"\nsamples = [\"1kB.zip\"]\n");
+    let by = |name: &str| format!("{http}{origin}congestion = \"{name}\"\n");
+    let allowed = allowed_congestion();
+    let lab = Lab::start(&by(&allowed[0]));
+    let mut stream = TcpStream::connect((ip, 8080)).expect("a connection");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    for name in &allowed {
+        fs::write(lab.config(), by(name)).expect("written");
+        let (code, body) = lab.post("/-/reload");
+        assert_eq!(code, 200, "{body}");
+        write!(stream, "HEAD /1kB.zip HTTP/1.1\r\nHost: lab\r\n\r\n").expect("sent");
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).expect("an answer");
+            head.extend(byte);
+        }
+        let head = String::from_utf8(head).expect("text");
+        assert!(
+            head.contains(&format!("labnet-congestion: {name}\r\n")),
+            "{head}"
+        );
+    }
+    // One that the kernel has not is refused with those that it has.
+    fs::write(lab.config(), by("nosuch")).expect("written");
+    let (code, body) = lab.post("/-/reload");
+    assert_eq!(code, 400, "{body}");
+    assert!(
+        body.contains("origin.congestion") && body.contains(&allowed[0]),
+        "{body}"
+    );
+    let config = lab.config();
+    let checked = labnet(&["check", config.to_str().expect("UTF-8")]);
+    let told = String::from_utf8_lossy(&checked.stdout);
+    assert_eq!(checked.status.code(), Some(2), "{told}");
+    assert!(
+        told.contains("origin.congestion: this kernel has no"),
+        "{told}"
+    );
 }

@@ -10,6 +10,7 @@ use actix::Addr;
 use labnet::{
     config::{Origin, OriginFiles},
     origin::OriginActor,
+    role::api::{ListTransfers, Session},
     role::{Crash, Keep, Resources, Role},
 };
 
@@ -79,6 +80,18 @@ impl<R: Role> Drop for Running<R> {
     }
 }
 
+impl Running<OriginActor> {
+    /// What it tells of files on their way.
+    pub fn transfers(&self) -> Vec<Session> {
+        let (told, tell) = std::sync::mpsc::channel();
+        let asked = self.actor.send(ListTransfers);
+        self.system.arbiter().spawn(async move {
+            let _ = told.send(asked.await.expect("it runs"));
+        });
+        tell.recv().expect("it answers")
+    }
+}
+
 pub fn resources() -> Resources {
     Resources::new("unused".into())
 }
@@ -95,6 +108,7 @@ pub fn origin(files: OriginFiles, resources: &Resources) -> Running<OriginActor>
     let config = Origin {
         listen: vec!["127.0.0.1:0".parse().unwrap()],
         files,
+        congestion: None,
         connections: labnet::config::Connections {
             total: 64,
             per_address: 64,

@@ -3,6 +3,7 @@
 mod counted;
 mod pace;
 mod places;
+mod wire;
 
 use std::{cell::Cell, io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -15,6 +16,7 @@ use tokio::{
     sync::{Semaphore, watch},
     time::timeout,
 };
+pub use wire::Wire;
 
 use crate::net::is_listening;
 
@@ -40,6 +42,8 @@ pub struct Connection {
     pub stream: PacedStream,
     /// The two ends of it.
     pub ends: Ends,
+    /// Its socket, for who asks the kernel.
+    pub wire: Wire,
     /// Its place among all: to be told whether it is idle or busy.
     pub place: Arc<Place>,
     /// Changes (its sender is gone) when nothing is accepted any more: the service has ended or is
@@ -105,7 +109,9 @@ pub async fn accept(
                 continue;
             }
         };
+        let stream = Arc::new(stream);
         let connection = Connection {
+            wire: Wire::new(&stream),
             stream: PacedStream::new(stream, Arc::clone(&place)),
             ends: Ends { peer, local },
             place: Arc::clone(&place),

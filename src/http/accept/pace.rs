@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    net::Shutdown,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -80,7 +81,7 @@ impl Pace {
 /// An accepted connection. Reading and writing fail with [`io::ErrorKind::TimedOut`] once the peer
 /// has taken less of what is sent to it than the slowest line would carry.
 pub struct PacedStream {
-    stream: TcpStream,
+    stream: Arc<TcpStream>,
     place: Arc<Place>,
     pace: Pace,
     /// Runs while there may be something that the peer has not taken.
@@ -91,7 +92,7 @@ pub struct PacedStream {
 }
 
 impl PacedStream {
-    pub(super) fn new(stream: TcpStream, place: Arc<Place>) -> Self {
+    pub(super) fn new(stream: Arc<TcpStream>, place: Arc<Place>) -> Self {
         Self {
             stream,
             place,
@@ -113,7 +114,7 @@ impl PacedStream {
 
     /// What the peer's kernel has taken of what was written.
     fn taken(&self) -> u64 {
-        let waiting = crate::net::unacknowledged(&self.stream).unwrap_or(0);
+        let waiting = crate::net::unacknowledged(&*self.stream).unwrap_or(0);
         self.written.saturating_sub(waiting)
     }
 
@@ -130,7 +131,7 @@ impl PacedStream {
             if self.pace.is_too_slow(now, taken) {
                 self.place.slow();
                 // What it does not take would stay in the kernel.
-                let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+                let _ = SockRef::from(&*self.stream).set_linger(Some(Duration::ZERO));
                 return Err(io::Error::new(
                     io::ErrorKind::TimedOut,
                     format!("took less than {LEAST} bytes a second"),
@@ -145,6 +146,21 @@ impl PacedStream {
         match self.poll_pace(task) {
             Ok(()) => Poll::Pending,
             Err(error) => Poll::Ready(Err(error)),
+        }
+    }
+
+    /// Writes as soon as the kernel may have room.
+    fn poll_try(
+        &self,
+        task: &mut Context<'_>,
+        write: impl Fn(&TcpStream) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.stream.poll_write_ready(task))?;
+            match write(&self.stream) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                written => return Poll::Ready(written),
+            }
         }
     }
 
@@ -174,9 +190,15 @@ impl AsyncRead for PacedStream {
         task: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match Pin::new(&mut self.stream).poll_read(task, buffer) {
-            Poll::Pending => self.waiting(task),
-            ready => ready,
+        loop {
+            match self.stream.poll_read_ready(task) {
+                Poll::Pending => return self.waiting(task),
+                Poll::Ready(ready) => ready?,
+            }
+            match self.stream.try_read_buf(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                read => return Poll::Ready(read.map(|_| ())),
+            }
         }
     }
 }
@@ -187,7 +209,7 @@ impl AsyncWrite for PacedStream {
         task: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write(task, bytes);
+        let written = self.poll_try(task, |stream| stream.try_write(bytes));
         self.after_write(task, written)
     }
 
@@ -196,21 +218,21 @@ impl AsyncWrite for PacedStream {
         task: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write_vectored(task, slices);
+        let written = self.poll_try(task, |stream| stream.try_write_vectored(slices));
         self.after_write(task, written)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        true
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let flushed = ready!(Pin::new(&mut self.stream).poll_flush(task));
-        Poll::Ready(flushed)
+    /// Nothing is held back here.
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(task)
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(SockRef::from(&*self.stream).shutdown(Shutdown::Write))
     }
 }
 

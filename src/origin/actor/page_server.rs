@@ -16,17 +16,19 @@ use axum::{
     response::Response,
 };
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode, request::Parts};
+use http::{HeaderMap, HeaderValue, StatusCode, request::Parts};
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use prometheus::IntCounter;
 use tokio::task::{JoinHandle, spawn_blocking};
 
+use super::transfers::{Sending, Transfers};
 use crate::origin::{
     answer::{self, Answer, Body, Target},
     store::{Content, Store, Stored},
 };
 use crate::{
-    http::Ends,
+    http::{Ends, Wire},
+    net::{allowed_congestion, representation::CONGESTION},
     telemetry::{
         Metrics,
         packets::{self, Fate},
@@ -41,6 +43,9 @@ const CHUNK: usize = 64 * 1024;
 #[derive(Clone)]
 pub(super) struct Site {
     pub(super) store: Arc<Store>,
+    /// By what TCP sends unless a request says otherwise; `None`: by what the kernel likes.
+    pub(super) congestion: Option<String>,
+    pub(super) transfers: Arc<Transfers>,
     pub(super) metrics: Arc<Metrics>,
 }
 
@@ -59,14 +64,24 @@ async fn handle(State(current): State<Current>, request: Request) -> Response {
         .unwrap_or_else(PoisonError::into_inner)
         .clone();
     let (request, _) = request.into_parts();
-    let (answer, content) = site.answer(&request).await;
+    let (mut answer, content) = site.answer(&request).await;
+    let runs = site.control(&request);
+    if let Some(runs) = runs
+        .as_deref()
+        .and_then(|runs| HeaderValue::from_str(runs).ok())
+    {
+        answer.headers.insert(CONGESTION, runs);
+    }
     let code = answer.status.as_str();
     site.metrics
         .origin_requests
         .with_label_values(&[code])
         .inc();
     let body = match (answer.body, content) {
-        (Body::Part(range), Some(content)) => Outgoing::new(range, content, &site.metrics),
+        (Body::Part(range), Some(content)) => {
+            let sending = site.begin(&request, runs, range.end - range.start);
+            Outgoing::new(range, content, sending, &site.metrics)
+        }
         (Body::Text(text), _) => Outgoing::Memory(text.into()),
         (Body::Part(_) | Body::Empty, _) => Outgoing::Memory(Bytes::new()),
     };
@@ -125,6 +140,30 @@ impl Site {
     }
 }
 
+impl Site {
+    /// Has the connection sent as the request wants it, or the configuration; what runs then.
+    fn control(&self, request: &Parts) -> Option<String> {
+        let wire = request.extensions.get::<Wire>()?;
+        let asked = request.headers.get(CONGESTION);
+        let asked = asked.and_then(|name| name.to_str().ok());
+        // More than root allows to all is not for who asks.
+        let asked = asked.filter(|name| allowed_congestion().iter().any(|other| other == name));
+        wire.control(asked.or(self.congestion.as_deref())).ok()
+    }
+
+    /// Tells of a file that goes on its way.
+    fn begin(&self, request: &Parts, congestion: Option<String>, length: u64) -> Option<Sending> {
+        let wire = request.extensions.get::<Wire>()?.clone();
+        let client = request.extensions.get::<Ends>()?.peer;
+        let file = match answer::target(request.uri.path()) {
+            Target::File(name) => answer::shown(&name),
+            Target::Page => return None,
+        };
+        let what = (file, length);
+        Some(self.transfers.begin(client, wire, congestion?, what))
+    }
+}
+
 fn head_length(status: StatusCode, headers: &HeaderMap) -> usize {
     // The status line and the date, which hyper writes, and the empty line.
     let reason = status.canonical_reason().unwrap_or_default();
@@ -146,7 +185,12 @@ enum Outgoing {
 }
 
 impl Outgoing {
-    fn new(range: Range<u64>, content: Content, metrics: &Metrics) -> Self {
+    fn new(
+        range: Range<u64>,
+        content: Content,
+        sending: Option<Sending>,
+        metrics: &Metrics,
+    ) -> Self {
         match content {
             Content::Page(page) => {
                 let place = |offset: u64| usize::try_from(offset).unwrap_or(usize::MAX);
@@ -157,6 +201,7 @@ impl Outgoing {
                 stored,
                 range,
                 reading: None,
+                sending,
                 sent: metrics.origin_sent_bytes.clone(),
             }),
         }
@@ -170,6 +215,7 @@ struct FileBody {
     /// What has not been asked of the reader yet.
     range: Range<u64>,
     reading: Option<JoinHandle<io::Result<Bytes>>>,
+    sending: Option<Sending>,
     sent: IntCounter,
 }
 
@@ -210,6 +256,9 @@ impl HttpBody for FileBody {
         match read.map_err(io::Error::other).flatten() {
             Ok(chunk) => {
                 self.sent.inc_by(chunk.len() as u64);
+                if let Some(sending) = &self.sending {
+                    sending.sent(chunk.len());
+                }
                 self.read_ahead();
                 Poll::Ready(Some(Ok(Frame::data(chunk))))
             }
