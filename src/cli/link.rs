@@ -26,18 +26,15 @@ use tracing::level_filters::LevelFilter;
 
 use super::{WRONG_USE, output};
 use crate::{
-    config::{self, link_options::duration},
-    http::{Access, Places, Shares, Token, serve_http},
+    config::{self, Connections, link_options::duration},
+    http::{Access, Places, Token, serve_http},
     link::{LinkControl, Relay, RelayPlan, Tunnel, TunnelPlan, Way},
     net::{Purpose, TunPlan, bind_tcp},
     telemetry::{complain, logging},
 };
 
 /// HTTP connections of `--http`.
-const HTTP_SHARES: Shares = Shares {
-    total: 256,
-    per_address: 64,
-};
+const HTTP_LIMITS: Connections = Connections::HTTP;
 
 /// Arguments of `labnet link`.
 #[derive(Debug, clap::Args)]
@@ -259,7 +256,7 @@ async fn carry(args: &Args, plan: Plan, access: Access) -> io::Result<Tally> {
         match listener {
             Some(listener) => {
                 let router = endpoints::router(control.clone(), access);
-                let places = Places::new(HTTP_SHARES, Purpose::Administration, Arc::new(()));
+                let places = Places::new(HTTP_LIMITS, Purpose::Administration, Arc::new(()));
                 serve_http(listener, router, places).await
             }
             None => std::future::pending().await,

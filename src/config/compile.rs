@@ -12,6 +12,7 @@ use super::{
     BadLink, Config, Connections, Dhcp, DhcpListen, Dns, Http, Log, Origin, OriginFiles, Reload,
     Rudp, Scrap, Supervisor, Zone,
     compiler::{ADDRESSES, Compiler, NUMBER, TEXT, Transport, values},
+    connections,
     file::{self, Key, List, OneOrMany},
     shares, subnet, transport, value,
 };
@@ -22,10 +23,6 @@ const DNS_LISTEN: SocketAddr = v4([127, 0, 0, 1], 5300);
 const RUDP_LISTEN: SocketAddr = v4([127, 0, 0, 10], 49152);
 const SCRAP_LISTEN: SocketAddr = v4([127, 0, 0, 5], 49153);
 const ORIGIN_LISTEN: SocketAddr = v4([127, 0, 0, 1], 8080);
-const HTTP_CONNECTIONS: Connections = shares(256, 64);
-const DNS_CONNECTIONS: Connections = shares(256, 64);
-const SCRAP_PEERS: Connections = shares(256, 128);
-const ORIGIN_CONNECTIONS: Connections = shares(2048, 1024);
 /// The files of the original's download page, in its order.
 const SAMPLES: [&str; 5] = [
     "50MB.zip",
@@ -43,10 +40,6 @@ const DHCP_PORT: u16 = 67;
 
 const fn v4([a, b, c, d]: [u8; 4], port: u16) -> SocketAddr {
     SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::new(a, b, c, d), port))
-}
-
-const fn shares(total: usize, per_address: usize) -> Connections {
-    Connections { total, per_address }
 }
 
 /// Compiles `file`, its relative paths counted from `base`. Problems are pairs of key and message.
@@ -169,34 +162,6 @@ impl Compiler<'_> {
         })
     }
 
-    /// The limits of a role's TCP connections; `keys` name them. A share that the file does not
-    /// give is that of `default`, if there are so many in all.
-    fn connections(
-        &mut self,
-        keys: [&str; 2],
-        [total, per_address]: [Key<i64>; 2],
-        default: Connections,
-    ) -> Option<Connections> {
-        let [total_at, per_address_at] = keys;
-        let bounds = || 1..=65_536;
-        let total = self.scalar(total_at, total, NUMBER, |number| {
-            value::number(number, bounds())
-        });
-        let per_address = self.scalar(per_address_at, per_address, NUMBER, |number| {
-            value::number(number, bounds())
-        });
-        let total = total?.unwrap_or(default.total);
-        let per_address = per_address?.unwrap_or(default.per_address.min(total));
-        if per_address > total {
-            self.problem(
-                per_address_at,
-                format!("{per_address} of one address are more than there may be in all, {total}"),
-            );
-            return None;
-        }
-        Some(Connections { total, per_address })
-    }
-
     fn reload(&mut self, table: file::Reload) -> Option<Reload> {
         self.unknown::<file::Reload>("reload", &table.unknown);
         let watch = self.scalar("reload.watch", table.watch, "`true` or `false`", Ok);
@@ -214,11 +179,15 @@ impl Compiler<'_> {
             "`true` or `false`",
             Ok,
         );
-        let connections = self.connections(
-            ["http.max_connections", "http.max_connections_per_address"],
-            [table.max_connections, table.max_connections_per_address],
-            HTTP_CONNECTIONS,
-        );
+        let connections = self.connections(connections::Keys {
+            table: "http",
+            noun: "connections",
+            total: table.max_connections,
+            per_address: table.max_connections_per_address,
+            request_timeout: table.request_timeout,
+            min_rate: table.min_rate,
+            default: Connections::HTTP,
+        });
         let hosts = self.one_or_many(
             "http.hosts",
             table.hosts,
@@ -344,11 +313,15 @@ impl Compiler<'_> {
         self.unknown::<file::Dns>("dns", &table.unknown);
         let both = [Transport::Udp, Transport::Tcp];
         let listen = self.listen("dns.listen", table.listen, &both, DNS_LISTEN);
-        let connections = self.connections(
-            ["dns.max_connections", "dns.max_connections_per_address"],
-            [table.max_connections, table.max_connections_per_address],
-            DNS_CONNECTIONS,
-        );
+        let connections = self.connections(connections::Keys {
+            table: "dns",
+            noun: "connections",
+            total: table.max_connections,
+            per_address: table.max_connections_per_address,
+            request_timeout: table.request_timeout,
+            min_rate: table.min_rate,
+            default: Connections::DNS,
+        });
         let tables = self.tables("dns.zone", table.zone)?;
         self.at_least_one("dns.zone", &tables, "[[dns.zone]]");
         let mut names = Vec::new();
@@ -433,6 +406,7 @@ impl Compiler<'_> {
             handshakes_per_address: table.max_handshakes_per_address,
             fetches: table.max_fetches,
             fetches_per_address: table.max_fetches_per_address,
+            amplification: table.amplification,
             trust_loopback: table.trust_loopback,
         };
         let shares = self.shares(shares, max_sessions);
@@ -466,11 +440,15 @@ impl Compiler<'_> {
             ),
         };
         let refresh = self.duration("scrap.refresh", table.refresh, SHORTEST);
-        let peers = self.connections(
-            ["scrap.max_peers", "scrap.max_peers_per_address"],
-            [table.max_peers, table.max_peers_per_address],
-            SCRAP_PEERS,
-        );
+        let peers = self.connections(connections::Keys {
+            table: "scrap",
+            noun: "peers",
+            total: table.max_peers,
+            per_address: table.max_peers_per_address,
+            request_timeout: table.request_timeout,
+            min_rate: table.min_rate,
+            default: Connections::SCRAP,
+        });
         let redirects_elsewhere = self.scalar(
             "scrap.redirects_elsewhere",
             table.redirects_elsewhere,
@@ -531,14 +509,15 @@ impl Compiler<'_> {
             TEXT,
             |text: String| value::tcp_congestion(&text),
         );
-        let connections = self.connections(
-            [
-                "origin.max_connections",
-                "origin.max_connections_per_address",
-            ],
-            [table.max_connections, table.max_connections_per_address],
-            ORIGIN_CONNECTIONS,
-        );
+        let connections = self.connections(connections::Keys {
+            table: "origin",
+            noun: "connections",
+            total: table.max_connections,
+            per_address: table.max_connections_per_address,
+            request_timeout: table.request_timeout,
+            min_rate: table.min_rate,
+            default: Connections::ORIGIN,
+        });
         Some(Origin {
             listen: listen?,
             files,

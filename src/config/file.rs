@@ -135,6 +135,8 @@ tables! {
         fault_injection: Key<bool>,
         max_connections: Key<i64>,
         max_connections_per_address: Key<i64>,
+        request_timeout: Key<String>,
+        min_rate: Key<i64>,
         hosts: Key<OneOrMany<String>>,
         token_file: Key<String>,
         protect_reads: Key<bool>,
@@ -165,6 +167,8 @@ tables! {
         listen: Key<OneOrMany<String>>,
         max_connections: Key<i64>,
         max_connections_per_address: Key<i64>,
+        request_timeout: Key<String>,
+        min_rate: Key<i64>,
         zone: List<Zone>,
     }
     /// `[[dns.zone]]`
@@ -184,6 +188,7 @@ tables! {
         max_handshakes_per_address: Key<i64>,
         max_fetches: Key<i64>,
         max_fetches_per_address: Key<i64>,
+        amplification: Key<i64>,
         trust_loopback: Key<bool>,
         scraper: Key<String>,
         congestion: Key<String>,
@@ -240,6 +245,8 @@ tables! {
         refresh: Key<String>,
         max_peers: Key<i64>,
         max_peers_per_address: Key<i64>,
+        request_timeout: Key<String>,
+        min_rate: Key<i64>,
         redirects_elsewhere: Key<bool>,
     }
     /// `[origin]`
@@ -250,6 +257,8 @@ tables! {
         samples: List<String>,
         max_connections: Key<i64>,
         max_connections_per_address: Key<i64>,
+        request_timeout: Key<String>,
+        min_rate: Key<i64>,
     }
 }
 

@@ -37,8 +37,10 @@ const TYPED: &[&str] = &[
     "http.protect_reads",
     "http.max_connections",
     "http.max_connections_per_address",
+    "http.min_rate",
     "dns.max_connections",
     "dns.max_connections_per_address",
+    "dns.min_rate",
     "rudp.max_window",
     "rudp.max_sessions",
     "rudp.max_sessions_per_address",
@@ -47,6 +49,7 @@ const TYPED: &[&str] = &[
     "rudp.max_handshakes_per_address",
     "rudp.max_fetches",
     "rudp.max_fetches_per_address",
+    "rudp.amplification",
     "rudp.trust_loopback",
     "rudp.client_choice",
     "rudp.max_datagram",
@@ -55,8 +58,10 @@ const TYPED: &[&str] = &[
     "scrap.max_peers",
     "scrap.redirects_elsewhere",
     "scrap.max_peers_per_address",
+    "scrap.min_rate",
     "origin.max_connections",
     "origin.max_connections_per_address",
+    "origin.min_rate",
 ];
 
 /// The merged values, and what tells where each came from.

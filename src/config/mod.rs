@@ -6,6 +6,7 @@
 pub mod built_in;
 mod compile;
 mod compiler;
+mod connections;
 mod file;
 mod layers;
 mod link;
@@ -28,6 +29,7 @@ use serde::Deserialize;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use url::Url;
 
+pub use connections::Connections;
 pub use link_options::{Blackout, LinkOptions};
 pub use problem::{Problem, Problems};
 pub use shares::Shares;
@@ -209,15 +211,6 @@ pub struct Http {
     pub token_file: Option<PathBuf>,
     /// Whether reading needs the token, too. Default false.
     pub protect_reads: bool,
-}
-
-/// How many TCP connections a role has at once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Connections {
-    /// In all.
-    pub total: usize,
-    /// Of one address (IPv4) or network of 64 bits (IPv6); at most `total`.
-    pub per_address: usize,
 }
 
 /// The DHCP server.

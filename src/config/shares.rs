@@ -24,6 +24,9 @@ pub struct Shares {
     pub fetches: usize,
     /// Of these, of one address. Default half.
     pub fetches_per_address: usize,
+    /// Whoever is not known to be at its address gets at most so many times the bytes that it sent in a
+    /// second. Default 10.
+    pub amplification: u64,
     /// Whether whoever sends from 127.0.0.0/8 or ::1 is known to be there: a source address that
     /// nobody forges from outside. Default true.
     pub trust_loopback: bool,
@@ -37,6 +40,7 @@ pub(super) struct Keys {
     pub(super) handshakes_per_address: Key<i64>,
     pub(super) fetches: Key<i64>,
     pub(super) fetches_per_address: Key<i64>,
+    pub(super) amplification: Key<i64>,
     pub(super) trust_loopback: Key<bool>,
 }
 
@@ -51,6 +55,7 @@ impl Shares {
             handshakes_per_address: handshakes.div_ceil(4),
             fetches,
             fetches_per_address: fetches.div_ceil(2),
+            amplification: 10,
             trust_loopback: true,
         }
     }
@@ -70,6 +75,10 @@ impl Compiler<'_> {
         let own_handshakes = number("max_handshakes_per_address", keys.handshakes_per_address);
         let fetches = number("max_fetches", keys.fetches);
         let own_fetches = number("max_fetches_per_address", keys.fetches_per_address);
+        let amplification =
+            self.scalar("rudp.amplification", keys.amplification, NUMBER, |number| {
+                value::number(number, 1..=1000_u64)
+            });
         let trust_loopback = self.scalar(
             "rudp.trust_loopback",
             keys.trust_loopback,
@@ -100,6 +109,7 @@ impl Compiler<'_> {
             handshakes_per_address: own_handshakes?.unwrap_or(handshakes.div_ceil(4)),
             fetches,
             fetches_per_address: own_fetches?.unwrap_or(fetches.div_ceil(2)),
+            amplification: amplification?.unwrap_or(default.amplification),
             trust_loopback: trust_loopback?.unwrap_or(default.trust_loopback),
         })
     }

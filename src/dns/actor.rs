@@ -15,7 +15,7 @@ use actix::{AsyncContext, Context, SpawnHandle};
 
 use crate::{
     config,
-    http::{Places, accept, shares},
+    http::{Places, accept},
     net::{
         Datagram, Purpose, ReceiveBatch, UdpSocket, drive, interface::missing_addresses,
         is_listening,
@@ -26,7 +26,7 @@ use crate::{
 
 use super::{Authority, Name, Outcome, ReadFile, Transport, Zone, meaning};
 use counters::Counters;
-use tcp::{Patience, Questions, Service};
+use tcp::{Questions, Service};
 
 /// The DNS server's actor: owns the sockets' readers, asks the [`Authority`], sends the answers.
 pub struct DnsActor {
@@ -187,7 +187,6 @@ impl Role for DnsActor {
         let service = Service::new(
             Arc::clone(&kept.authority),
             counters.clone(),
-            Patience::default(),
             Arc::clone(&kept.places),
         );
         Self {
@@ -276,7 +275,7 @@ impl DnsActor {
                 .with_label_values(&[&zone.name().to_string()])
                 .set(records);
         }
-        kept.places.set_shares(shares(kept.limits));
+        kept.places.set_limits(kept.limits);
         let stays = |socket: &Arc<std::net::UdpSocket>| {
             let mut listeners = kept.listeners.iter();
             listeners.any(|listener| Arc::ptr_eq(&listener.udp, socket))

@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use actix::Context;
 
-use super::{Places, access::Access, routes, serve_http, shares, token::Token};
+use super::{Places, access::Access, routes, serve_http, token::Token};
 use crate::{
     config,
     net::{Purpose, TcpListeners},
@@ -35,6 +35,8 @@ pub(super) struct Rules {
     pub(super) fault_injection: bool,
     pub(super) access: Arc<Access>,
     token_file: Option<PathBuf>,
+    /// What the file held when the configuration was loaded.
+    loaded: Option<Token>,
 }
 
 impl Rules {
@@ -47,6 +49,7 @@ impl Rules {
             None => None,
         };
         Ok(Self {
+            loaded: token.as_ref().map(Token::as_it_is),
             connections: config.connections,
             fault_injection: config.fault_injection,
             access: Arc::new(Access {
@@ -106,12 +109,13 @@ impl Role for HttpActor {
         kept.rules.token_file.iter().cloned().collect()
     }
 
-    /// The token's file, if it holds another token, or can no longer be read: a reload tells of that.
+    /// The token's file, if it holds another token than at the last reload, or can no longer be read: a
+    /// reload tells of that.
     fn changed_files(kept: &Kept) -> Vec<PathBuf> {
         let rules = &kept.rules;
         let token_file = rules.token_file.iter();
         token_file
-            .filter(|file| Token::read(file).ok() != rules.access.token)
+            .filter(|file| Token::read(file).ok() != rules.loaded)
             .cloned()
             .collect()
     }
@@ -133,7 +137,7 @@ impl Role for HttpActor {
 
     fn start(&mut self, ctx: &mut Context<Self>) -> Result<(), Failure> {
         let kept = self.keep.get();
-        kept.places.set_shares(shares(kept.rules.connections));
+        kept.places.set_limits(kept.rules.connections);
         let router = routes::router(self.keep.clone());
         self.accepting
             .follow(ctx, &kept.listeners.all(), |listener| {

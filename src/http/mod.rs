@@ -11,8 +11,8 @@ mod serve;
 mod token;
 
 pub use accept::{
-    Attend, Connection, Ends, Observer, PacedStream, Place, Places, Refusal, Shares, Wire, accept,
-    connections_here, shares,
+    Attend, Connection, Ends, Observer, PacedStream, Place, Places, Refusal, Wire, accept,
+    connections_here,
 };
 pub use access::{Access, Refused};
 pub use actor::HttpActor;

@@ -5,7 +5,7 @@ use std::{
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll},
-    time::{Duration, SystemTime},
+    time::SystemTime,
 };
 
 use axum::{Router, body::Body};
@@ -22,10 +22,6 @@ use hyper_util::{
 };
 
 use super::{Attend, Connection, Place, Places, Refusal, accept};
-
-/// A request's header must be whole within so long of the connection's start or of the last answer.
-/// Also ends keep-alive connections that are not used.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Serves `router` on `listener` until the future is dropped. Connections then finish the request
 /// they are at, so that a reload answers the request that asked for it and a download outlives a
@@ -76,7 +72,8 @@ impl Attend for Site {
         let connection = hyper::server::conn::http1::Builder::new()
             .timer(TokioTimer::new())
             .auto_date_header(false)
-            .header_read_timeout(HEADER_TIMEOUT)
+            // Also ends keep-alive connections that are not used.
+            .header_read_timeout(place.limits().request_timeout)
             .max_buf_size(64 * 1024)
             .serve_connection(TokioIo::new(stream), service);
         let mut connection = pin!(connection);

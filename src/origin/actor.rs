@@ -15,7 +15,7 @@ use super::store::Store;
 use crate::role::api::{self, ListTransfers};
 use crate::{
     config::{self, OriginFiles},
-    http::{Places, serve_http, shares},
+    http::{Places, serve_http},
     net::{Purpose, TcpListeners, refuses_congestion},
     role::{Accepting, Failure, Keep, PrepareError, Resources, Role, role_actor},
     telemetry::Metrics,
@@ -114,7 +114,7 @@ impl Role for OriginActor {
 
     fn start(&mut self, ctx: &mut Context<Self>) -> Result<(), Failure> {
         let kept = self.keep.get();
-        kept.places.set_shares(shares(kept.config.connections));
+        kept.places.set_limits(kept.config.connections);
         let site = Site {
             store: kept.store,
             congestion: kept.config.congestion,

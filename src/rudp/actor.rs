@@ -281,7 +281,11 @@ impl RudpEndpoint {
         for table in kept.tables() {
             table.lock().scraper = kept.config.scraper;
         }
-        kept.common.allowance().trust_loopback = kept.config.shares.trust_loopback;
+        let shares = &kept.config.shares;
+        let mut allowance = kept.common.allowance();
+        allowance.trust_loopback = shares.trust_loopback;
+        allowance.factor = shares.amplification;
+        drop(allowance);
         kept.common.gates.configure(&kept.config.shares);
         let plan = kept.plan();
         for front in &kept.fronts {

@@ -4,8 +4,8 @@
 //!
 //! An address is known by a lease of ours, or by the handshake of the binary transport, whose
 //! cookie it has sent back; one of the loopback, unless the configuration says otherwise. Every
-//! other may get in any second [`FACTOR`] times the bytes that came from it in that second, and at
-//! least [`LEAST`].
+//! other may get in any second so many times the bytes ([`factor`](Allowance::factor)) that came from it
+//! in that second, and at least [`LEAST`].
 
 use std::{
     collections::{HashMap, HashSet},
@@ -16,9 +16,7 @@ use std::{
 
 use super::places::Prefix;
 
-/// So many times the bytes that came from an address may go to it in a second.
-pub const FACTOR: u64 = 10;
-/// And at least so many.
+/// To any address at least so many bytes may go in a second.
 pub const LEAST: u64 = 1500;
 
 /// A second is counted in so many parts.
@@ -39,6 +37,8 @@ const PROVEN_FOR: Duration = Duration::from_secs(600);
 pub struct Allowance {
     /// Whether addresses of the loopback are known.
     pub trust_loopback: bool,
+    /// So many times the bytes that came from an address may go to it in a second.
+    pub factor: u64,
     leased: HashSet<Ipv4Addr>,
     proven: Recent<IpAddr, ()>,
     accounts: Recent<Prefix, Account>,
@@ -58,6 +58,7 @@ impl Allowance {
     pub fn new(now: Instant) -> Self {
         Self {
             trust_loopback: true,
+            factor: 10,
             leased: HashSet::new(),
             proven: Recent::new(PROVEN, PROVEN_FOR, now),
             accounts: Recent::new(COUNTED, Duration::from_secs(2), now),
@@ -100,10 +101,11 @@ impl Allowance {
     /// Whether so many bytes may be sent to an address now; if so, they are.
     pub fn send(&mut self, to: IpAddr, bytes: usize, now: Instant) -> bool {
         self.knows(to) || {
+            let factor = self.factor;
             let account = self.account(to, now);
             let received: u64 = account.received.iter().sum();
             let sent = account.sent.iter().sum::<u64>() + bytes as u64;
-            let may = sent <= LEAST.max(FACTOR * received);
+            let may = sent <= LEAST.max(factor.saturating_mul(received));
             if may {
                 account.sent[account.part as usize % SENT_PARTS] += bytes as u64;
             }
@@ -198,6 +200,11 @@ mod tests {
         assert!(allowance.send(IpAddr::from([192, 0, 2, 8]), 1500, now));
         let later = now + Duration::from_millis(1300);
         assert!(allowance.send(ELSEWHERE, 1500, later));
+        // Or as much as the configuration says.
+        allowance.factor = 100;
+        let later = later + Duration::from_millis(1300);
+        allowance.receive(ELSEWHERE, 62, later);
+        assert!(allowance.send(ELSEWHERE, 6200, later) && !allowance.send(ELSEWHERE, 1, later));
     }
 
     #[test]
@@ -261,7 +268,7 @@ mod tests {
             };
             for (at, _) in &left {
                 let (sent, received) = (within(&left, *at), within(&came, *at));
-                prop_assert!(sent <= LEAST.max(FACTOR * received), "{sent} for {received}");
+                prop_assert!(sent <= LEAST.max(10 * received), "{sent} for {received}");
             }
         }
     }

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     config,
-    http::{Places, accept, shares},
+    http::{Places, accept},
     net::{Purpose, TcpListeners},
     role::{Accepting, Failure, Keep, PrepareError, Resources, Role, role_actor},
     telemetry::Metrics,
@@ -160,12 +160,14 @@ impl Role for ScrapActor {
 
     fn start(&mut self, ctx: &mut Context<Self>) -> Result<(), Failure> {
         let kept = self.keep.get();
-        kept.places.set_shares(shares(kept.config.peers));
+        kept.places.set_limits(kept.config.peers);
         kept.index.refresh_every(kept.config.refresh);
         let reads_it = |(index, _): &(Arc<Index>, _)| Arc::ptr_eq(index, &kept.index);
         if !self.reading.as_ref().is_some_and(reads_it) {
             if let Some((_, before)) = self.reading.take() {
                 ctx.cancel_future(before);
+                // It was another page's.
+                self.keep.recovered(PAGE);
             }
             let index = Arc::clone(&kept.index);
             let reading = keep_fresh(Arc::clone(&index), self.keep.clone()).into_actor(self);
@@ -191,6 +193,11 @@ impl Role for ScrapActor {
 
 role_actor!(ScrapActor);
 
+/// What the scraper lacks when its page cannot be read.
+const PAGE: &str = "page";
+/// A page that cannot be read so often in a row is missing; a retry comes first, within a second.
+const MISSES: u32 = 2;
+
 /// Fetches the page whenever it is due, or when a peer wants it and may.
 async fn keep_fresh(index: Arc<Index>, keep: Keep<Kept>) {
     let metrics = keep.get().metrics;
@@ -213,7 +220,16 @@ async fn keep_fresh(index: Arc<Index>, keep: Keep<Kept>) {
             Ok(fetched) => read(fetched).await,
             Err(error) => Err(error),
         };
+        let trouble = fetched.as_ref().err().map(ToString::to_string);
         learn(&index, &metrics, fetched);
+        match trouble {
+            None => keep.recovered(PAGE),
+            Some(trouble) if index.view.borrow().schedule.failures() >= MISSES => keep.degraded(
+                PAGE,
+                format!("the download page {} cannot be read: {trouble}", index.page),
+            ),
+            Some(_) => {}
+        }
     }
 }
 

@@ -27,10 +27,7 @@ use crate::support::{
 
 /// So many, all of them of one address.
 fn peers(total: usize) -> Connections {
-    Connections {
-        total,
-        per_address: total,
-    }
+    Connections::of(total, total)
 }
 
 fn scrap_config(page: SocketAddr, refresh: Duration) -> Scrap {

@@ -55,6 +55,44 @@ fn a_reload_applies_a_good_file_and_refuses_a_bad_one() {
 }
 
 #[test]
+fn a_page_that_cannot_be_read_is_told_until_it_can() {
+    let ip = loopback();
+    let config = format!(
+        "[http]\nlisten = \"{ip}:9167\"\n[scrap]\nlisten = \"{ip}:49153\"\n\
+         origin = \"http://{ip}:8080/\"\nrefresh = \"1s\"\n"
+    );
+    let lab = Lab::start(&config);
+    let missing = format!("scrap (degraded: the download page http://{ip}:8080/ cannot be read: ");
+    wait_for("a degraded scraper", || {
+        let (code, body) = lab.get("/-/ready");
+        (code == 503 && body.contains(&missing)).then_some(())
+    });
+    let degraded = "labnet_component_state{component=\"scrap\",state=\"degraded\"}";
+    assert_eq!(lab.metric(degraded), 1.0);
+    assert_eq!(lab.get("/-/healthy").0, 200, "it heals by itself");
+    // The page comes.
+    let page = format!("{config}[origin]\nlisten = \"{ip}:8080\"\n");
+    fs::write(lab.config(), page).expect("written");
+    assert_eq!(lab.post("/-/reload").0, 200);
+    wait_for("readiness", || (lab.get("/-/ready").0 == 200).then_some(()));
+    assert_eq!(lab.metric(degraded), 0.0);
+    // It goes again, and the scraper is given another one that is there.
+    fs::write(lab.config(), &config).expect("written");
+    assert_eq!(lab.post("/-/reload").0, 200);
+    wait_for("a degraded scraper", || {
+        lab.get("/-/ready").1.contains(&missing).then_some(())
+    });
+    let other = config.replace(&format!("http://{ip}:8080/"), &format!("http://{ip}:8081/"));
+    fs::write(
+        lab.config(),
+        format!("{other}[origin]\nlisten = \"{ip}:8081\"\n"),
+    )
+    .expect("written");
+    assert_eq!(lab.post("/-/reload").0, 200);
+    wait_for("readiness", || (lab.get("/-/ready").0 == 200).then_some(()));
+}
+
+#[test]
 fn sighup_reloads_and_sigterm_stops_with_success() {
     let mut lab = Lab::start("");
     crate::support::signal(lab.pid(), "HUP");

@@ -109,10 +109,7 @@ pub fn origin(files: OriginFiles, resources: &Resources) -> Running<OriginActor>
         listen: vec!["127.0.0.1:0".parse().unwrap()],
         files,
         congestion: None,
-        connections: labnet::config::Connections {
-            total: 64,
-            per_address: 64,
-        },
+        connections: labnet::config::Connections::of(64, 64),
     };
     Running::start(&config, resources)
 }

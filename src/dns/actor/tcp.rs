@@ -1,7 +1,6 @@
 use std::{
     io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
 };
 
 use bytes::{Buf, BytesMut};
@@ -18,25 +17,6 @@ use crate::{
 use super::counters::Counters;
 use crate::dns::{Authority, Outcome, Transport, meaning};
 
-/// What connections may take of our time (RFC 7766 section 6.2).
-#[derive(Clone, Copy)]
-pub(super) struct Patience {
-    /// A whole question has to come within so long of the connection's start or of the last
-    /// answer, and an answer has to be taken within so long.
-    usual: Duration,
-    /// The same once half of the connections are taken.
-    busy: Duration,
-}
-
-impl Default for Patience {
-    fn default() -> Self {
-        Self {
-            usual: Duration::from_secs(10),
-            busy: Duration::from_secs(1),
-        }
-    }
-}
-
 /// Answers to pipelined questions are written together up to about so many bytes. With a question
 /// and an answer of 65535 bytes each, a connection takes at most some 200 KB.
 const WRITE_BATCH: usize = 16 * 1024;
@@ -48,21 +28,14 @@ pub(super) struct Service {
     /// Swapped by a reload while connections ask. Nobody holds the lock but to copy or swap.
     authority: Mutex<Arc<Authority>>,
     counters: Counters,
-    patience: Patience,
     places: Arc<Places>,
 }
 
 impl Service {
-    pub(super) fn new(
-        authority: Arc<Authority>,
-        counters: Counters,
-        patience: Patience,
-        places: Arc<Places>,
-    ) -> Self {
+    pub(super) fn new(authority: Arc<Authority>, counters: Counters, places: Arc<Places>) -> Self {
         Self {
             authority: Mutex::new(authority),
             counters,
-            patience,
             places,
         }
     }
@@ -79,14 +52,14 @@ impl Service {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// A whole question has to come by then, counted from the connection's start or the last answer,
+    /// and an answer has to be taken; a tenth of the time once half of the connections are taken (RFC
+    /// 7766 section 6.2).
     fn deadline(&self) -> Instant {
         let (taken, total) = self.places.taken();
-        let patience = if taken > total / 2 {
-            self.patience.busy
-        } else {
-            self.patience.usual
-        };
-        Instant::now() + patience
+        let patience = self.places.limits().request_timeout;
+        let busy = taken > total / 2;
+        Instant::now() + if busy { patience / 10 } else { patience }
     }
 }
 
@@ -205,7 +178,7 @@ fn first_message(input: &[u8]) -> Option<&[u8]> {
 
 #[cfg(test)]
 mod tests {
-    use std::{net::SocketAddr, path::Path};
+    use std::{net::SocketAddr, path::Path, time::Duration};
 
     use tokio::{
         net::{TcpListener, TcpStream},
@@ -227,21 +200,15 @@ mod tests {
         serving: JoinHandle<io::Result<()>>,
     }
 
-    const PATIENT: Patience = Patience {
-        usual: Duration::from_secs(600),
-        busy: Duration::from_secs(600),
-    };
-    const IMPATIENT: Patience = Patience {
-        usual: Duration::from_millis(50),
-        busy: Duration::from_millis(50),
-    };
+    const PATIENT: Duration = Duration::from_secs(600);
+    const IMPATIENT: Duration = Duration::from_millis(50);
 
-    async fn server(patience: Patience) -> Server {
+    async fn server(patience: Duration) -> Server {
         server_for(patience, 8).await
     }
 
     /// One that has so many places, all of which one address may have.
-    async fn server_for(patience: Patience, connections: usize) -> Server {
+    async fn server_for(patience: Duration, connections: usize) -> Server {
         let mut text = "$TTL 1h\n@ SOA ns h 1 2 3 4 5\n@ NS ns\nns A 192.0.2.1\n".to_owned();
         for n in 0..200 {
             text += &format!("huge TXT \"{n} {}\"\n", "x".repeat(240));
@@ -254,11 +221,11 @@ mod tests {
         let metrics = Metrics::new();
         let counters = Counters::new(&metrics);
         let limits = crate::config::Connections {
-            total: connections,
-            per_address: connections,
+            request_timeout: patience,
+            ..crate::config::Connections::of(connections, connections)
         };
         let places = metrics.places("dns", limits, Purpose::Peer);
-        let service = Service::new(Arc::new(authority), counters, patience, places);
+        let service = Service::new(Arc::new(authority), counters, places);
         let questions = Questions(Arc::new(service));
         let places = Arc::clone(&questions.0.places);
         let listener = Arc::new(listener.into_std().expect("a socket"));
@@ -444,11 +411,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_peer_that_takes_no_answers_is_left_and_stalls_nobody() {
-        let server = server(Patience {
-            usual: Duration::from_secs(1),
-            ..PATIENT
-        })
-        .await;
+        let server = server(Duration::from_secs(1)).await;
         let mut greedy = server.connect().await;
         let questions = (0..=255).flat_map(huge).collect::<Vec<_>>();
         // 12 MB of answers: more than the sockets' buffers hold.

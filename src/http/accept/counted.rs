@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use prometheus::{IntCounter, IntGauge};
 
-use super::{Observer, Places, Refusal, Shares};
+use super::{Observer, Places, Refusal};
 use crate::{config, net::Purpose, telemetry::Metrics};
 
 /// A component's counters.
@@ -39,15 +39,7 @@ impl Metrics {
             slow: closed("slow"),
             timeout: closed("timeout"),
         };
-        Places::new(shares(limits), purpose, Arc::new(counters))
-    }
-}
-
-/// The limits of a configuration, as places have them.
-pub fn shares(limits: config::Connections) -> Shares {
-    Shares {
-        total: limits.total,
-        per_address: limits.per_address,
+        Places::new(limits, purpose, Arc::new(counters))
     }
 }
 

@@ -7,9 +7,8 @@ mod wire;
 
 use std::{cell::Cell, io, net::SocketAddr, sync::Arc, time::Duration};
 
-pub use counted::shares;
 pub use pace::PacedStream;
-pub use places::{Observer, Place, Places, Refusal, Shares};
+pub use places::{Observer, Place, Places, Refusal};
 use tokio::{
     io::AsyncReadExt,
     net::{TcpListener, TcpStream},

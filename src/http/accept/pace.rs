@@ -18,9 +18,7 @@ use tokio::{
 
 use super::places::Place;
 
-/// A peer that takes less than this many bytes a second, over [`PATIENCE`], is gone or means harm.
-/// The slowest line of a lesson (10 kbit/s) carries a hundred times as much.
-const LEAST: u64 = 10;
+/// A peer that takes less than the least rate over so long is gone or means harm.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// For a peer that went on after a pause: it reads what its kernel holds, which tells of its progress
 /// in lumps of up to 128 kB. At 10 kbit/s such a lump takes 105 seconds.
@@ -53,14 +51,14 @@ impl Pace {
     }
 
     /// Whether the peer is too slow, with `taken` bytes in all by `now`. It has to take
-    /// [`LEAST`] * [`PATIENCE`] bytes within its time, again and again; what it takes at once counts
+    /// `least` bytes a second for [`PATIENCE`] within its time, again and again; what it takes at once counts
     /// for one such time. What its kernel takes at the start, without anybody reading, is no sign
     /// of a reader.
-    fn is_too_slow(&mut self, now: Instant, taken: u64) -> bool {
+    fn is_too_slow(&mut self, now: Instant, taken: u64, least: u64) -> bool {
         let moves = taken > self.seen;
         self.goes_on |= moves && self.paused;
         (self.seen, self.paused) = (taken, !moves);
-        if taken.saturating_sub(self.taken) >= LEAST * PATIENCE.as_secs() {
+        if taken.saturating_sub(self.taken) >= least * PATIENCE.as_secs() {
             (self.since, self.taken) = (now, taken);
         }
         let patience = if self.goes_on {
@@ -128,13 +126,14 @@ impl PacedStream {
                 self.look = None;
                 break;
             }
-            if self.pace.is_too_slow(now, taken) {
+            let least = self.place.limits().min_rate;
+            if self.pace.is_too_slow(now, taken, least) {
                 self.place.slow();
                 // What it does not take would stay in the kernel.
                 let _ = SockRef::from(&*self.stream).set_linger(Some(Duration::ZERO));
                 return Err(io::Error::new(
                     io::ErrorKind::TimedOut,
-                    format!("took less than {LEAST} bytes a second"),
+                    format!("took less than {least} bytes a second"),
                 ));
             }
             self.look = Some(Box::pin(sleep(LOOK)));
@@ -240,6 +239,8 @@ impl AsyncWrite for PacedStream {
 mod tests {
     use super::*;
 
+    const LEAST: u64 = 10;
+
     /// Looks every [`LOOK`] at a peer that has taken `taken(seconds)` bytes; when it was too slow.
     fn given_up(taken: impl Fn(u64) -> u64) -> Option<u64> {
         let start = Instant::now();
@@ -248,7 +249,7 @@ mod tests {
             .map(|n| n * LOOK.as_secs())
             .find(|&seconds| {
                 let now = start + Duration::from_secs(seconds);
-                pace.is_too_slow(now, taken(seconds))
+                pace.is_too_slow(now, taken(seconds), LEAST)
             })
     }
 
@@ -262,6 +263,16 @@ mod tests {
         // Nor does a pause.
         let late = |seconds| if seconds < 50 { 100_000 } else { 200_000 };
         assert_eq!(given_up(late), Some(170));
+    }
+
+    #[test]
+    fn no_rate_is_no_bound() {
+        let start = Instant::now();
+        let mut pace = Pace::new(start);
+        for seconds in (5..3600).step_by(5) {
+            let now = start + Duration::from_secs(seconds);
+            assert!(!pace.is_too_slow(now, 0, 0));
+        }
     }
 
     #[test]

@@ -9,17 +9,7 @@ use std::{
 
 use tokio::sync::Notify;
 
-use crate::net::Purpose;
-
-/// How many connections there may be at once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Shares {
-    /// In all.
-    pub total: usize,
-    /// Of one address: an IPv4 address, or the 64 bits of an IPv6 address that name its network
-    /// (one host can have all addresses of a /64).
-    pub per_address: usize,
-}
+use crate::{config::Connections, net::Purpose};
 
 /// Why a peer got no place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,23 +76,28 @@ pub struct Places {
 
 impl Places {
     /// All places free. `purpose` tells how many of the process's last descriptors they may take.
-    pub fn new(shares: Shares, purpose: Purpose, observer: Arc<dyn Observer>) -> Arc<Self> {
+    pub fn new(limits: Connections, purpose: Purpose, observer: Arc<dyn Observer>) -> Arc<Self> {
         Arc::new(Self {
             purpose,
-            table: Mutex::new(Table::new(shares)),
+            table: Mutex::new(Table::new(limits)),
             observer,
         })
     }
 
     /// Other limits from now on. Who holds more keeps it, and gets nothing new.
-    pub fn set_shares(&self, shares: Shares) {
-        self.lock().shares = shares;
+    pub fn set_limits(&self, limits: Connections) {
+        self.lock().limits = limits;
+    }
+
+    /// The limits of the moment.
+    pub fn limits(&self) -> Connections {
+        self.lock().limits
     }
 
     /// How many places are taken, and how many there are.
     pub fn taken(&self) -> (usize, usize) {
         let table = self.lock();
-        (table.places.len(), table.shares.total)
+        (table.places.len(), table.limits.total)
     }
 
     /// A place for a peer, if need be another's: always if descriptors are scarce.
@@ -168,6 +163,11 @@ impl Place {
         self.places.lock().set_idle(self.id, true);
     }
 
+    /// What the configuration gives a connection at this moment.
+    pub fn limits(&self) -> Connections {
+        self.places.limits()
+    }
+
     /// The peer took too long to ask: counted.
     pub fn timed_out(&self) {
         self.places.observer.timed_out();
@@ -208,7 +208,7 @@ impl Holder {
 
 /// The decisions, without locks and tasks. `T` is how a holder is told to go.
 struct Table<T> {
-    shares: Shares,
+    limits: Connections,
     next: u64,
     /// By the order of admission.
     places: BTreeMap<u64, Entry<T>>,
@@ -223,9 +223,9 @@ struct Entry<T> {
 }
 
 impl<T> Table<T> {
-    fn new(shares: Shares) -> Self {
+    fn new(limits: Connections) -> Self {
         Self {
-            shares,
+            limits,
             next: 0,
             places: BTreeMap::new(),
             held: HashMap::new(),
@@ -240,7 +240,9 @@ impl<T> Table<T> {
         are_scarce: bool,
         leave: T,
     ) -> Result<(u64, Option<T>), Refusal> {
-        let Shares { total, per_address } = self.shares;
+        let Connections {
+            total, per_address, ..
+        } = self.limits;
         let own = self.held.get(&holder).copied().unwrap_or(0);
         let victim = if own >= per_address {
             let idle = self.longest_idle(|other| other == holder);
@@ -320,7 +322,7 @@ mod tests {
     }
 
     fn table(total: usize, per_address: usize) -> Table<&'static str> {
-        Table::new(Shares { total, per_address })
+        Table::new(Connections::of(total, per_address))
     }
 
     const GREEDY: &str = "192.0.2.1";

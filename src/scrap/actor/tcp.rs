@@ -24,8 +24,6 @@ use crate::{
     text::printable,
 };
 
-/// A request must be whole within so long of its connection's start.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// An answer must be taken within so long.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a peer that has its answer may take to close.
@@ -62,7 +60,8 @@ struct Peer {
 
 impl Peer {
     async fn serve(mut self) {
-        let request = match timeout(REQUEST_TIMEOUT, self.request()).await {
+        let patience = self.connection.place.limits().request_timeout;
+        let request = match timeout(patience, self.request()).await {
             Ok(Ok(Some(request))) => request,
             Ok(_) => return self.count("invalid"),
             Err(_) => {

@@ -206,6 +206,9 @@ fn every_mistake_has_its_line_and_key() {
         ("[rudp]\nmax_window = 99999999999999999999\n", 2, "rudp.max_window", "whole number"),
         ("[http]\nmax_connections = 8\nmax_connections_per_address = 9\n", 3, "http.max_connections_per_address", "more than there may be in all, 8"),
         ("[origin]\nmax_connections = 0\n", 2, "origin.max_connections", "out of bounds"),
+        ("[dns]\nmin_rate = -1\n[[dns.zone]]\nname = \"a\"\nfile = \"labnet.toml\"\n", 2, "dns.min_rate", "out of bounds"),
+        ("[http]\n[rudp]\namplification = 0\n", 3, "rudp.amplification", "out of bounds"),
+        ("[scrap]\norigin = \"http://a/\"\nrequest_timeout = \"1ms\"\n", 3, "scrap.request_timeout", "1s to 365days"),
         // who may ask
         ("[http]\nhosts = [\"lab.example\", \"lab.example:80\"]\n", 2, "http.hosts[1]", "without a port"),
         ("[http]\nhosts = 5\n", 2, "http.hosts", "or a list of them"),
