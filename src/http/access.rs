@@ -216,10 +216,9 @@ impl fmt::Display for Refused {
                 "this needs the lab's token: send `Authorization: Bearer TOKEN`, or give the \
                  command `--token-file FILE`",
             ),
-            Self::Token { wrong: true } => f.write_str(
-                "this is not the lab's token; that was in its `token_file` when the configuration \
-                     was last loaded (SIGHUP loads it again)",
-            ),
+            Self::Token { wrong: true } => {
+                f.write_str("this is not the lab's token: its `token_file` holds another")
+            }
         }
     }
 }

@@ -12,7 +12,7 @@ use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde::Serialize;
 
 use super::Ends;
-use super::access::Access;
+use super::access::{Access, Refused};
 
 /// Browsers load nothing from elsewhere, show it in nobody's frame, guess no type, and tell no other
 /// site that they were here.
@@ -46,10 +46,23 @@ where
         .layer(middleware::map_response(for_browsers))
 }
 
-async fn check(access: Arc<Access>, peer: IpAddr, request: Request, next: Next) -> Response {
+/// The request lacks the token that reading needs: the answer holds nothing but its status.
+#[derive(Clone, Copy)]
+pub(super) struct Untold;
+
+/// Supervisors, balancers and orchestrators ask these, and have no token.
+const PROBES: [&str; 2] = ["/-/healthy", "/-/ready"];
+
+async fn check(access: Arc<Access>, peer: IpAddr, mut request: Request, next: Next) -> Response {
     let checked = access.check(peer, request.method(), request.uri(), request.headers());
     match checked {
         Ok(()) => next.run(request).await,
+        Err(Refused::Token { .. })
+            if request.method().is_safe() && PROBES.contains(&request.uri().path()) =>
+        {
+            request.extensions_mut().insert(Untold);
+            next.run(request).await
+        }
         Err(refused) => {
             tracing::debug!(%peer, path = %request.uri().path(), "refused: {refused}");
             refused.into_response()

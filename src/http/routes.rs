@@ -4,7 +4,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use actix::{Message, Recipient};
 use axum::{
-    Json, Router,
+    Extension, Json, Router,
     extract::{FromRef, Path, RawQuery, Request, State},
     http::{StatusCode, header},
     middleware::{self, Next},
@@ -13,7 +13,11 @@ use axum::{
 };
 use serde::Serialize;
 
-use super::{actor::Kept, guard::guarded, page, problem};
+use super::{
+    actor::Kept,
+    guard::{Untold, guarded},
+    page, problem,
+};
 use crate::{
     role::api::{
         CopyLeases, CrashSession, DescribeLink, ListEndedSessions, ListLeases, ListSessions,
@@ -74,22 +78,31 @@ async fn metrics(State(kept): State<Kept>) -> impl IntoResponse {
     )
 }
 
-async fn healthy(State(kept): State<Kept>) -> Response {
+type Asker = Option<Extension<Untold>>;
+
+async fn healthy(State(kept): State<Kept>, asker: Asker) -> Response {
     if kept.roster.heals() {
-        return "healthy\n".into_response();
+        "healthy\n".into_response()
+    } else {
+        unavailable("unhealthy", &kept, asker)
     }
-    let text = format!("unhealthy: {}\n", kept.roster.not_ready().join(", "));
-    (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
 }
 
-async fn ready(State(kept): State<Kept>) -> Response {
-    let missing = kept.roster.not_ready();
-    if missing.is_empty() {
+async fn ready(State(kept): State<Kept>, asker: Asker) -> Response {
+    if kept.roster.not_ready().is_empty() {
         "ready\n".into_response()
     } else {
-        let text = format!("not ready: {}\n", missing.join(", "));
-        (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
+        unavailable("not ready", &kept, asker)
     }
+}
+
+/// 503, and why; names, addresses and paths are not for those who lack the token.
+fn unavailable(what: &str, kept: &Kept, asker: Asker) -> Response {
+    let text = match asker {
+        Some(Extension(Untold)) => format!("{what}\n"),
+        None => format!("{what}: {}\n", kept.roster.not_ready().join(", ")),
+    };
+    (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
 }
 
 async fn status(State(kept): State<Kept>) -> Response {

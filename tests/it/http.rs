@@ -175,17 +175,26 @@ fn with_a_token_changes_need_it_and_reads_if_they_are_protected() {
 #[test]
 fn probes_need_no_token_and_say_no_more_than_their_status() {
     let ip = loopback();
-    let lab = Lab::start_with(
-        &format!(
-            "[http]\nlisten = \"{ip}:9167\"\ntoken_file = \"token\"\nprotect_reads = true\n\
-             fault_injection = true\n[origin]\nlisten = [\"{ip}:8080\", \"192.0.2.1:8080\"]\n"
-        ),
-        &[("token", TOKEN)],
-        None,
+    let config = format!(
+        "[http]\nlisten = \"{ip}:9167\"\ntoken_file = \"token\"\n[origin]\nlisten = \"{ip}:8080\"\n"
     );
+    let lab = Lab::start_with(&config, &[("token", TOKEN)], None);
     let host = "Host: localhost";
     let right = format!("Authorization: Bearer {TOKEN}");
-    let missing = "192.0.2.1";
+    // Reads are protected, and there is something to be silent about.
+    let (here, missing) = (format!("\"{ip}:8080\""), "192.0.2.1");
+    let both = format!("[{here}, \"{missing}:8080\"]");
+    let config = config
+        .replace(&here, &both)
+        .replace("\"token\"", "\"token\"\nprotect_reads = true");
+    fs::write(lab.config(), config).expect("written");
+    assert_eq!(
+        ask(lab.http, "POST", "/-/reload", &[host, &right]).code,
+        200
+    );
+    wait_for("what is missing", || {
+        (ask(lab.http, "GET", "/-/ready", &[host]).code == 503).then_some(())
+    });
     let told = ask(lab.http, "GET", "/-/ready", &[host, &right]);
     assert_eq!(told.code, 503);
     assert!(told.body.contains(missing), "{told:?}");
