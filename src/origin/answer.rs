@@ -194,6 +194,12 @@ pub(super) fn not_allowed(method: &Method) -> Answer {
     answer
 }
 
+/// Answers a request with no `Host` field, or with several.
+pub(super) fn bad_host(fields: usize) -> Answer {
+    let meaning = format!("400 Bad Request: {fields} Host fields; one is needed");
+    plain(StatusCode::BAD_REQUEST, meaning)
+}
+
 /// Answers when the disk does not.
 pub(super) fn failed() -> Answer {
     let meaning = "500 Internal Server Error: the files cannot be read";

@@ -16,7 +16,7 @@ use axum::{
     response::Response,
 };
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, StatusCode, request::Parts};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header, request::Parts};
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use prometheus::IntCounter;
 use tokio::task::{JoinHandle, spawn_blocking};
@@ -37,6 +37,17 @@ use crate::{
 
 /// How much of a file is read at a time.
 const CHUNK: usize = 64 * 1024;
+
+/// Nobody frames the page, and no link of it tells where it was followed. By what name the page is
+/// called is nobody's business: all on the network may read it, and nothing can be changed here.
+const FOR_BROWSERS: [(HeaderName, &str); 3] = [
+    (
+        header::CONTENT_SECURITY_POLICY,
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    ),
+    (header::X_FRAME_OPTIONS, "DENY"),
+    (header::REFERRER_POLICY, "no-referrer"),
+];
 
 /// What connections are answered from: no listener, which a download under way would keep from
 /// being closed.
@@ -104,6 +115,10 @@ async fn handle(State(current): State<Current>, request: Request) -> Response {
     let mut response = Response::new(body);
     *response.status_mut() = answer.status;
     *response.headers_mut() = answer.headers;
+    for (name, value) in FOR_BROWSERS {
+        let value = HeaderValue::from_static(value);
+        response.headers_mut().insert(name, value);
+    }
     response
 }
 
@@ -111,6 +126,11 @@ impl Site {
     async fn answer(&self, request: &Parts) -> (Answer, Option<Content>) {
         if !answer::is_read(&request.method) {
             return (answer::not_allowed(&request.method), None);
+        }
+        // RFC 9112 section 3.2: who speaks HTTP/1.1 names the host, once.
+        let hosts = request.headers.get_all(header::HOST).iter().count();
+        if hosts > 1 || (hosts == 0 && request.version >= Version::HTTP_11) {
+            return (answer::bad_host(hosts), None);
         }
         let target = answer::target(request.uri.path());
         let name = match &target {
