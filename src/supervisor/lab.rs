@@ -12,10 +12,7 @@ use super::{
 use crate::{
     config::Config,
     net::Sockets,
-    role::{
-        Failure, PrepareError, Resources, Roster,
-        api::{Reload, ReloadRefused, Reloaded},
-    },
+    role::{Failure, PrepareError, Resources, Roster, api::Reload},
     telemetry::Metrics,
 };
 
@@ -113,19 +110,8 @@ impl Lab {
         })
     }
 
-    /// Reads the configuration file again and runs by it, or goes on as before.
-    pub async fn reload(&self) -> Result<Reloaded, ReloadRefused> {
-        let refused = |problem: &str| ReloadRefused {
-            generation: self.roster.read().generation,
-            problems: vec![problem.to_owned()],
-        };
-        self.supervisor
-            .send(Reload { dry_run: false })
-            .await
-            .unwrap_or_else(|_| Err(refused("the supervisor has ended")))
-    }
-
-    /// As [`reload`](Self::reload), for who does not wait for what comes of it.
+    /// Has the configuration file read again; it runs by it, or goes on as before. What comes of it is
+    /// logged.
     pub fn request_reload(&self) {
         self.supervisor.do_send(Reload { dry_run: false });
     }

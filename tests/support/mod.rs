@@ -6,9 +6,11 @@
 pub mod dashboard;
 pub mod dhcp;
 pub mod dial;
+pub mod disk;
 pub mod in_process;
 pub mod lan;
 pub mod probe;
+pub mod service_manager;
 
 use std::{
     fs,

@@ -3,13 +3,12 @@
 use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},
-    path::{Path, PathBuf},
     process::{Command, Stdio},
     thread,
     time::Duration,
 };
 
-use crate::support::{Lab, loopback, probe::Addresses, run, signal, wait_for};
+use crate::support::{Lab, disk::Disk, loopback, probe::Addresses, run, signal, wait_for};
 
 fn lab(samples: &str) -> (Lab, Addresses) {
     let addresses = Addresses(loopback());
@@ -75,39 +74,12 @@ fn everything_after_dhcp_really_leaves_from_the_leased_address() {
     }
 }
 
-/// A file system of a few megabytes, gone when dropped.
-struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    fn new(at: &Path, size: &str) -> Self {
-        let at_text = at.to_str().expect("UTF-8");
-        run(
-            "mount",
-            &[
-                "-t",
-                "tmpfs",
-                "-o",
-                &format!("size={size}"),
-                "labnet-test",
-                at_text,
-            ],
-        );
-        Self(at.to_owned())
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).output();
-    }
-}
-
 #[test]
 #[ignore = "needs root: mounts a small disk"]
 fn a_full_disk_is_said_and_gone_on_from() {
     let (_lab, addresses) = lab("\"5MB.zip\"");
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let disk = SmallDisk::new(folder.path(), "2m");
+    let disk = Disk::mount(folder.path().to_owned(), "2m");
     let get = || {
         Command::new(env!("CARGO_BIN_EXE_labnet"))
             .args([
@@ -132,7 +104,7 @@ fn a_full_disk_is_said_and_gone_on_from() {
         .expect("the part")
         .len();
     assert!(kept > 1_000_000, "{kept}");
-    let path = disk.0.to_str().expect("UTF-8");
+    let path = disk.path().to_str().expect("UTF-8");
     run("mount", &["-o", "remount,size=20m", path]);
     let rest = get();
     assert!(

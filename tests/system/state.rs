@@ -8,7 +8,7 @@ use std::{
 };
 
 use crate::support::dhcp::{ACK, Answer, DISCOVER, OFFER, Packet, REQUEST};
-use crate::support::{Lab, PATIENCE, labnet, loopback, wait_for};
+use crate::support::{Lab, PATIENCE, disk::Disk, labnet, loopback, run, wait_for};
 
 /// How long to wait for an answer that must not come.
 const SILENCE: Duration = Duration::from_secs(2);
@@ -352,43 +352,20 @@ fn leases_neither_vanish_nor_last_for_ever_when_the_clock_is_set() {
     });
 }
 
-/// A small file system of the test's own.
-struct Disk(PathBuf);
-
-impl Disk {
-    fn mount(at: PathBuf) -> Self {
-        fs::create_dir_all(&at).expect("a folder");
-        crate::support::run(
-            "mount",
-            &["-t", "tmpfs", "-o", "size=256k", "labnet-test", path(&at)],
-        );
-        Self(at)
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        // Lazily: the lab may still have its database open.
-        crate::support::run("umount", &["-l", path(&self.0)]);
-    }
-}
-
 #[test]
 #[ignore = "needs root to mount a small file system"]
 fn a_full_disk_is_told_and_waited_for() {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let disk = Disk::mount(folder.path().join("disk"));
+    let disk = Disk::mount(folder.path().join("disk"), "256k");
     let ip = loopback();
-    let state = format!("state_dir = {:?}", disk.0);
+    let state = format!("state_dir = {:?}", disk.path());
     let text = config(ip, "1h").replace("state_dir = \"state\"", &state);
     let mut service = Service {
         lab: Lab::start(&text),
         ip,
     };
     let first = service.lease(1);
-    let filler = disk.0.join("filler");
-    // Ends with "no space left".
-    let _ = fs::write(&filler, vec![1; 1 << 20]);
+    let filler = disk.fill();
     let mut promised = vec![first];
     // The log has pages to spare; then it is over.
     promised.extend((2..15).map_while(|client| service.lease_within(client, SILENCE)));
@@ -403,4 +380,28 @@ fn a_full_disk_is_told_and_waited_for() {
     }
     drop(service);
     drop(disk);
+}
+
+/// Read-only from one moment to the next, as a disk with errors: what is open can still be written, and a
+/// restart could not.
+#[test]
+#[ignore = "needs root to mount"]
+fn a_state_folder_that_becomes_read_only_is_told_until_it_is_not() {
+    let mut service = Service::start();
+    let mut promised = vec![service.lease(1)];
+    let state = service.state();
+    run("mount", &["--bind", path(&state), path(&state)]);
+    run("mount", &["-o", "remount,ro,bind", path(&state)]);
+    promised.extend(service.lease_within(2, SILENCE));
+    service.wait_degraded("is read-only");
+    let heals = service.lab.get("/-/healthy").0;
+    run("umount", &[path(&state)]);
+    assert_eq!(heals, 200);
+    service.wait_ready();
+    promised.push(service.lease(3));
+    service.lab.kill_and_restart();
+    service.wait_ready();
+    for address in promised {
+        assert!(service.is_bound(address), "{address}");
+    }
 }

@@ -101,6 +101,41 @@ fn folder() -> tempfile::TempDir {
     tempfile::tempdir().expect("a temporary folder")
 }
 
+/// One client after another over each family, the proxy with several sockets on the address.
+#[test]
+fn every_verb_is_served_over_both_families_and_several_sockets() {
+    let (addresses, out) = (Addresses(loopback()), folder());
+    let (ip, free) = (addresses.0, "[::1]:0");
+    let six = std::net::UdpSocket::bind(free).and_then(|socket| socket.local_addr());
+    let six = six.expect("an IPv6 loopback");
+    let lab = Lab::start(&format!(
+        "[rudp]\nlisten = [\"{ip}:49152\", \"{six}\"]\nshards = 2\n\
+         [scrap]\nlisten = \"{ip}:49153\"\n\
+         [origin]\nlisten = \"{ip}:8080\"\nsamples = [\"1MB.zip\", \"task2.pdf\"]\n"
+    ));
+    wait_for("the file list", || addresses.scrap(Duration::from_secs(1)));
+    // The port decides which of the sockets has a client.
+    for server in [six, addresses.at(49152)].into_iter().cycle().take(8) {
+        let list = good(&client(server, out.path(), &["list"]));
+        assert!(
+            list.contains("1MB.zip") && list.contains("task2.pdf"),
+            "{list}"
+        );
+        for via in ["rudp", "http"] {
+            let got = client(
+                server,
+                out.path(),
+                &["--via", via, "--json", "get", "--discard", "1MB.zip"],
+            );
+            assert_eq!(summary(&good(&got))["complete"], true);
+        }
+        good(&client(server, out.path(), &["echo"]));
+        good(&client(server, out.path(), &["stat"]));
+    }
+    let dropped = lab.metric("labnet_rudp_lost_total{reason=\"send\"}");
+    assert_eq!(dropped, 0.0);
+}
+
 /// Whether the file here is the origin's, asked for over HTTP.
 #[track_caller]
 fn is_the_origins(addresses: &Addresses, out: &Path, name: &str) {

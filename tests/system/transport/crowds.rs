@@ -8,6 +8,7 @@ use std::{
 };
 
 use labnet::rudp::{
+    connection::Config,
     exchange::Question,
     packet::{Cid, Hello, Parameters, Protection},
 };
@@ -15,7 +16,7 @@ use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg32;
 
 use super::{config_of, get, site, text};
-use crate::support::{PATIENCE, dial::Dialed, wait_for};
+use crate::support::{PATIENCE, dial::Dialed, request, wait_for};
 
 /// Whoever asks for much and reads nothing of it keeps nobody from the origin, and may read on later.
 #[test]
@@ -76,6 +77,51 @@ fn files_that_nobody_reads_leave_the_origin_to_others() {
         });
     }
     assert_eq!((fetches("running"), fetches("waiting")), (0.0, 0.0));
+}
+
+/// 544 files of one address, of which nothing is read: nobody else's wait, and the page is there.
+#[test]
+fn hundreds_of_files_that_nobody_reads_disturb_nobody() {
+    let long = text(3_000_000);
+    let (lab, server) = site("", &[("files/a.txt", &long)]);
+    let narrow = Config {
+        stream_window: 100_000,
+        connection_window: 100_000,
+        ..config_of(&lab)
+    };
+    let flooder = Ipv4Addr::new(127, 0, 0, 66);
+    let mut flood: Vec<_> = (0..34)
+        .map(|_| Dialed::to(server, flooder, narrow.clone()))
+        .collect();
+    let mut asked = Vec::new();
+    for client in &mut flood {
+        asked.extend((0..16).map(|_| client.ask(&get("a.txt"))));
+    }
+    let busy = AtomicBool::new(true);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while busy.load(Ordering::Relaxed) {
+                for client in &mut flood {
+                    let mut turns = 0;
+                    client.run("a turn", |_, _| {
+                        turns += 1;
+                        (turns > 1).then_some(())
+                    });
+                }
+            }
+        });
+        wait_for("the flood", || {
+            let waiting = lab.metric("labnet_rudp_fetches{state=\"waiting\"}");
+            (waiting > 200.0).then_some(())
+        });
+        let origin = lab.address("origin", "http");
+        let mut other = Dialed::to(server, Ipv4Addr::new(127, 0, 0, 99), config_of(&lab));
+        for _ in 0..16 {
+            assert!(other.body(&get("a.txt")).1 == long.as_bytes());
+            assert_eq!(request(origin, "GET", "/").0, 200);
+        }
+        busy.store(false, Ordering::Relaxed);
+    });
 }
 
 #[test]

@@ -51,6 +51,18 @@ fn fifty_handshakes_with_30_percent_loss() {
     }
 }
 
+/// Nobody gives up: a handshake has 30 s, in which its client sends a dozen times.
+#[test]
+fn forty_eight_tries_with_30_percent_loss_both_ways() {
+    for seed in 0..48 {
+        let mut sim = file("rate=10mbit,delay=25ms,loss=30", 1000)(Cubic, seed);
+        let took = sim.run_until(LIMIT, |sim| sim.clients[0].connected_at.is_some());
+        assert!(took, "{seed}");
+        let at = sim.clients[0].connected_at.expect("connected") - sim.start;
+        assert!(at < Duration::from_secs(30), "{seed}: {at:?}");
+    }
+}
+
 #[test]
 fn the_clients_second_to_seventh_packets_are_lost() {
     let build = |algorithm, seed| {
