@@ -32,8 +32,8 @@ pub enum Event {
         /// It is here.
         to: SocketAddr,
     },
-    /// A client's probes were in vain, three more of them in a row, and nothing else was heard: perhaps
-    /// its own address is gone, or a NAT in between has forgotten it. See
+    /// A client's probes were in vain, three more of them in a row, whatever else was heard: perhaps its
+    /// own address is gone, or a NAT in between has forgotten it, or carries one way alone. See
     /// [`rebound`](super::Connection::rebound).
     Unheard,
     /// It is over: nothing more comes.

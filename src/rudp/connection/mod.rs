@@ -415,9 +415,9 @@ impl Connection {
         if self.ping_due || self.recovery.is_waiting() {
             return None;
         }
-        let base = self
-            .spoke_at
-            .map_or(self.heard_at, |at| at.max(self.heard_at));
+        // Who only acknowledges has to ask now and then whether that arrives: what comes from the peer
+        // shows the one way alone.
+        let base = self.recovery.asked_at().unwrap_or(self.heard_at);
         Some(base + interval)
     }
 

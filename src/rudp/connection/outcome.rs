@@ -326,7 +326,7 @@ impl Connection {
             let count = self.recovery.probe_timeouts();
             self.trace.tell(now, &Step::ProbeTimeout { count });
         }
-        let unheard = self.recovery.on_unheard(self.heard_at, now);
+        let unheard = self.recovery.probe_timeouts();
         if self.side == Side::Client && unheard.is_multiple_of(UNHEARD) {
             self.events.push_back(Event::Unheard);
         }

@@ -169,9 +169,6 @@ pub(super) struct Recovery {
     reordered_at: Option<Instant>,
     loss_timer: Option<Instant>,
     pto_count: u32,
-    /// Probe timeouts since something was heard, and when the last one was.
-    unheard: u32,
-    unheard_at: Option<Instant>,
     pub(super) probes: u8,
     /// When the last ack-eliciting packet left.
     eliciting_sent_at: Option<Instant>,
@@ -202,8 +199,6 @@ impl Recovery {
             reordered_at: None,
             loss_timer: None,
             pto_count: 0,
-            unheard: 0,
-            unheard_at: None,
             probes: 0,
             eliciting_sent_at: None,
             eliciting_in_flight: 0,
@@ -568,15 +563,9 @@ impl Recovery {
         self.pto_count
     }
 
-    /// Notes a probe timeout, with the time when something was last heard; says how many there were
-    /// since.
-    pub(super) fn on_unheard(&mut self, heard_at: Instant, now: Instant) -> u32 {
-        if self.unheard_at.is_none_or(|at| at < heard_at) {
-            self.unheard = 0;
-        }
-        self.unheard = self.unheard.saturating_add(1);
-        self.unheard_at = Some(now);
-        self.unheard
+    /// When the last packet left that wants an acknowledgement, if one did.
+    pub(super) fn asked_at(&self) -> Option<Instant> {
+        self.eliciting_sent_at
     }
 
     /// What has waited longest for an acknowledgement, as many packets as probes are sent.
