@@ -8,7 +8,7 @@ mod tally;
 use std::{
     io,
     net::{Ipv4Addr, SocketAddr},
-    path::PathBuf,
+    path::{Path, PathBuf},
     pin::Pin,
     process::ExitCode,
     sync::Arc,
@@ -31,6 +31,7 @@ use crate::{
     link::{LinkControl, Relay, RelayPlan, Tunnel, TunnelPlan, Way},
     net::{Purpose, TunPlan, bind_tcp},
     telemetry::{complain, logging},
+    watch::verdicts::VerdictFile,
 };
 
 /// HTTP connections of `--http`.
@@ -80,6 +81,9 @@ pub(super) struct Args {
     /// loopback
     #[arg(long, value_name = "FILE", requires = "http")]
     token_file: Option<PathBuf>,
+    /// Write what becomes of every packet, and why, to this file: a JSON object a line (docs/link.md)
+    #[arg(long, value_name = "FILE")]
+    events: Option<PathBuf>,
     /// Print the totals at the end as JSON
     #[arg(long)]
     json: bool,
@@ -246,6 +250,15 @@ async fn carry(args: &Args, plan: Plan, access: Access) -> io::Result<Tally> {
         }
         None => None,
     };
+    let writing = match &args.events {
+        Some(file) => {
+            let created = VerdictFile::create(file);
+            let (verdicts, writing) = created.map_err(|error| about(file, error))?;
+            control.watch(Some(Arc::new(verdicts)));
+            Some((file, writing))
+        }
+        None => None,
+    };
     tracing::info!("{ends}");
     let (up, down) = (control.options(Way::Up), control.options(Way::Down));
     tracing::info!("up: {up}; down: {down}; seed {}", args.seed);
@@ -269,7 +282,16 @@ async fn carry(args: &Args, plan: Plan, access: Access) -> io::Result<Tally> {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
     }
+    if let Some((file, writing)) = writing {
+        control.watch(None);
+        writing.end().map_err(|error| about(file, error))?;
+    }
     Ok(Tally(control.counters()))
+}
+
+fn about(file: &Path, error: io::Error) -> io::Error {
+    let file = file.display();
+    io::Error::new(error.kind(), format!("--events {file}: {error}"))
 }
 
 fn whose(option: &str, address: SocketAddr, error: io::Error) -> io::Error {

@@ -142,6 +142,7 @@ fn arrows_point_one_way() {
                 "dhcp",
                 "rudp",
                 "scrap",
+                "watch",
             ],
             "supervisor" => [
                 &ROLES[..],

@@ -364,6 +364,100 @@ fn a_proxy_s_own_bad_network_comes_and_goes_by_reload() {
 }
 
 #[test]
+fn every_packet_s_verdict_is_written_and_adds_up_to_the_totals() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("verdicts.jsonl");
+    let link = Link::start(
+        echo(),
+        &[
+            "--loss",
+            "20",
+            "--burst",
+            "2",
+            "--duplicate",
+            "10",
+            "--corrupt",
+            "10",
+            "--rate",
+            "800kbit",
+            "--queue",
+            "3kB",
+            "--delay",
+            "5ms",
+            "--seed",
+            "3",
+            "--events",
+            file.to_str().expect("plain"),
+        ],
+    );
+    let student = UdpSocket::bind("127.0.0.1:0").expect("loopback");
+    for number in 0_u16..60 {
+        let mut packet = [b'x'; 500];
+        packet[..2].copy_from_slice(&number.to_be_bytes());
+        student.send_to(&packet, link.address).expect("sent");
+    }
+    wait_for("the last packet", || {
+        let told = link.json("/counters");
+        let still = |way: &str| told[way]["under_way"].as_u64() == Some(0);
+        let all = told["up"]["sent"] == 60 && told["down"]["sent"] == told["up"]["delivered"];
+        (all && still("up") && still("down")).then_some(())
+    });
+    let client = student.local_addr().expect("bound").to_string();
+    let (code, totals) = link.end("TERM");
+    assert_eq!(code, Some(0));
+    let lines = std::fs::read_to_string(&file).expect("written");
+    let verdicts: Vec<Value> = lines
+        .lines()
+        .map(|line| serde_json::from_str(line).expect(line))
+        .collect();
+    for way in ["up", "down"] {
+        let of = |outcome: &str| {
+            let told = verdicts
+                .iter()
+                .filter(|told| told["way"] == way && told["outcome"] == outcome);
+            told.count() as u64
+        };
+        let counted = &totals[way];
+        let lost = &counted["lost"];
+        let expected =
+            ["random", "queue", "blackout", "memory"].map(|reason| lost[reason].as_u64());
+        let told = ["lost_random", "lost_queue", "lost_blackout", "lost_memory"].map(of);
+        assert_eq!(told.map(Some), expected, "{way}: {totals}");
+        let copies = counted["duplicated"].as_u64();
+        assert_eq!(
+            Some(of("delivered"))
+                .zip(copies)
+                .map(|(told, copies)| told + copies),
+            counted["delivered"].as_u64(),
+            "{way}: {totals}"
+        );
+    }
+    let up = verdicts.iter().filter(|told| told["way"] == "up");
+    assert!(up.clone().any(|told| told["outcome"] == "lost_queue"));
+    for told in up {
+        assert_eq!(
+            (&told["peer"], &told["bytes"]),
+            (&client.as_str().into(), &528.into())
+        );
+        // The Nth that the relay received is the Nth that was sent: loopback keeps the order.
+        let number = told["number"].as_u64().expect("a number");
+        let starts = told["starts"].as_str().expect("text");
+        assert!(starts.starts_with(&format!("{number:04x}7878")), "{told}");
+        let queued = told["queued_bytes"].as_u64().expect("bytes");
+        assert!(queued <= 3000, "{told}");
+        if told["outcome"] == "lost_queue" {
+            assert!(queued + 528 > 3000, "{told}");
+        }
+        if told["outcome"] == "delivered" {
+            let parts = ["queued", "sending", "travelled", "kept_behind", "held_back"];
+            let sum: f64 = parts.iter().filter_map(|part| told[*part].as_f64()).sum();
+            let after = told["after"].as_f64().expect("seconds");
+            assert!((sum - after).abs() < 1e-6, "{told}");
+        }
+    }
+}
+
+#[test]
 fn what_waits_for_the_rate_before_a_proxy_is_counted_while_it_waits() {
     let lab = proxy();
     let good = std::fs::read_to_string(lab.config()).expect("read");

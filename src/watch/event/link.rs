@@ -154,6 +154,14 @@ pub enum Loss {
 }
 
 impl Loss {
+    /// The how-manieth in a row of a burst it is, if it is of one that goes on.
+    pub fn in_a_row(self) -> Option<u32> {
+        match self {
+            Self::Burst { nth } => Some(nth),
+            _ => None,
+        }
+    }
+
     /// A word for it, that of `labnet_link_packets_total{fate}`. A burst is random there.
     pub fn name(self) -> &'static str {
         match self {
