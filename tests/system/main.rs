@@ -26,3 +26,4 @@ mod scrap;
 mod service_manager;
 mod state;
 mod transport;
+mod wireshark;

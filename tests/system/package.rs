@@ -253,6 +253,7 @@ fn the_package_installs_upgrades_and_goes_without_a_trace() {
         "/usr/share/man/man1/labnet-serve.1.gz",
         "/usr/share/bash-completion/completions/labnet",
         "/usr/share/doc/labnet/copyright",
+        "/usr/share/doc/labnet/examples/labnet.lua",
         "/etc/systemd/system/multi-user.target.wants/labnet.service",
     ] {
         assert!(debian.has(path), "{path}");
