@@ -4,7 +4,7 @@ use std::{env, fs, path::PathBuf};
 
 use clap::{ValueEnum, builder::PossibleValuesParser, builder::TypedValueParser};
 
-use super::link::Impairment;
+use super::{link::Impairment, qlog::QlogOptions};
 use crate::{
     client::walk::{Carriage, Via},
     rudp::{
@@ -71,6 +71,8 @@ pub(super) struct CarriageOptions {
         value_parser = clap::value_parser!(u16).range(i64::from(MIN_UDP_PAYLOAD)..=i64::from(MAX_UDP_PAYLOAD))
     )]
     max_datagram: Option<u16>,
+    #[command(flatten)]
+    qlog: QlogOptions,
 }
 
 /// Takes the names of congestion controllers.
@@ -89,6 +91,7 @@ impl CarriageOptions {
                 ("--secret-file", self.secret_file.is_some()),
                 ("--secret", self.secret.is_some()),
                 ("--max-datagram", self.max_datagram.is_some()),
+                ("--qlog", self.qlog.is_given()),
             ];
             return match of_rudp.into_iter().find(|(_, given)| *given) {
                 Some((option, _)) => Err(format!("{option} is of use with --via rudp only")),
@@ -100,6 +103,7 @@ impl CarriageOptions {
             protection: self.protection()?,
             max_datagram: self.max_datagram,
             link: impairment.of_packets(seed)?,
+            qlog: self.qlog.open()?,
             signals: false,
         })))
     }

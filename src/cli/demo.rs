@@ -152,6 +152,7 @@ fn via(args: &Args) -> Result<Via, String> {
             protection: Protection::Checksum,
             max_datagram: None,
             link: args.impairment.of_packets(args.seed)?,
+            qlog: None,
             signals: true,
         }))),
     }

@@ -13,6 +13,7 @@ mod init;
 mod leases;
 mod link;
 mod man;
+mod qlog;
 mod reload;
 mod serve;
 mod sessions;

@@ -8,16 +8,20 @@ use tracing::level_filters::LevelFilter;
 use super::{
     WRONG_USE,
     configuration::{self, Configuration},
+    qlog::QlogOptions,
 };
 use crate::{
     config::{self, LogFormat},
     net::{Sockets, raise_descriptor_limit},
     supervisor::{Ended, Lab, service},
     telemetry::logging,
+    watch::qlog::Qlog,
 };
 
 /// How often the service manager is told which sockets to keep for the next start.
 const STORE: Duration = Duration::from_secs(1);
+/// How long the end waits for the traces of connections to be written.
+const QLOG_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Arguments of `labnet serve`.
 #[derive(Debug, clap::Args)]
@@ -27,6 +31,8 @@ pub(super) struct Args {
     /// How log lines look, whatever `log.format` says
     #[arg(long, value_enum)]
     log_format: Option<LogFormat>,
+    #[command(flatten)]
+    qlog: QlogOptions,
 }
 
 /// Runs until SIGINT, SIGTERM or a component that fails too often.
@@ -48,9 +54,16 @@ pub(super) fn run(args: Args) -> ExitCode {
     if let Err(error) = raise_descriptor_limit() {
         tracing::warn!(%error, "no more files and sockets than the system's default");
     }
+    let qlog = match args.qlog.open() {
+        Ok(qlog) => qlog,
+        Err(problem) => {
+            logging::say(&format!("labnet can't start:\n{problem}"));
+            return ExitCode::FAILURE;
+        }
+    };
     let system = actix::System::new();
     let code = system.block_on(async {
-        match serve(config).await {
+        match serve(config, qlog.clone()).await {
             Ok(code) => code,
             Err(error) => {
                 tracing::error!("no signals: {error}");
@@ -58,11 +71,19 @@ pub(super) fn run(args: Args) -> ExitCode {
             }
         }
     });
+    // A thread that is stuck may hold the folder for ever.
+    if let Some(qlog) = qlog {
+        qlog.settle(QLOG_PATIENCE);
+        if qlog.lost() > 0 {
+            tracing::warn!(events = qlog.lost(), "qlog: events were lost");
+        }
+        std::mem::forget(qlog);
+    }
     tracing::info!("stopped");
     code
 }
 
-async fn serve(config: config::Config) -> io::Result<ExitCode> {
+async fn serve(config: config::Config, qlog: Option<Qlog>) -> io::Result<ExitCode> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     // Also what a terminal sends that goes away: the lab stays.
@@ -70,7 +91,7 @@ async fn serve(config: config::Config) -> io::Result<ExitCode> {
     // A log or a database that may not grow any more (`ulimit -f`) gets its error from the write.
     let _too_large = signal(SignalKind::from_raw(libc::SIGXFSZ))?;
     let sockets = Sockets::inherited();
-    let lab = match Lab::start(config, sockets.clone()).await {
+    let lab = match Lab::start_traced(config, sockets.clone(), qlog).await {
         Ok(lab) => lab,
         Err(error) => {
             logging::say(&format!("labnet can't start:\n{error}"));

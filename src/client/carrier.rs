@@ -27,6 +27,7 @@ use crate::rudp::{
     signal::MAX_TEXT,
 };
 use crate::text::{LONG, printable};
+use crate::watch::event::transport::Observer;
 
 /// Why a question is not answered, or not to its end.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -134,6 +135,11 @@ impl Carrier {
             events: VecDeque::new(),
             over: None,
         }
+    }
+
+    /// Has somebody watch its connection.
+    pub fn observe(&mut self, observer: Box<dyn Observer>, now: Instant) {
+        self.connection.observe(observer, now);
     }
 
     /// Asks, as soon as the handshake is done and the server allows one more stream.

@@ -31,6 +31,7 @@ use crate::{
         signal::Name,
     },
     telemetry::packets::{self, Fate},
+    watch::qlog::Qlog,
 };
 
 /// Why there is no connection, or no answer.
@@ -106,6 +107,8 @@ pub struct Settings {
     pub max_datagram: Option<u16>,
     /// How bad the network is.
     pub link: BadLink,
+    /// Where the connection's trace goes, if that is wanted.
+    pub qlog: Option<Qlog>,
 }
 
 impl Settings {

@@ -39,6 +39,7 @@ use crate::{
         requester::{Event, Failure, Request},
         signal::Name,
     },
+    watch::qlog::Qlog,
 };
 
 pub use self::{files::Gathered, questions::Told};
@@ -88,6 +89,8 @@ pub struct Carriage {
     pub max_datagram: Option<u16>,
     /// How bad the network is for its packets.
     pub link: BadLink,
+    /// Where each connection's trace goes, if that is wanted.
+    pub qlog: Option<Qlog>,
     /// Whether signals open the session and ask for the list as ever, and only the files go over the
     /// transport; if not, everything does.
     pub signals: bool,
@@ -307,6 +310,7 @@ impl Walk {
             protection: carriage.protection.clone(),
             max_datagram: carriage.max_datagram,
             link: carriage.link,
+            qlog: carriage.qlog.clone(),
         };
         let dialer = match &self.dialer {
             Some(dialer) => dialer.clone(),

@@ -28,7 +28,7 @@ pub use self::{
     roster::{Member, Roster},
 };
 
-use crate::{net::Sockets, telemetry::Metrics};
+use crate::{net::Sockets, telemetry::Metrics, watch::qlog::Qlog};
 
 /// A role of the lab, as its supervisor sees it.
 ///
@@ -187,6 +187,8 @@ pub struct Resources {
     pub roster: Roster,
     /// Who holds an address of ours.
     pub leases: Leases,
+    /// Where connections' traces go, if that is wanted.
+    pub qlog: Option<Qlog>,
 }
 
 impl Resources {
@@ -198,6 +200,7 @@ impl Resources {
             state_dir,
             roster: Roster::default(),
             leases: Leases::default(),
+            qlog: None,
         }
     }
 }

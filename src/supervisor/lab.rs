@@ -14,6 +14,7 @@ use crate::{
     net::Sockets,
     role::{Failure, PrepareError, Resources, Roster, api::Reload},
     telemetry::Metrics,
+    watch::qlog::Qlog,
 };
 
 /// A running lab. Dropping it stops nothing: [`Lab::shutdown`] does.
@@ -74,10 +75,23 @@ impl Lab {
     /// # Errors
     /// All the roles that can't be prepared; nothing runs then.
     pub async fn start(config: Config, sockets: Sockets) -> Result<Self, StartError> {
+        Self::start_traced(config, sockets, None).await
+    }
+
+    /// As [`start`](Self::start); what the connections of the transport go through is written to `qlog`.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn start_traced(
+        config: Config,
+        sockets: Sockets,
+        qlog: Option<Qlog>,
+    ) -> Result<Self, StartError> {
         std::fs::create_dir_all(&config.state_dir)
             .map_err(|error| StartError::StateDir(config.state_dir.clone(), error))?;
         let mut resources = Resources::new(config.state_dir.clone());
         resources.sockets = sockets;
+        resources.qlog = qlog;
         let mut tree = Tree::new();
         let prepared = tree.prepare(&config, &resources);
         if !prepared.errors.is_empty() {

@@ -3,10 +3,12 @@
 //! | room | |
 //! |---|---|
 //! | [`event`] | the vocabulary: a packet, a step of a connection, a link's verdict |
+//! | [`qlog`] | a connection's trace as files for the field's tools |
 //! | [`verdicts`] | a link's verdicts as lines of JSON |
 //!
 //! Sockets, links and connections raise events, so [`event`] is the lowest room of the house. What
 //! reads them stands above the roles.
 
 pub mod event;
+pub mod qlog;
 pub mod verdicts;

@@ -146,7 +146,15 @@ fn arrows_point_one_way() {
             ],
             "supervisor" => [
                 &ROLES[..],
-                &["supervisor", "config", "http", "net", "telemetry", "role"],
+                &[
+                    "supervisor",
+                    "config",
+                    "http",
+                    "net",
+                    "telemetry",
+                    "role",
+                    "watch",
+                ],
             ]
             .concat(),
             // The client walks through the roles: it speaks their codecs.
@@ -159,6 +167,7 @@ fn arrows_point_one_way() {
                 "telemetry",
                 "rudp",
                 "scrap",
+                "watch",
             ],
             "text" | "statistic" => vec![],
             "watch" if is_vocabulary(&source) => vec![],
@@ -169,9 +178,18 @@ fn arrows_point_one_way() {
             // HttpActor is an actor like the roles' and has its configuration.
             "http" => vec!["http", "telemetry", "config", "net", "role"],
             "telemetry" => vec!["telemetry", "config", "link", "net"],
-            "role" => vec!["link", "net", "role", "telemetry"],
+            "role" => vec!["link", "net", "role", "telemetry", "watch"],
             role if ROLES.contains(&role) => {
-                vec![role, "config", "http", "link", "net", "telemetry", "role"]
+                vec![
+                    role,
+                    "config",
+                    "http",
+                    "link",
+                    "net",
+                    "telemetry",
+                    "role",
+                    "watch",
+                ]
             }
             other => panic!("src/{other} is no room of the house: see src/lib.rs"),
         };

@@ -21,6 +21,7 @@ mod log;
 mod package;
 mod page;
 mod paths;
+mod qlog;
 mod rudp;
 mod scrap;
 mod service_manager;

@@ -28,6 +28,7 @@ use crate::{
         interface::{self, InterfaceWatch},
     },
     rudp::{
+        congestion::Algorithm,
         connection::{Arrival, CloseReason, Introduction, Transmit},
         exchange::Head,
         meaning,
@@ -35,6 +36,7 @@ use crate::{
         pump::{Observer, Pump},
     },
     telemetry::packets::{self, Fate},
+    watch::qlog::{self, About},
 };
 
 /// What one piece of a body holds at most.
@@ -119,10 +121,22 @@ impl Driver {
         let began = Instant::now();
         let config = Arc::new(settings.config());
         let (server, seed) = (settings.server, rand::random());
+        let mut carrier = Carrier::connect(config, &introduction, server, seed, began);
+        if let Some(qlog) = &settings.qlog {
+            let recorder = qlog.connection(About {
+                side: qlog::Side::Client,
+                cid: introduction.cid.0,
+                name: settings.name.as_str().to_owned(),
+                remote: server,
+                congestion: Algorithm::default().name(),
+                began,
+            });
+            carrier.observe(Box::new(recorder), began);
+        }
         let (tell, connected) = oneshot::channel();
         let (sender, commands) = mpsc::unbounded_channel();
         let driver = Self {
-            carrier: Carrier::connect(config, &introduction, server, seed, began),
+            carrier,
             settings: settings.clone(),
             link,
             local: Arc::new(Local::new(socket.local_addr()?)),

@@ -148,7 +148,8 @@ impl Door {
             return None;
         }
         counters.handshake(Step::Accepted).inc();
-        let connection = self.accept(*hello, arrival, place.table, now);
+        let mut connection = self.accept(*hello, arrival, place.table, now);
+        place.shared.trace(&mut connection, hello.cid, now);
         let cid = connection.cid();
         let address = RudpConnection::start(connection, Rc::clone(place.shared), now);
         let displaced = {

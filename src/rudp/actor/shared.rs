@@ -27,7 +27,7 @@ use crate::config::Shares;
 use crate::link::LinkedSocket;
 use crate::rudp::{
     allowance::Allowance,
-    connection::Transmit,
+    connection::{Connection, Transmit},
     connections::{Connections, Crowd, share},
     endpoint::{Endpoint, HalfOpenLimits, Serial},
     fetch, meaning,
@@ -37,6 +37,7 @@ use crate::rudp::{
     turns,
 };
 use crate::telemetry::packets::{self, Fate};
+use crate::watch::qlog::{About, Qlog, Side};
 use actix::Addr;
 
 /// Questions to the scraper at once: it takes no more peers than its own bound, and
@@ -107,6 +108,22 @@ impl Shared {
     /// Who is known to be where it says, and what others may get.
     pub(super) fn allowance(&self) -> MutexGuard<'_, Allowance> {
         self.common.allowance()
+    }
+
+    /// Has all that a new connection goes through written down, if that is wanted.
+    pub(super) fn trace(&self, connection: &mut Connection, client: Cid, now: Instant) {
+        let Some(qlog) = &self.common.qlog else {
+            return;
+        };
+        let recorder = qlog.connection(About {
+            side: Side::Server,
+            cid: client.0,
+            name: connection.peer().name.as_deref().unwrap_or("").to_owned(),
+            remote: connection.remote(),
+            congestion: connection.algorithm().name(),
+            began: now,
+        });
+        connection.observe(Box::new(recorder), now);
     }
 
     /// What one connection may hold in memory now.
@@ -240,11 +257,17 @@ pub(super) struct Common {
     pub(super) gates: Gates,
     pub(super) ended: EndedSessions,
     pub(super) counters: Arc<Counters>,
+    qlog: Option<Qlog>,
 }
 
 impl Common {
     /// Nobody is there yet.
-    pub(super) fn new(shares: &Shares, counters: Counters, now: Instant) -> Self {
+    pub(super) fn new(
+        shares: &Shares,
+        counters: Counters,
+        qlog: Option<Qlog>,
+        now: Instant,
+    ) -> Self {
         Self {
             crowd: Arc::default(),
             busy: Busy::default(),
@@ -252,6 +275,7 @@ impl Common {
             gates: Gates::new(shares, &counters),
             ended: EndedSessions::new(now),
             counters: Arc::new(counters),
+            qlog,
         }
     }
 

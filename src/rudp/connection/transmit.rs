@@ -141,6 +141,17 @@ impl Connection {
         let length = buffer.len() - start;
         let snapshot = self.path.estimator.snapshot(0);
         self.recovery.sent.skip(now, snapshot);
+        self.trace.tell_packet(now, || {
+            Step::Sent(transport::Sent {
+                number,
+                // No datagram is longer than 65,507 bytes.
+                size: u16::try_from(length).unwrap_or(u16::MAX),
+                ack_eliciting: false,
+                data: false,
+                again: false,
+                probe: false,
+            })
+        });
         self.stats.packets_sent += 1;
         self.stats.bytes_sent += length as u64;
         Some(self.transmit(number, length, length, None))

@@ -1,0 +1,751 @@
+//! A connection's trace as a qlog file, which the field's tools read and plot.
+//!
+//! One file a connection and side, named after the client's connection id, which both sides know:
+//! `CID_client.sqlog` and `CID_server.sqlog`, a sequence of JSON texts (RFC 7464). Its times are
+//! milliseconds since the connection began. The transport is not QUIC, but its packets, losses and
+//! recovery are QUIC's, so it is told in QUIC's events:
+//!
+//! | step | draft 13 | 0.3 |
+//! |---|---|---|
+//! | a packet sent, received | `quic:packet_sent`, `quic:packet_received` | `transport:packet_sent`, `transport:packet_received` |
+//! | acknowledged | `quic:packets_acked` | an `ack` frame of the packet received |
+//! | lost, by which rule | `quic:packet_lost` | `recovery:packet_lost` |
+//! | window, threshold, in flight, round trips, pacing | `quic:recovery_metrics_updated` | `recovery:metrics_updated` |
+//! | the controller's phase | `quic:congestion_state_updated` | `recovery:congestion_state_updated` |
+//! | datagram size, new address | `quic:mtu_updated`, `quic:tuple_assigned` | `generic:info` |
+//! | late, not lost; events that are missing | `loglevel:info`, `loglevel:warning` | `generic:info`, `generic:warning` |
+//!
+//! A thread of its own writes. A connection never waits for it: what finds no room before it, on the disk
+//! or in its file is lost, counted, and told in the file and the log.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    fmt,
+    fs::{self, File},
+    io::{self, Seek as _, SeekFrom, Write as _},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+        mpsc::{self, RecvTimeoutError, SyncSender, TrySendError},
+    },
+    thread::JoinHandle,
+    time::{Duration, Instant, SystemTime},
+};
+
+use serde_json::{Map, Value, json};
+
+use super::event::transport::{Cause, Observer, Rule, Step};
+
+/// The bytes of one file at most.
+pub const FILE_BYTES: u64 = 64 << 20;
+/// The files of one run that are kept: the oldest makes room.
+pub const FILES: usize = 64;
+
+/// Steps that a connection hands over at once.
+const BATCH: usize = 256;
+/// A step waits for company no longer than this, if another follows.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
+/// Batches before the writer.
+const QUEUE: usize = 256;
+/// What a full file keeps for the words that say so.
+const LAST_WORDS: u64 = 1024;
+
+/// The version of the schema.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Version {
+    /// draft-ietf-quic-qlog-main-schema-13.
+    #[default]
+    Draft13,
+    /// 0.3 (draft 2), which qvis plots.
+    V0_3,
+}
+
+impl Version {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Draft13, Self::V0_3];
+
+    /// Its name in options.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Draft13 => "13",
+            Self::V0_3 => "0.3",
+        }
+    }
+}
+
+/// Whose view a file holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// Who asked for the connection.
+    Client,
+    /// Who accepted it.
+    Server,
+}
+
+impl Side {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Server => "server",
+        }
+    }
+}
+
+/// What a file says of its connection.
+#[derive(Debug, Clone)]
+pub struct About {
+    /// Whose view it is.
+    pub side: Side,
+    /// The client's connection id.
+    pub cid: u64,
+    /// The client's name.
+    pub name: String,
+    /// The other side.
+    pub remote: SocketAddr,
+    /// What controls the sending of this side.
+    pub congestion: &'static str,
+    /// When the connection began.
+    pub began: Instant,
+}
+
+/// A folder of qlog files. Clones share it; the last one waits until all is written.
+#[derive(Debug, Clone)]
+pub struct Qlog(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    /// `None` once it ends.
+    sender: Option<SyncSender<Message>>,
+    writer: Option<JoinHandle<()>>,
+    next: AtomicU64,
+    lost: Arc<AtomicU64>,
+}
+
+enum Message {
+    Open(u64, Box<About>),
+    Steps {
+        file: u64,
+        steps: Vec<(Instant, Step)>,
+        /// Steps before these that found no room.
+        lost: u64,
+    },
+    Close(u64),
+    /// Asks to be told when all before it is written.
+    Settle(SyncSender<()>),
+}
+
+impl Qlog {
+    /// Makes the folder, if need be, and starts what writes into it.
+    ///
+    /// # Errors
+    /// If there can be no such folder, nothing can be made in it, or no thread started.
+    pub fn new(folder: &Path, version: Version) -> io::Result<Self> {
+        fs::create_dir_all(folder)?;
+        let probe = folder.join(format!(".qlog-{}", std::process::id()));
+        File::create(&probe)?;
+        fs::remove_file(&probe)?;
+        let (sender, messages) = mpsc::sync_channel(QUEUE);
+        let lost = Arc::new(AtomicU64::new(0));
+        let mut folder = Folder {
+            path: folder.to_owned(),
+            version,
+            open: HashMap::new(),
+            made: VecDeque::new(),
+            lost: Arc::clone(&lost),
+            file_bytes: FILE_BYTES,
+            files: FILES,
+        };
+        let writer = std::thread::Builder::new()
+            .name("qlog".to_owned())
+            .spawn(move || folder.run(&messages))?;
+        Ok(Self(Arc::new(Inner {
+            sender: Some(sender),
+            writer: Some(writer),
+            next: AtomicU64::new(0),
+            lost,
+        })))
+    }
+
+    /// Begins the file of a connection; what it observes goes there.
+    pub fn connection(&self, about: About) -> Recorder {
+        let file = self.0.next.fetch_add(1, Ordering::Relaxed);
+        let opened = self.0.send(Message::Open(file, Box::new(about)));
+        Recorder {
+            qlog: self.clone(),
+            file,
+            opened,
+            steps: Vec::new(),
+            lost: 0,
+        }
+    }
+
+    /// Waits until what was handed over so far is written, or for `patience`.
+    pub fn settle(&self, patience: Duration) {
+        let (done, settled) = mpsc::sync_channel(1);
+        if self.0.send(Message::Settle(done)) {
+            // Whether it is done or has taken too long: nothing more can be done about it.
+            let _ = settled.recv_timeout(patience);
+        }
+    }
+
+    /// How many events were lost so far.
+    pub fn lost(&self) -> u64 {
+        self.0.lost.load(Ordering::Relaxed)
+    }
+}
+
+impl Inner {
+    fn send(&self, message: Message) -> bool {
+        let sender = self.sender.as_ref();
+        !sender.is_some_and(|sender| {
+            matches!(
+                sender.try_send(message),
+                Err(TrySendError::Full(_) | TrySendError::Disconnected(_))
+            )
+        })
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.sender = None;
+        if let Some(writer) = self.writer.take() {
+            // Its panic has been told by the hook.
+            let _ = writer.join();
+        }
+    }
+}
+
+/// Observes one connection.
+pub struct Recorder {
+    qlog: Qlog,
+    file: u64,
+    /// Whether the writer knows of the file.
+    opened: bool,
+    steps: Vec<(Instant, Step)>,
+    lost: u64,
+}
+
+impl fmt::Debug for Recorder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Recorder")
+            .field("file", &self.file)
+            .field("steps", &self.steps.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Recorder {
+    fn flush(&mut self) {
+        let steps = std::mem::replace(&mut self.steps, Vec::with_capacity(BATCH));
+        let count = steps.len() as u64;
+        let message = Message::Steps {
+            file: self.file,
+            steps,
+            lost: self.lost,
+        };
+        if self.opened && self.qlog.0.send(message) {
+            self.lost = 0;
+        } else {
+            self.lost += count;
+            self.qlog.0.lost.fetch_add(count, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Observer for Recorder {
+    fn on_step(&mut self, now: Instant, step: &Step) {
+        self.steps.push((now, *step));
+        let first = self.steps.first().map_or(now, |(at, _)| *at);
+        if self.steps.len() == BATCH || now.saturating_duration_since(first) >= LONGEST_WAIT {
+            self.flush();
+        }
+    }
+
+    fn wants_packets(&self) -> bool {
+        true
+    }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        if !self.steps.is_empty() || self.lost > 0 {
+            self.flush();
+        }
+        self.qlog.0.send(Message::Close(self.file));
+    }
+}
+
+/// The writer's side.
+struct Folder {
+    path: PathBuf,
+    version: Version,
+    open: HashMap<u64, Trace>,
+    /// The files of this run, the oldest first.
+    made: VecDeque<PathBuf>,
+    lost: Arc<AtomicU64>,
+    file_bytes: u64,
+    files: usize,
+}
+
+/// One file.
+struct Trace {
+    file: File,
+    path: PathBuf,
+    /// The bytes that are whole events.
+    good: u64,
+    /// It is as large as it may be.
+    full: bool,
+    /// Events that are missing, and how many of them the file tells of.
+    lost: u64,
+    told: u64,
+    /// Why the disk took none, told once.
+    failure: Option<io::Error>,
+    words: Words,
+}
+
+impl Folder {
+    fn run(&mut self, messages: &mpsc::Receiver<Message>) {
+        loop {
+            match messages.recv_timeout(LONGEST_WAIT) {
+                Ok(Message::Open(file, about)) => self.begin(file, &about),
+                Ok(Message::Steps { file, steps, lost }) => self.write(file, &steps, lost),
+                Ok(Message::Close(file)) => {
+                    if let Some(trace) = self.open.remove(&file) {
+                        self.end(trace);
+                    }
+                }
+                Ok(Message::Settle(done)) => {
+                    // Who asked may have gone.
+                    let _ = done.try_send(());
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        for (_, trace) in std::mem::take(&mut self.open) {
+            self.end(trace);
+        }
+    }
+
+    fn begin(&mut self, file: u64, about: &About) {
+        let name = format!("{:016x}_{}.sqlog", about.cid, about.side.name());
+        let path = self.path.join(name);
+        let mut words = Words::new(self.version, about.began);
+        words.head(about);
+        let made = File::create(&path).and_then(|mut file| {
+            file.write_all(&words.out)?;
+            Ok(file)
+        });
+        let made = match made {
+            Ok(made) => made,
+            Err(error) => {
+                tracing::warn!(path = %path.display(), %error, "qlog: no file for a connection");
+                return;
+            }
+        };
+        let good = words.out.len() as u64;
+        words.out.clear();
+        self.made.push_back(path.clone());
+        while self.made.len() > self.files {
+            if let Some(oldest) = self.made.pop_front() {
+                // Somebody else may have removed it.
+                let _ = fs::remove_file(oldest);
+            }
+        }
+        let trace = Trace {
+            file: made,
+            path,
+            good,
+            full: false,
+            lost: 0,
+            told: 0,
+            failure: None,
+            words,
+        };
+        self.open.insert(file, trace);
+    }
+
+    fn write(&mut self, file: u64, steps: &[(Instant, Step)], lost: u64) {
+        let Some(trace) = self.open.get_mut(&file) else {
+            self.lost.fetch_add(steps.len() as u64, Ordering::Relaxed);
+            return;
+        };
+        trace.lost += lost;
+        let missing = trace.lost - trace.told;
+        if missing > 0 {
+            trace.words.missing(missing);
+        }
+        for (now, step) in steps {
+            trace.words.step(*now, step);
+        }
+        let taken = trace.put(self.file_bytes);
+        if taken {
+            trace.told = trace.lost;
+        } else {
+            trace.lost += steps.len() as u64;
+            self.lost.fetch_add(steps.len() as u64, Ordering::Relaxed);
+        }
+    }
+
+    fn end(&mut self, mut trace: Trace) {
+        trace.words.flush();
+        if !trace.put(self.file_bytes) {
+            trace.lost += 1;
+            self.lost.fetch_add(1, Ordering::Relaxed);
+        }
+        if trace.lost > 0 {
+            let failure = trace.failure.map(|error| error.to_string());
+            let why = match failure {
+                Some(error) => error,
+                None if trace.full => format!("the file may have {} bytes", self.file_bytes),
+                None => "the disk was too slow".to_owned(),
+            };
+            tracing::warn!(path = %trace.path.display(), events = trace.lost, %why, "qlog: events are missing");
+        }
+    }
+}
+
+impl Trace {
+    /// Writes what the words have gathered, all of it or nothing.
+    fn put(&mut self, most: u64) -> bool {
+        let bytes = std::mem::take(&mut self.words.out);
+        if bytes.is_empty() {
+            return true;
+        }
+        if self.full {
+            return false;
+        }
+        if self.good + bytes.len() as u64 + LAST_WORDS > most {
+            self.full = true;
+            self.words
+                .warn("the file is as large as it may be: what follows is missing");
+            let last = std::mem::take(&mut self.words.out);
+            self.append(&last);
+            return false;
+        }
+        self.append(&bytes)
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> bool {
+        match self.file.write_all(bytes) {
+            Ok(()) => {
+                self.good += bytes.len() as u64;
+                true
+            }
+            Err(error) => {
+                // Half an event would make the file unreadable.
+                let back = self.file.set_len(self.good);
+                let _ = back.and_then(|()| self.file.seek(SeekFrom::Start(self.good)));
+                self.failure.get_or_insert(error);
+                false
+            }
+        }
+    }
+}
+
+/// Turns steps into the schema's events.
+struct Words {
+    version: Version,
+    began: Instant,
+    out: Vec<u8>,
+    /// The newest event's time, ms: the file goes on from there.
+    time: f64,
+    phase: Option<&'static str>,
+    /// A packet that came and what it acknowledges.
+    received: Option<(f64, u64, u16)>,
+    acknowledged: Vec<u64>,
+    tuples: u64,
+}
+
+impl Words {
+    fn new(version: Version, began: Instant) -> Self {
+        Self {
+            version,
+            began,
+            out: Vec::new(),
+            time: 0.0,
+            phase: None,
+            received: None,
+            acknowledged: Vec::new(),
+            tuples: 0,
+        }
+    }
+
+    fn head(&mut self, about: &About) {
+        let since = about.began.elapsed();
+        let wall = SystemTime::now()
+            .checked_sub(since)
+            .unwrap_or(SystemTime::UNIX_EPOCH);
+        let title = format!("labnet: {}", about.name);
+        let description = format!(
+            "labnet {}: RUDP with {}, sent by {}",
+            env!("CARGO_PKG_VERSION"),
+            about.remote,
+            about.congestion
+        );
+        let group = format!("{:016x}", about.cid);
+        let vantage = json!({ "name": "labnet", "type": about.side.name() });
+        let head = match self.version {
+            Version::Draft13 => json!({
+                "file_schema": "urn:ietf:params:qlog:file:sequential",
+                "serialization_format": "application/qlog+json-seq",
+                "title": title,
+                "description": description,
+                "trace": {
+                    "common_fields": {
+                        "group_id": group,
+                        "protocol_types": ["RUDP"],
+                        "time_format": "relative_to_epoch",
+                        "reference_time": {
+                            "clock_type": "monotonic",
+                            "epoch": "unknown",
+                            "wall_clock_time": humantime::format_rfc3339_millis(wall).to_string(),
+                        },
+                    },
+                    "vantage_point": vantage,
+                    "event_schemas": [
+                        "urn:ietf:params:qlog:events:quic-12",
+                        "urn:ietf:params:qlog:events:loglevel-13",
+                    ],
+                },
+            }),
+            Version::V0_3 => json!({
+                "qlog_version": "0.3",
+                "qlog_format": "JSON-SEQ",
+                "title": title,
+                "description": description,
+                "trace": {
+                    "common_fields": {
+                        "group_id": group,
+                        "ODCID": group,
+                        "protocol_type": ["RUDP"],
+                        "time_format": "relative",
+                        "reference_time": wall
+                            .duration_since(SystemTime::UNIX_EPOCH)
+                            .map_or(0.0, millis),
+                    },
+                    "vantage_point": vantage,
+                },
+            }),
+        };
+        self.record(&head);
+    }
+
+    fn record(&mut self, value: &Value) {
+        self.out.push(0x1e);
+        // Into memory, of values that all have a form in JSON.
+        let _ = serde_json::to_writer(&mut self.out, value);
+        self.out.push(b'\n');
+    }
+
+    /// An event by its names in both versions.
+    fn event(&mut self, time: f64, names: (&str, &str), data: Value) {
+        self.time = self.time.max(time);
+        let name = match self.version {
+            Version::Draft13 => names.0,
+            Version::V0_3 => names.1,
+        };
+        self.record(&json!({ "time": self.time, "name": name, "data": data }));
+    }
+
+    fn info(&mut self, time: f64, message: String) {
+        let data = json!({ "message": message });
+        self.event(time, ("loglevel:info", "generic:info"), data);
+    }
+
+    fn warn(&mut self, message: &str) {
+        let data = json!({ "message": message });
+        self.event(self.time, ("loglevel:warning", "generic:warning"), data);
+    }
+
+    fn missing(&mut self, events: u64) {
+        self.flush();
+        self.warn(&format!(
+            "{events} events are missing here: they could not be written"
+        ));
+    }
+
+    /// Writes the packet that came last, with all that it acknowledged.
+    fn flush(&mut self) {
+        let acknowledged = std::mem::take(&mut self.acknowledged);
+        let received = self.received.take();
+        let time = received.map_or(self.time, |(time, ..)| time);
+        if let Some((time, number, size)) = received {
+            let mut data = packet(number, size);
+            if self.version == Version::V0_3 && !acknowledged.is_empty() {
+                let ranges = ranges(&acknowledged);
+                let ack = json!({ "frame_type": "ack", "acked_ranges": ranges });
+                data.insert("frames".to_owned(), json!([ack]));
+            }
+            let names = ("quic:packet_received", "transport:packet_received");
+            self.event(time, names, data.into());
+        }
+        if self.version == Version::Draft13 && !acknowledged.is_empty() {
+            let data = json!({
+                "packet_number_space": "application_data",
+                "packet_numbers": acknowledged,
+            });
+            self.event(time, ("quic:packets_acked", ""), data);
+        }
+    }
+
+    fn step(&mut self, now: Instant, step: &Step) {
+        let time = millis(now.saturating_duration_since(self.began));
+        match *step {
+            // All that a packet acknowledges is told right behind it.
+            Step::Acknowledged { number, .. } => {
+                self.acknowledged.push(number);
+                return;
+            }
+            Step::Received { number, size } => {
+                self.flush();
+                self.received = Some((time, number, size));
+                return;
+            }
+            _ => self.flush(),
+        }
+        match *step {
+            Step::Acknowledged { .. } | Step::Received { .. } => {}
+            Step::Sent(sent) => {
+                let mut data = packet(sent.number, sent.size);
+                if sent.probe {
+                    data.insert("is_mtu_probe_packet".to_owned(), true.into());
+                }
+                let names = ("quic:packet_sent", "transport:packet_sent");
+                self.event(time, names, data.into());
+            }
+            Step::Lost(lost) => {
+                let trigger = match lost.rule {
+                    Rule::PacketThreshold { .. } => "reordering_threshold",
+                    Rule::TimeThreshold { .. } => "time_threshold",
+                };
+                let mut data = packet(lost.number, lost.size);
+                // The schema has no size here.
+                data.remove("raw");
+                data.insert("trigger".to_owned(), trigger.into());
+                let names = ("quic:packet_lost", "recovery:packet_lost");
+                self.event(time, names, data.into());
+            }
+            Step::Spurious(late) => {
+                self.info(time, format!("packet {} was late, not lost", late.number))
+            }
+            Step::ProbeTimeout { count } => self.metrics(time, json!({ "pto_count": count })),
+            Step::State(state) => {
+                let mut data = json!({
+                    "min_rtt": millis(state.min_rtt),
+                    "smoothed_rtt": millis(state.smoothed_rtt),
+                    "latest_rtt": millis(state.latest_rtt),
+                    "congestion_window": state.window,
+                    "bytes_in_flight": state.in_flight,
+                    // The schema's are bits a second.
+                    "pacing_rate": state.pacing_rate.saturating_mul(8),
+                });
+                if let Some(ssthresh) = state.ssthresh {
+                    data["ssthresh"] = ssthresh.into();
+                }
+                self.metrics(time, data);
+                self.phase(time, state.phase, None);
+            }
+            Step::Window(change) => {
+                let mut data = json!({
+                    "congestion_window": change.after,
+                    "bytes_in_flight": change.in_flight,
+                });
+                if let Some(ssthresh) = change.ssthresh {
+                    data["ssthresh"] = ssthresh.into();
+                }
+                self.metrics(time, data);
+                let trigger = match change.cause {
+                    Cause::Persistent(_) => Some("persistent_congestion"),
+                    Cause::Marked { .. } => Some("ecn"),
+                    _ => None,
+                };
+                self.phase(time, change.phase, trigger);
+            }
+            Step::Mtu { before, after } => match self.version {
+                Version::Draft13 => {
+                    let data = json!({ "old": before, "new": after });
+                    self.event(time, ("quic:mtu_updated", ""), data);
+                }
+                Version::V0_3 => self.info(
+                    time,
+                    format!("datagrams have {after} bytes from here on, {before} before"),
+                ),
+            },
+            Step::Address { to, .. } => match self.version {
+                Version::Draft13 => {
+                    self.tuples += 1;
+                    let remote = match to {
+                        SocketAddr::V4(to) => {
+                            json!({ "ip_v4": to.ip().to_string(), "port_v4": to.port() })
+                        }
+                        SocketAddr::V6(to) => {
+                            json!({ "ip_v6": to.ip().to_string(), "port_v6": to.port() })
+                        }
+                    };
+                    let data =
+                        json!({ "tuple_id": self.tuples.to_string(), "tuple_remote": remote });
+                    self.event(time, ("quic:tuple_assigned", ""), data);
+                }
+                Version::V0_3 => self.info(time, format!("the peer is at {to} from here on")),
+            },
+        }
+    }
+
+    fn metrics(&mut self, time: f64, data: Value) {
+        let names = ("quic:recovery_metrics_updated", "recovery:metrics_updated");
+        self.event(time, names, data);
+    }
+
+    fn phase(&mut self, time: f64, phase: &'static str, trigger: Option<&str>) {
+        let before = self.phase.replace(phase);
+        if before == Some(phase) {
+            return;
+        }
+        let mut data = json!({ "new": phase });
+        if let Some(before) = before {
+            data["old"] = before.into();
+        }
+        if let Some(trigger) = trigger {
+            data["trigger"] = trigger.into();
+        }
+        let names = (
+            "quic:congestion_state_updated",
+            "recovery:congestion_state_updated",
+        );
+        self.event(time, names, data);
+    }
+}
+
+fn packet(number: u64, size: u16) -> Map<String, Value> {
+    let mut data = Map::new();
+    let header = json!({ "packet_type": "1RTT", "packet_number": number });
+    data.insert("header".to_owned(), header);
+    data.insert("raw".to_owned(), json!({ "length": size }));
+    data
+}
+
+/// Packet numbers in any order as ranges, both ends included.
+fn ranges(numbers: &[u64]) -> Vec<[u64; 2]> {
+    let mut numbers = numbers.to_vec();
+    numbers.sort_unstable();
+    let mut ranges: Vec<[u64; 2]> = Vec::new();
+    for number in numbers {
+        match ranges.last_mut() {
+            Some([_, last]) if *last + 1 == number => *last = number,
+            _ => ranges.push([number, number]),
+        }
+    }
+    ranges
+}
+
+/// Milliseconds, whole microseconds of them.
+fn millis(duration: Duration) -> f64 {
+    duration.as_micros() as f64 / 1000.0
+}
+
+#[cfg(test)]
+mod tests;
