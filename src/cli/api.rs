@@ -17,6 +17,9 @@ use crate::{
     text::{LONG, printable},
 };
 
+/// Where a lab's HTTP endpoints are unless it is told otherwise.
+const USUAL: &str = "http://127.0.0.1:9167/";
+
 /// How to reach a running lab.
 #[derive(Debug, clap::Args)]
 pub(super) struct Target {
@@ -25,7 +28,7 @@ pub(super) struct Target {
         long,
         value_name = "URL",
         env = "LABNET_URL",
-        default_value = "http://127.0.0.1:9167/"
+        default_value = USUAL
     )]
     url: Url,
     /// The lab's bearer token is in this file: changes need it if `token_file` is set in [http]
@@ -50,6 +53,16 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 const MAX_ANSWER: usize = 256 << 20;
 
 impl Target {
+    /// The lab at `LABNET_URL`, or where one usually is.
+    pub(super) fn usual() -> Result<Self, url::ParseError> {
+        let url = std::env::var("LABNET_URL");
+        Ok(Self {
+            url: Url::parse(url.as_deref().unwrap_or(USUAL))?,
+            token_file: std::env::var_os("LABNET_TOKEN_FILE").map(PathBuf::from),
+            json: false,
+        })
+    }
+
     /// The lab whose HTTP endpoints are at `address`; `None` if that makes no URL.
     pub(super) fn of(address: SocketAddr, token_file: Option<PathBuf>) -> Option<Self> {
         Some(Self {

@@ -17,6 +17,7 @@ use super::{
     WRONG_USE,
     carriage::CarriageOptions,
     link::{Impairment, OWN_SIGNALS},
+    why,
 };
 use crate::{
     client::{
@@ -122,6 +123,10 @@ enum Verb {
         /// Keep no file, to measure; a digest is made only where there is one to compare with
         #[arg(long)]
         discard: bool,
+        /// Then tell why the window of the transfer was what it was, as `labnet why` does: the lab's API is
+        /// asked, at LABNET_URL or else at http://127.0.0.1:9167/
+        #[arg(long)]
+        why: bool,
     },
     /// Measure the round trip
     Echo {
@@ -162,9 +167,13 @@ pub(super) fn run(args: Args) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let succeeded = runtime.block_on(walk(&args, plan, output));
+    let mut walked = Walk::new(plan);
+    let mut succeeded = runtime.block_on(walk(&args, &mut walked, output));
     // The prompt's reader may still wait for a line that nobody will type.
     runtime.shutdown_background();
+    if let Some(Verb::Get { why: true, .. }) = args.verb {
+        succeeded &= why::after(walked.carried_from(), output);
+    }
     if succeeded {
         ExitCode::SUCCESS
     } else {
@@ -172,15 +181,14 @@ pub(super) fn run(args: Args) -> ExitCode {
     }
 }
 
-async fn walk(args: &Args, plan: Plan, output: Output) -> bool {
+async fn walk(args: &Args, walk: &mut Walk, output: Output) -> bool {
     /// An interrupted walk still says goodbye, if that doesn't take long.
     const GOODBYE: Duration = Duration::from_secs(3);
-    let mut walk = Walk::new(plan);
     let outcome = tokio::select! {
         // From before anything is sent.
         biased;
         () = interrupted(args.verb.is_some()) => None,
-        outcome = steps(args, &mut walk, output) => Some(outcome),
+        outcome = steps(args, walk, output) => Some(outcome),
     };
     let mut succeeded = match outcome {
         Some(Ok(succeeded)) => succeeded,
@@ -196,7 +204,7 @@ async fn walk(args: &Args, plan: Plan, output: Output) -> bool {
         }
         None => {
             output.complain("interrupted");
-            report_what_came(args, &mut walk, output).await;
+            report_what_came(args, walk, output).await;
             let _ = timeout(GOODBYE, walk.end(&mut ())).await;
             return false;
         }

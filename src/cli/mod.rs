@@ -18,6 +18,7 @@ mod reload;
 mod serve;
 mod sessions;
 mod status;
+mod why;
 
 use std::process::ExitCode;
 
@@ -66,6 +67,8 @@ enum Verb {
     Leases(leases::Args),
     /// Show the RUDP sessions
     Sessions(sessions::Args),
+    /// Tell why a client's congestion window is what it is: its cuts, and what limits it
+    Why(why::Args),
     /// Print a shell's completion script
     Completions(completions::Args),
     /// Print the manual page
@@ -88,6 +91,7 @@ pub fn run() -> ExitCode {
         Verb::Status(args) => status::run(args),
         Verb::Leases(args) => leases::run(args),
         Verb::Sessions(args) => sessions::run(args),
+        Verb::Why(args) => why::run(args),
         Verb::Completions(args) => completions::run(args, Cli::command()),
         Verb::Man(args) => man::run(args, Cli::command()),
     }

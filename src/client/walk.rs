@@ -199,6 +199,8 @@ pub struct Walk {
     server: Option<SocketAddr>,
     session: Option<Session>,
     dialer: Option<Dialer>,
+    /// Where the binary transport's last connection was made from.
+    carried_from: Option<SocketAddr>,
     /// Of sessions before this one.
     before: Counts,
     files: Vec<FileName>,
@@ -219,6 +221,7 @@ impl Walk {
             server: None,
             session: None,
             dialer: None,
+            carried_from: None,
             before: Counts::default(),
             files: Vec::new(),
             under_way: None,
@@ -326,10 +329,17 @@ impl Walk {
             }
         };
         let transport = transport.map_err(|error| WalkError::Transport { server, error })?;
+        self.carried_from = Some(transport.local());
         if dialer.dialled() > before {
             observer.carried(&transport, carriage);
         }
         Ok(transport)
+    }
+
+    /// The address and port of the binary transport's last connection: a client of the proxy is known
+    /// by it.
+    pub fn carried_from(&self) -> Option<SocketAddr> {
+        self.carried_from
     }
 
     async fn lease(

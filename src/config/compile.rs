@@ -10,7 +10,7 @@ use url::Url;
 
 use super::{
     BadLink, Config, Connections, Dhcp, DhcpListen, Dns, Http, Log, Origin, OriginFiles, Reload,
-    Rudp, Scrap, Supervisor, Zone,
+    Rudp, Scrap, Supervisor, Watch, Zone,
     compiler::{ADDRESSES, Compiler, NUMBER, TEXT, Transport, values},
     connections,
     file::{self, Key, List, OneOrMany},
@@ -35,6 +35,8 @@ const SAMPLES: [&str; 5] = [
 const SHORTEST: Duration = Duration::from_millis(100);
 /// A thread beats once a second: below this a busy one would be taken for stuck.
 const STUCK_AFTER_LEAST: Duration = Duration::from_secs(3);
+/// What the rings of all sessions may take: below the least, not one session fits.
+const WATCH_MEMORY: (u64, u64) = (1 << 20, 1 << 40);
 /// RFC 2131 section 4.1: a DHCP server's port.
 const DHCP_PORT: u16 = 67;
 
@@ -70,6 +72,8 @@ impl Compiler<'_> {
         let log = self.log(log.unwrap_or_default());
         let reload = self.table("reload", file.reload);
         let reload = self.reload(reload.unwrap_or_default());
+        let watch = self.table("watch", file.watch);
+        let watch = self.watch(watch.unwrap_or_default());
         let http = self.table("http", file.http);
         let http = http.map(|table| self.http(table));
         let dhcp = self.table("dhcp", file.dhcp);
@@ -88,7 +92,8 @@ impl Compiler<'_> {
         let link = self.table("link", file.link);
         let link = link.map(|table| self.link(table));
         let known = link.flatten();
-        let rudp = rudp.map(|table| self.rudp(table, scraper, known));
+        let watch = watch?;
+        let rudp = rudp.map(|table| self.rudp(table, scraper, known, watch));
         if link.is_some() && rudp.is_none() && self.is_clean("rudp") {
             self.problem(
                 "link",
@@ -167,6 +172,16 @@ impl Compiler<'_> {
         let watch = self.scalar("reload.watch", table.watch, "`true` or `false`", Ok);
         Some(Reload {
             watch: watch?.unwrap_or(false),
+        })
+    }
+
+    fn watch(&mut self, table: file::Watch) -> Option<Watch> {
+        self.unknown::<file::Watch>("watch", &table.unknown);
+        let memory = self.scalar("watch.memory", table.memory, TEXT, |text: String| {
+            value::bytes(&text, WATCH_MEMORY)
+        });
+        Some(Watch {
+            memory: memory?.unwrap_or(Watch::default().memory),
         })
     }
 
@@ -360,6 +375,7 @@ impl Compiler<'_> {
         table: file::Rudp,
         own_scraper: Option<SocketAddr>,
         link: Option<BadLink>,
+        watch: Watch,
     ) -> Option<Rudp> {
         self.unknown::<file::Rudp>("rudp", &table.unknown);
         let udp = [Transport::Udp];
@@ -419,6 +435,7 @@ impl Compiler<'_> {
             scraper,
             transport: transport?,
             link,
+            watch,
         })
     }
 

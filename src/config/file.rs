@@ -106,6 +106,7 @@ tables! {
         supervisor: Key<Supervisor>,
         log: Key<Log>,
         reload: Key<Reload>,
+        watch: Key<Watch>,
         http: Key<Http>,
         dhcp: Key<Dhcp>,
         dns: Key<Dns>,
@@ -128,6 +129,10 @@ tables! {
     /// `[reload]`
     Reload {
         watch: Key<bool>,
+    }
+    /// `[watch]`
+    Watch {
+        memory: Key<String>,
     }
     /// `[http]`
     Http {
@@ -263,11 +268,12 @@ tables! {
 }
 
 /// Every table by the name that its header has, for hints about a key in the wrong place.
-pub(super) const TABLES: [(&str, &[&str]); 16] = [
+pub(super) const TABLES: [(&str, &[&str]); 17] = [
     ("the top of the file", File::KEYS),
     ("[supervisor]", Supervisor::KEYS),
     ("[log]", Log::KEYS),
     ("[reload]", Reload::KEYS),
+    ("[watch]", Watch::KEYS),
     ("[http]", Http::KEYS),
     ("[dhcp]", Dhcp::KEYS),
     ("[[dhcp.subnet]]", Subnet::KEYS),

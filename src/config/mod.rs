@@ -381,6 +381,21 @@ pub struct Rudp {
     pub transport: Transport,
     /// `[link]`: the network before it, if that is a bad one.
     pub link: Option<BadLink>,
+    /// `[watch]`: what is remembered of each session.
+    pub watch: Watch,
+}
+
+/// `[watch]`: what is remembered of each session, so that it can be told why its window is what it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Watch {
+    /// Bytes for all sessions together, those that are over included. Default 64 MiB.
+    pub memory: u64,
+}
+
+impl Default for Watch {
+    fn default() -> Self {
+        Self { memory: 64 << 20 }
+    }
 }
 
 /// A bad network before the proxy: `[link]`, or a client's own. The default does nothing.

@@ -20,10 +20,11 @@ use super::{
 };
 use crate::{
     role::api::{
-        CopyLeases, CrashSession, DescribeLink, ListEndedSessions, ListLeases, ListSessions,
-        ListTransfers, Reload,
+        CopyLeases, CrashSession, DescribeLink, Explain, ListEndedSessions, ListLeases,
+        ListSessions, ListTransfers, Reload,
     },
     role::{Crash, Keep},
+    watch::why::LAST,
 };
 
 /// How long a role may take to answer what the API asks it.
@@ -48,6 +49,7 @@ pub(super) fn router(keep: Keep<Kept>) -> Router {
         .route("/api/v1/leases", get(leases))
         .route("/api/v1/leases/backup", get(copy_leases))
         .route("/api/v1/sessions", get(sessions))
+        .route("/api/v1/sessions/{client}/why", get(why))
         .route("/api/v1/sessions/{client}/crash", post(crash_session))
         .route("/api/v1/components/{name}/crash", post(crash_component))
         .route("/api/v1/link", get(link))
@@ -184,6 +186,45 @@ fn silent(name: &str) -> Response {
         StatusCode::SERVICE_UNAVAILABLE,
         &format!("{name} does not answer, it may be restarting: try again"),
     )
+}
+
+/// Why a connection's window is what it is: by the client's name, its ADDRESS:PORT or the connection,
+/// over or not; all that fit, the newest first. `?changes=N`: the last N changes of it.
+async fn why(
+    State(kept): State<Kept>,
+    Path(who): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Response {
+    let mut changes = LAST;
+    for pair in query.iter().flat_map(|query| query.split('&')) {
+        match pair.strip_prefix("changes=").map(str::parse) {
+            Some(Ok(number)) => changes = number,
+            _ if pair.is_empty() => {}
+            _ => {
+                return problem(
+                    StatusCode::BAD_REQUEST,
+                    "only ?changes=N is known here: how many of the last changes are told",
+                );
+            }
+        }
+    }
+    let Some(endpoint) = kept.roster.read().explain.clone() else {
+        return problem(StatusCode::NOT_FOUND, "rudp is not configured");
+    };
+    let asked = endpoint.send(Explain { who, changes });
+    match tokio::time::timeout(ASK_TIMEOUT, asked).await {
+        Ok(Ok(found)) if found.is_empty() => problem(
+            StatusCode::NOT_FOUND,
+            "no connection of that name, ADDRESS:PORT or connection id is remembered: GET \
+             /api/v1/sessions and /api/v1/sessions?ended list them; sessions of the signals have no \
+             congestion window in bytes",
+        ),
+        Ok(Ok(found)) => Json(found).into_response(),
+        Ok(Err(_)) | Err(_) => problem(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "rudp does not answer, it may be restarting: try again",
+        ),
+    }
 }
 
 async fn link(State(kept): State<Kept>) -> Response {

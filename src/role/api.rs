@@ -5,6 +5,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use actix::Message;
 use serde::{Deserialize, Serialize};
 
+use crate::watch::why::Why;
+
 use crate::link::{LinkControl, LinkCounters, LinkOptions, Way};
 use crate::statistic::Fields;
 
@@ -103,6 +105,17 @@ pub struct EndedSession {
     pub lost: u64,
     /// Answers sent again, or packets that carried a piece of a file again.
     pub sent_again: u64,
+}
+
+/// Asks the RUDP endpoint why windows are what they are: of the connections that this name,
+/// ADDRESS:PORT or connection id fits, over or not, the newest first.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "Vec<Why>")]
+pub struct Explain {
+    /// Whose.
+    pub who: String,
+    /// How many of the last changes of the window are told.
+    pub changes: usize,
 }
 
 /// Asks the RUDP endpoint for the network before it.

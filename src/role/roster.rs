@@ -8,8 +8,8 @@ use actix::Recipient;
 
 use super::Crash;
 use super::api::{
-    Component, CopyLeases, CrashSession, DescribeLink, ListEndedSessions, ListLeases, ListSessions,
-    ListTransfers, Reload, Status,
+    Component, CopyLeases, CrashSession, DescribeLink, Explain, ListEndedSessions, ListLeases,
+    ListSessions, ListTransfers, Reload, Status,
 };
 use crate::watch::event::State;
 
@@ -40,6 +40,8 @@ pub struct Entries {
     pub transfers: Option<Recipient<ListTransfers>>,
     /// The RUDP endpoint, of what is over.
     pub ended_sessions: Option<Recipient<ListEndedSessions>>,
+    /// The RUDP endpoint, of why windows are what they are.
+    pub explain: Option<Recipient<Explain>>,
     /// The RUDP endpoint, too.
     pub crash_session: Option<Recipient<CrashSession>>,
     /// And for the network before it.
@@ -79,6 +81,7 @@ impl Default for Roster {
             sessions: None,
             transfers: None,
             ended_sessions: None,
+            explain: None,
             crash_session: None,
             link: None,
             started: Instant::now(),

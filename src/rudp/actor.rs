@@ -58,10 +58,11 @@ use crate::{
     config::{self, BadLink},
     link::{LinkOptions, Side, SocketLink},
     net::{drive, interface::missing_addresses},
-    role::api::{self, CrashSession, DescribeLink, ListEndedSessions, ListSessions},
+    role::api::{self, CrashSession, DescribeLink, Explain, ListEndedSessions, ListSessions},
     role::{
         Beats, Crash, Failure, Keep, LeaseEvent, Leases, PrepareError, Resources, Role, role_actor,
     },
+    watch::why::Why,
 };
 
 /// How long the sessions may take to describe themselves.
@@ -130,6 +131,7 @@ impl Role for RudpEndpoint {
                 let link = SocketLink::new(Side::Server, nothing, nothing, 0);
                 resources.metrics.link_packets.watch(link.control());
                 resources.metrics.link_queue.watch(link.control());
+                link.control().watch(Some(Arc::new(common.fates.clone())));
                 (key, common, link)
             }
         };
@@ -292,6 +294,7 @@ impl RudpEndpoint {
         allowance.factor = shares.amplification;
         drop(allowance);
         kept.common.gates.configure(&kept.config.shares);
+        kept.common.rings.set_budget(kept.config.watch.memory);
         let plan = kept.plan();
         for front in &kept.fronts {
             let receiving = receive(front, &plan, ctx, self.keep.beats())?;
@@ -414,6 +417,18 @@ impl Handler<ListEndedSessions> for RudpEndpoint {
 
     fn handle(&mut self, _: ListEndedSessions, _: &mut Self::Context) -> Self::Result {
         self.kept.common.ended.list()
+    }
+}
+
+impl Handler<Explain> for RudpEndpoint {
+    type Result = Vec<Why>;
+
+    fn handle(&mut self, asked: Explain, _: &mut Self::Context) -> Self::Result {
+        let now = Instant::now();
+        self.kept.common.rings.each(|record| {
+            let wanted = record.about.is(&asked.who);
+            wanted.then(|| Why::of(record, asked.changes, now))
+        })
     }
 }
 

@@ -3,6 +3,9 @@
 //! | room | |
 //! |---|---|
 //! | [`event`] | the vocabulary: a packet, a step of a connection, a link's verdict |
+//! | [`ring`] | each session's last minutes, always on |
+//! | [`fates`] | what a link did to each packet, by its number |
+//! | [`why`] | both in words and numbers |
 //! | [`qlog`] | a connection's trace as files for the field's tools |
 //! | [`verdicts`] | a link's verdicts as lines of JSON |
 //!
@@ -10,5 +13,8 @@
 //! reads them stands above the roles.
 
 pub mod event;
+pub mod fates;
 pub mod qlog;
+pub mod ring;
 pub mod verdicts;
+pub mod why;

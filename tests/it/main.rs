@@ -33,3 +33,4 @@ mod stderr;
 mod supervision;
 mod told;
 mod transport;
+mod why;

@@ -321,6 +321,7 @@ impl RudpConnection {
                 let address = self.connection.remote().ip();
                 self.shared.allowance().proven(address, now);
                 self.life.borrow_mut().begin();
+                self.shared.remember(&mut self.connection, now);
                 let name = self.connection.peer().name;
                 let client = self.connection.remote();
                 let counters = &self.shared.counters;

@@ -23,7 +23,7 @@ use super::{
     kept_connections::KeptConnections,
     session::{RudpSession, Stop},
 };
-use crate::config::Shares;
+use crate::config::{self, Shares};
 use crate::link::LinkedSocket;
 use crate::rudp::{
     allowance::Allowance,
@@ -32,12 +32,16 @@ use crate::rudp::{
     endpoint::{Endpoint, HalfOpenLimits, Serial},
     fetch, meaning,
     output::{Change, Output},
-    packet::Cid,
+    packet::{Cid, read_number},
     session::Query,
     turns,
 };
 use crate::telemetry::packets::{self, Fate};
-use crate::watch::qlog::{About, Qlog, Side};
+use crate::watch::{
+    fates::Fates,
+    qlog::{self, Qlog, Side},
+    ring::{About, Rings},
+};
 use actix::Addr;
 
 /// Questions to the scraper at once: it takes no more peers than its own bound, and
@@ -115,7 +119,7 @@ impl Shared {
         let Some(qlog) = &self.common.qlog else {
             return;
         };
-        let recorder = qlog.connection(About {
+        let recorder = qlog.connection(qlog::About {
             side: Side::Server,
             cid: client.0,
             name: connection.peer().name.as_deref().unwrap_or("").to_owned(),
@@ -123,6 +127,21 @@ impl Shared {
             congestion: connection.algorithm().name(),
             began: now,
         });
+        connection.observe(Box::new(recorder), now);
+    }
+
+    /// Has what a connection goes through remembered.
+    pub(super) fn remember(&self, connection: &mut Connection, now: Instant) {
+        let name = connection.peer().name;
+        let about = About {
+            connection: connection.cid().0,
+            destination: connection.peer_cid().0,
+            name: name.as_deref().unwrap_or("").to_owned(),
+            client: connection.remote(),
+            congestion: connection.algorithm().name(),
+        };
+        let fates = Some(self.common.fates.clone());
+        let recorder = self.common.rings.begin(about, fates, now);
         connection.observe(Box::new(recorder), now);
     }
 
@@ -258,6 +277,9 @@ pub(super) struct Common {
     pub(super) ended: EndedSessions,
     pub(super) counters: Arc<Counters>,
     qlog: Option<Qlog>,
+    /// What is remembered of each connection, and what the link before them does to packets.
+    pub(super) rings: Rings,
+    pub(super) fates: Fates,
 }
 
 impl Common {
@@ -276,6 +298,8 @@ impl Common {
             ended: EndedSessions::new(now),
             counters: Arc::new(counters),
             qlog,
+            rings: Rings::new(config::Watch::default().memory),
+            fates: Fates::new(read_number),
         }
     }
 

@@ -199,13 +199,16 @@ impl Vegas {
     fn decide(&mut self, ack: &Ack, standing: u64, least: Option<Duration>) {
         let reno = &mut self.reno;
         if standing > BETA * reno.mtu {
-            reno.reaction = Some(Reaction::Delay {
-                standing,
-                least: least.unwrap_or_default(),
-                base: self.base.unwrap_or_default(),
-                slow_start: false,
-            });
-            reno.window = reno.window.saturating_sub(reno.mtu).max(reno.least());
+            let smaller = reno.window.saturating_sub(reno.mtu).max(reno.least());
+            if smaller < reno.window {
+                reno.window = smaller;
+                reno.reaction = Some(Reaction::Delay {
+                    standing,
+                    least: least.unwrap_or_default(),
+                    base: self.base.unwrap_or_default(),
+                    slow_start: false,
+                });
+            }
             self.lower_threshold();
         } else if standing < ALPHA * reno.mtu && !ack.app_limited {
             reno.window = reno.window.saturating_add(reno.mtu);

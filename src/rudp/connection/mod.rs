@@ -436,6 +436,11 @@ impl Connection {
         self.cid
     }
 
+    /// The peer's connection id: what it is written to by.
+    pub fn peer_cid(&self) -> Cid {
+        self.peer_cid
+    }
+
     /// Where the peer is.
     pub fn remote(&self) -> SocketAddr {
         self.path.remote

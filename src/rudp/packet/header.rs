@@ -102,6 +102,14 @@ pub fn encode_data_header(destination: Cid, number: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(&(number as u32).to_be_bytes());
 }
 
+/// To which connection id a DATA packet goes, and the lower half of its number: both stand in clear,
+/// however the rest is protected.
+pub fn read_number(datagram: &[u8]) -> Option<(u64, u32)> {
+    let header = Header::parse(datagram).ok()?;
+    let number = datagram.get(1 + 8..)?.first_chunk()?;
+    (header.packet == PacketType::Data).then(|| (header.cid.0, u32::from_be_bytes(*number)))
+}
+
 /// The packet number whose low 32 bits are `truncated` and that is nearest to `expected`, the
 /// largest number opened so far plus one (RFC 9000 appendix A.3).
 pub fn expand(expected: u64, truncated: u32) -> u64 {

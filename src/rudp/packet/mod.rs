@@ -398,7 +398,7 @@ pub use self::{
     code::ErrorCode,
     frame::{Frame, Frames},
     handshake::{Accept, CookieReply, Hello, MAX_COOKIE, MAX_VERSIONS, Reset, Versions},
-    header::{Header, Opened, PacketType, encode_data_header, expand},
+    header::{Header, Opened, PacketType, encode_data_header, expand, read_number},
     parameters::{
         MAX_MAX_ACK_DELAY, MAX_MAX_IDLE_TIMEOUT, MAX_UDP_PAYLOAD, MIN_MAX_IDLE_TIMEOUT,
         MIN_UDP_PAYLOAD, Parameters,

@@ -35,6 +35,7 @@ pub(crate) fn config(scraper: Option<SocketAddr>) -> config::Rudp {
         scraper,
         transport: config::Transport::default(),
         link: None,
+        watch: config::Watch::default(),
     }
 }
 

@@ -5,3 +5,4 @@ mod random;
 mod recovery;
 mod scenarios;
 mod sim;
+mod why;

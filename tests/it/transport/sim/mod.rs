@@ -5,7 +5,7 @@ mod app;
 pub(crate) mod puppet;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
@@ -17,7 +17,12 @@ use labnet::{
         congestion::Algorithm,
         connection::{Admission, Arrival, Config, Connection, Ecn, Introduction},
         listener::{Listener, Shard, Welcome},
-        packet::{Cid, ErrorCode, Header, PacketType, Text},
+        packet::{Cid, ErrorCode, Header, PacketType, Text, read_number},
+    },
+    watch::{
+        event::transport::Observer,
+        fates::Fates,
+        ring::{About, Rings},
     },
 };
 
@@ -83,6 +88,14 @@ pub(crate) struct Sim {
     pub(crate) ahead: u64,
     /// The largest datagram that the server's kernel takes, and whether it says so.
     pub(crate) first_link: Option<(u16, bool)>,
+    /// What is remembered of the server's connections, as the service does, and what the link does to
+    /// their packets.
+    pub(crate) rings: Rings,
+    pub(crate) fates: Fates,
+    /// Watches each of the server's connections, too.
+    pub(crate) observe: Option<Box<dyn Fn() -> Box<dyn Observer>>>,
+    /// Connection id and lower half of the number of what clients got, if anybody watches.
+    pub(crate) arrived: HashSet<(u64, u32)>,
     /// Packets put on the link, and their bytes with headers.
     pub(crate) packets: [u64; 2],
     pub(crate) bytes: [u64; 2],
@@ -96,10 +109,13 @@ pub(crate) struct Sim {
 impl Sim {
     pub(crate) fn new(up: &str, down: &str, config: Config, seed: u64) -> Self {
         let now = Instant::now();
+        let fates = Fates::new(read_number);
+        let mut link = Link::new(options(up), options(down), seed, now);
+        link.watch(Some(Arc::new(fates.clone())));
         Self {
             now,
             start: now,
-            link: Link::new(options(up), options(down), seed, now),
+            link,
             listener: Listener::new(&[7; 32], &config.protection, Shard::ONLY, seed ^ 1),
             config: Arc::new(config),
             served: BTreeMap::new(),
@@ -110,6 +126,10 @@ impl Sim {
             mark_above: None,
             ahead: 1 << 20,
             first_link: None,
+            rings: Rings::new(64 << 20),
+            fates,
+            observe: None,
+            arrived: HashSet::new(),
             packets: [0; 2],
             bytes: [0; 2],
             unix: 1_800_000_000,
@@ -293,7 +313,19 @@ impl Sim {
                     reset_token: credentials.reset_token,
                 };
                 let config = Arc::clone(&self.config);
-                let connection = Connection::accept(config, &admission, credentials.seed, now);
+                let mut connection = Connection::accept(config, &admission, credentials.seed, now);
+                let about = About {
+                    connection: connection.cid().0,
+                    destination: connection.peer_cid().0,
+                    name: "Tal".to_owned(),
+                    client: from,
+                    congestion: connection.algorithm().name(),
+                };
+                let recorder = self.rings.begin(about, Some(self.fates.clone()), now);
+                connection.observe(Box::new(recorder), now);
+                if let Some(observe) = &self.observe {
+                    connection.observe(observe(), now);
+                }
                 self.greeted.insert(key, credentials.cid);
                 let served = Served::new(connection, self.ahead);
                 self.served.insert(credentials.cid, served);
@@ -320,6 +352,9 @@ impl Sim {
     /// Hands a client a datagram as if the network had brought it. What is for an address that a
     /// NAT has forgotten is lost.
     pub(crate) fn deliver_to_client(&mut self, mut datagram: Datagram) {
+        if self.observe.is_some() {
+            self.arrived.extend(read_number(&datagram.bytes));
+        }
         let to = datagram.to;
         if let Some(client) = self.clients.iter_mut().find(|c| c.seen_as == to) {
             let arrival = Arrival {

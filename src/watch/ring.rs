@@ -1,0 +1,556 @@
+//! What the last minutes of each session were like: a ring a session, always on.
+//!
+//! A [`Recorder`] is the observer of one connection. It keeps each change of the window with its
+//! cause and what the link did to the packet behind it, and samples of the sender's state, the
+//! older the coarser, with their extremes. All of a process share a budget: sessions that are over
+//! go first, the oldest of them; then samples get coarser; a change of the window is never dropped
+//! before its whole session is.
+
+use std::{
+    collections::VecDeque,
+    mem::size_of,
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use super::{
+    event::transport::{Cause, Change, Observer, Spurious, State, Step},
+    fates::{Fate, Fates},
+};
+
+/// A session has no more than this for its samples, however few there are.
+const MOST_SAMPLES: usize = (1 << 20) / size_of::<Sample>();
+/// And no fewer samples than these, however many there are.
+const LEAST_SAMPLES: usize = 64;
+/// Losses that were none are remembered one by one so many; all are counted.
+const SPURIOUS: usize = 64;
+/// Changes that are the model's following the path are told as one, if no more lies between them.
+const ONE_STEP: Duration = Duration::from_millis(100);
+
+/// The rings of a process. Clones share them.
+#[derive(Debug, Clone)]
+pub struct Rings(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    budget: AtomicUsize,
+    used: AtomicUsize,
+    /// How many sessions are under way.
+    live: AtomicUsize,
+    /// All, the oldest first.
+    records: Mutex<VecDeque<Arc<Mutex<Record>>>>,
+}
+
+/// Whose ring it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct About {
+    /// Our connection id.
+    pub connection: u64,
+    /// The connection id that is written to: by it and their numbers the link's verdicts find the
+    /// packets.
+    pub destination: u64,
+    /// The client's name; empty: it gave none.
+    pub name: String,
+    /// Its address, where it was seen last.
+    pub client: SocketAddr,
+    /// What controls the sending.
+    pub congestion: &'static str,
+}
+
+/// What is remembered of one session.
+#[derive(Debug, Clone)]
+pub struct Record {
+    /// Whose it is.
+    pub about: About,
+    /// When it began.
+    pub began: Instant,
+    /// When it ended, if it has.
+    pub ended: Option<Instant>,
+    /// Changes of the window before this time are forgotten: they did not fit into the budget.
+    pub since: Instant,
+    /// Every change of the window since, the oldest first.
+    pub changes: Vec<Noted>,
+    /// The last losses that were none.
+    pub spurious: VecDeque<Late>,
+    /// How the sender stood, the oldest first.
+    pub samples: Vec<Sample>,
+    /// How it stood last, and when that was.
+    pub state: Option<(Instant, State)>,
+    /// Packets declared lost that are a sign of congestion.
+    pub lost: u64,
+    /// The same by what the link did to each, by its word, as far as it had told by then.
+    pub lost_by: Vec<(&'static str, u64)>,
+    /// Losses that were none.
+    pub spurious_count: u64,
+    /// Cuts of the window, all since it began.
+    pub cuts: usize,
+    /// A link told of its packets.
+    pub linked: bool,
+    fates: Option<Fates>,
+    /// What the boxes take.
+    boxed: usize,
+    /// What is counted of it in the budget.
+    counted: usize,
+}
+
+/// A change of the window.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Noted {
+    /// When.
+    pub at: Instant,
+    /// What follows a model comes in many small steps: when the last of them was.
+    pub until: Instant,
+    /// So many steps.
+    pub steps: u32,
+    /// From the first one's `before` to the last one's `after`.
+    pub change: Change,
+    /// What the link did to the packet that the controller answered, if it told.
+    pub fate: Option<Box<Fate>>,
+    /// It turned out to be wrong, and was undone, when this packet's acknowledgement came.
+    pub undone: Option<Box<(Instant, Spurious)>>,
+}
+
+/// A loss that was none.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Late {
+    /// When its acknowledgement came.
+    pub at: Instant,
+    /// Which packet, and how late.
+    pub spurious: Spurious,
+    /// What the link did to it, if it told.
+    pub fate: Option<Fate>,
+}
+
+/// How the sender stood over a while. Times are microseconds: there are many samples.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sample {
+    /// The beginning of it.
+    pub from: Instant,
+    /// The window at its end.
+    pub window: u64,
+    /// The least window in it.
+    pub window_min: u64,
+    /// The largest.
+    pub window_max: u64,
+    /// The slow-start threshold at its end.
+    pub ssthresh: Option<u64>,
+    /// The most in flight.
+    pub in_flight_max: u64,
+    /// The pace at its end.
+    pub pacing_rate: u64,
+    /// The smoothed round trip at its end.
+    pub rtt_us: u64,
+    /// The shortest round trip in it.
+    pub rtt_min_us: u64,
+    /// The longest.
+    pub rtt_max_us: u64,
+    /// The controller's phase at its end.
+    pub phase: &'static str,
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+impl Sample {
+    fn new(from: Instant, state: &State) -> Self {
+        Self {
+            from,
+            window: state.window,
+            window_min: state.window,
+            window_max: state.window,
+            ssthresh: state.ssthresh,
+            in_flight_max: state.in_flight_max,
+            pacing_rate: state.pacing_rate,
+            rtt_us: micros(state.smoothed_rtt),
+            rtt_min_us: micros(state.latest_rtt),
+            rtt_max_us: micros(state.longest_rtt),
+            phase: state.phase,
+        }
+    }
+
+    /// Both in one; `later` follows.
+    fn join(&self, later: &Self) -> Self {
+        Self {
+            from: self.from,
+            window_min: self.window_min.min(later.window_min),
+            window_max: self.window_max.max(later.window_max),
+            in_flight_max: self.in_flight_max.max(later.in_flight_max),
+            rtt_min_us: self.rtt_min_us.min(later.rtt_min_us),
+            rtt_max_us: self.rtt_max_us.max(later.rtt_max_us),
+            ..*later
+        }
+    }
+}
+
+impl About {
+    /// Whether it is who is asked for: a name, ADDRESS:PORT, or a connection id.
+    pub fn is(&self, who: &str) -> bool {
+        self.name == who
+            || self.client.to_string() == who
+            || format!("{:016x}", self.connection).eq_ignore_ascii_case(who)
+    }
+}
+
+impl Rings {
+    /// None yet; together they take no more memory than this.
+    pub fn new(budget: u64) -> Self {
+        let rings = Self(Arc::new(Inner {
+            budget: AtomicUsize::new(0),
+            used: AtomicUsize::new(0),
+            live: AtomicUsize::new(0),
+            records: Mutex::default(),
+        }));
+        rings.set_budget(budget);
+        rings
+    }
+
+    /// Together they take no more memory than this from now on.
+    pub fn set_budget(&self, budget: u64) {
+        let budget = usize::try_from(budget).unwrap_or(usize::MAX);
+        self.0.budget.store(budget, Ordering::Relaxed);
+        self.0.make_room();
+    }
+
+    /// The bytes they take.
+    pub fn used(&self) -> usize {
+        self.0.used.load(Ordering::Relaxed)
+    }
+
+    /// A session begins. `fates` is what the link before it tells, if there is one.
+    pub fn begin(&self, about: About, fates: Option<Fates>, now: Instant) -> Recorder {
+        let mut record = Record {
+            about,
+            began: now,
+            ended: None,
+            since: now,
+            changes: Vec::new(),
+            spurious: VecDeque::new(),
+            samples: Vec::new(),
+            state: None,
+            lost: 0,
+            lost_by: Vec::new(),
+            spurious_count: 0,
+            cuts: 0,
+            linked: false,
+            fates: fates.clone(),
+            boxed: 0,
+            counted: 0,
+        };
+        self.0.live.fetch_add(1, Ordering::Relaxed);
+        self.0.count(&mut record);
+        let record = Arc::new(Mutex::new(record));
+        self.0.records().push_back(Arc::clone(&record));
+        self.0.make_room();
+        Recorder {
+            rings: Arc::clone(&self.0),
+            record,
+            fates,
+        }
+    }
+
+    /// What `look` makes of each record, where it makes anything, the newest first. The session waits
+    /// meanwhile.
+    pub fn each<T>(&self, look: impl Fn(&Record) -> Option<T>) -> Vec<T> {
+        let records: Vec<_> = self.0.records().iter().cloned().collect();
+        let newest_first = records.iter().rev();
+        newest_first
+            .filter_map(|record| look(&locked(record)))
+            .collect()
+    }
+}
+
+impl Inner {
+    fn records(&self) -> MutexGuard<'_, VecDeque<Arc<Mutex<Record>>>> {
+        // Whole between any two calls.
+        self.records.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many samples one session may have.
+    fn samples(&self) -> usize {
+        let share = self.budget.load(Ordering::Relaxed) / 2;
+        let live = self.live.load(Ordering::Relaxed).max(1);
+        (share / live / size_of::<Sample>()).clamp(LEAST_SAMPLES, MOST_SAMPLES)
+    }
+
+    /// Brings the count of what all take up to date with what one takes; says whether that is too
+    /// much.
+    fn count(&self, record: &mut Record) -> bool {
+        let takes = record.takes();
+        let before = std::mem::replace(&mut record.counted, takes);
+        if takes >= before {
+            self.used.fetch_add(takes - before, Ordering::Relaxed);
+        } else {
+            self.used.fetch_sub(before - takes, Ordering::Relaxed);
+        }
+        self.is_full()
+    }
+
+    fn is_full(&self) -> bool {
+        self.used.load(Ordering::Relaxed) > self.budget.load(Ordering::Relaxed)
+    }
+
+    /// What room is made up to, so that it is not made for each step anew.
+    fn is_nearly_full(&self) -> bool {
+        let budget = self.budget.load(Ordering::Relaxed);
+        self.used.load(Ordering::Relaxed) > budget - budget / 16
+    }
+
+    /// Forgets what there is no room for. The caller holds no record locked.
+    fn make_room(&self) {
+        if !self.is_full() {
+            return;
+        }
+        let mut records = self.records();
+        while self.is_nearly_full()
+            && let Some(at) = records
+                .iter()
+                .position(|record| locked(record).ended.is_some())
+            && let Some(record) = records.remove(at)
+        {
+            self.used
+                .fetch_sub(locked(&record).counted, Ordering::Relaxed);
+        }
+        for samples in [self.samples(), LEAST_SAMPLES] {
+            for record in records.iter() {
+                if !self.is_nearly_full() {
+                    return;
+                }
+                let mut record = locked(record);
+                record.decimate(samples);
+                self.count(&mut record);
+            }
+        }
+        // Those under way alone are too much: the one that takes most starts over.
+        while self.is_nearly_full()
+            && let Some(record) = records.iter().max_by_key(|record| locked(record).counted)
+        {
+            let mut record = locked(record);
+            let before = record.counted;
+            record.start_over();
+            self.count(&mut record);
+            if record.counted >= before {
+                return;
+            }
+        }
+    }
+}
+
+/// Makes room for one more, and for a quarter as many as there are: at most `most`.
+fn grow<T>(list: &mut Vec<T>, most: usize) {
+    if list.len() == list.capacity() {
+        list.reserve_exact((list.len() / 4).max(8).min(most));
+    }
+}
+
+fn locked(record: &Mutex<Record>) -> MutexGuard<'_, Record> {
+    // Whole between any two steps.
+    record.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Record {
+    /// A change with what the link did to the packet behind it. A packet may be declared lost while it
+    /// still waits in the link's queue, which tells of it later.
+    pub fn with_fate(&self, noted: &Noted) -> Noted {
+        let mut noted = noted.clone();
+        if noted.fate.is_none()
+            && let Cause::Loss(event) | Cause::Persistent(event) = noted.change.cause
+            && let Some(fates) = &self.fates
+        {
+            let fate = fates.of(self.about.destination, event.largest);
+            noted.fate = fate.map(Box::new);
+        }
+        noted
+    }
+
+    /// The memory it takes, bytes.
+    fn takes(&self) -> usize {
+        size_of::<Self>()
+            + self.about.name.capacity()
+            + self.changes.capacity() * size_of::<Noted>()
+            + self.samples.capacity() * size_of::<Sample>()
+            + self.spurious.capacity() * size_of::<Late>()
+            + self.boxed
+    }
+
+    /// Makes the older half coarser until there are at most so many samples.
+    fn decimate(&mut self, most: usize) {
+        while self.samples.len() >= most.max(4) {
+            let half = (self.samples.len() / 2) & !1;
+            if half == 0 {
+                break;
+            }
+            for pair in 0..half / 2 {
+                let joined = self.samples[2 * pair].join(&self.samples[2 * pair + 1]);
+                self.samples[pair] = joined;
+            }
+            self.samples.drain(half / 2..half);
+        }
+        self.samples.shrink_to(most);
+    }
+
+    /// Forgets all but how it stands.
+    fn start_over(&mut self) {
+        self.since = match (self.changes.last(), self.state) {
+            (Some(last), _) => last.until,
+            (None, Some((at, _))) => at,
+            (None, None) => self.since,
+        };
+        self.changes = Vec::new();
+        self.samples = Vec::new();
+        self.spurious = VecDeque::new();
+        self.boxed = 0;
+    }
+
+    fn note(&mut self, at: Instant, change: &Change, fate: Option<Fate>) {
+        if let Cause::Undone { number } = change.cause
+            && let Some(late) = self.spurious.back()
+            && let Some(undone) = self.changes.iter_mut().rfind(|n| n.answers(number))
+        {
+            undone.undone = Some(Box::new((at, late.spurious)));
+            self.boxed += size_of::<(Instant, Spurious)>();
+        }
+        if let Some(last) = self.changes.last_mut()
+            && last.goes_on(at, change)
+        {
+            last.until = at;
+            last.steps = last.steps.saturating_add(1);
+            let before = last.change.before;
+            last.change = Change { before, ..*change };
+            return;
+        }
+        self.cuts += usize::from(change.is_cut());
+        self.boxed += fate.map_or(0, |_| size_of::<Fate>());
+        grow(&mut self.changes, usize::MAX);
+        self.changes.push(Noted {
+            at,
+            until: at,
+            steps: 1,
+            change: *change,
+            fate: fate.map(Box::new),
+            undone: None,
+        });
+    }
+}
+
+impl Noted {
+    /// Whether it answers the congestion event that this packet is of.
+    fn answers(&self, number: u64) -> bool {
+        match self.change.cause {
+            Cause::Loss(event) | Cause::Persistent(event) => number < event.until,
+            _ => false,
+        }
+    }
+
+    /// Whether `change` is one more step of the same.
+    fn goes_on(&self, at: Instant, change: &Change) -> bool {
+        use super::event::transport::Reaction::Model;
+        let bounds = match (&self.change.reaction, &change.reaction) {
+            (Model { bound: one, .. }, Model { bound: other, .. }) => (one, other),
+            _ => return false,
+        };
+        std::mem::discriminant(bounds.0) == std::mem::discriminant(bounds.1)
+            && self.change.phase == change.phase
+            && self.change.cause == Cause::Acknowledged
+            && change.cause == Cause::Acknowledged
+            && at.saturating_duration_since(self.until) < ONE_STEP
+            && change.after <= self.change.before
+    }
+}
+
+/// Keeps what one connection goes through; with it the session ends.
+#[derive(Debug)]
+pub struct Recorder {
+    rings: Arc<Inner>,
+    record: Arc<Mutex<Record>>,
+    fates: Option<Fates>,
+}
+
+impl Recorder {
+    /// What the link did to one of our packets.
+    fn fate(&self, number: u64) -> Option<Fate> {
+        let fates = self.fates.as_ref()?;
+        let destination = locked(&self.record).about.destination;
+        fates.of(destination, number)
+    }
+}
+
+impl Observer for Recorder {
+    fn on_step(&mut self, now: Instant, step: &Step) {
+        // Looked up before the record is locked: nobody waits for two locks.
+        let fate = match step {
+            Step::Lost(lost) if lost.congestion => self.fate(lost.number),
+            Step::Spurious(spurious) => self.fate(spurious.number),
+            Step::Window(change) => match change.cause {
+                Cause::Loss(event) | Cause::Persistent(event) => self.fate(event.largest),
+                _ => None,
+            },
+            _ => None,
+        };
+        let mut record = locked(&self.record);
+        record.linked |= fate.is_some();
+        match step {
+            Step::State(state) => {
+                let most = self.rings.samples();
+                if record.samples.len() >= most {
+                    record.decimate(most);
+                }
+                // No more than what was reckoned with.
+                let room = most.saturating_sub(record.samples.len()).max(1);
+                grow(&mut record.samples, room);
+                record.samples.push(Sample::new(now, state));
+                record.state = Some((now, *state));
+            }
+            Step::Window(change) => record.note(now, change, fate),
+            Step::Lost(lost) if lost.congestion => {
+                record.lost += 1;
+                let word = fate.map_or("unknown", |fate| fate.name());
+                match record.lost_by.iter_mut().find(|(known, _)| *known == word) {
+                    Some((_, count)) => *count += 1,
+                    None => record.lost_by.push((word, 1)),
+                }
+            }
+            Step::Spurious(spurious) => {
+                record.spurious_count += 1;
+                if record.spurious.len() == SPURIOUS {
+                    record.spurious.pop_front();
+                }
+                record.spurious.push_back(Late {
+                    at: now,
+                    spurious: *spurious,
+                    fate,
+                });
+            }
+            Step::Address { to, .. } => record.about.client = *to,
+            Step::Lost(_)
+            | Step::Sent(_)
+            | Step::Received { .. }
+            | Step::Acknowledged { .. }
+            | Step::ProbeTimeout { .. }
+            | Step::Mtu { .. } => return,
+        }
+        if self.rings.count(&mut record) {
+            drop(record);
+            self.rings.make_room();
+        }
+    }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        self.rings.live.fetch_sub(1, Ordering::Relaxed);
+        let mut record = locked(&self.record);
+        let last = record.state.map_or(record.began, |(at, _)| at);
+        record.ended.get_or_insert(last);
+        record.samples.shrink_to_fit();
+        record.changes.shrink_to_fit();
+        self.rings.count(&mut record);
+    }
+}
+
+#[cfg(test)]
+mod tests;

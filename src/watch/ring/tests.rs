@@ -1,0 +1,214 @@
+use super::*;
+use crate::watch::{
+    event::transport::{Event, Limit, Reaction, Rule, Spent},
+    why::{LAST, Why},
+};
+
+const MS: Duration = Duration::from_millis(1);
+const MIB: u64 = 1 << 20;
+
+fn about(n: u64) -> About {
+    About {
+        connection: n,
+        destination: n,
+        name: "Tal".to_owned(),
+        client: SocketAddr::from(([127, 0, 0, 1], 1000 + n as u16)),
+        congestion: "cubic",
+    }
+}
+
+fn state(window: u64) -> Step {
+    Step::State(State {
+        window,
+        ssthresh: None,
+        in_flight: window / 2,
+        in_flight_max: window,
+        pacing_rate: window * 20,
+        latest_rtt: 50 * MS,
+        longest_rtt: 50 * MS + Duration::from_micros(window),
+        smoothed_rtt: 50 * MS,
+        min_rtt: 50 * MS,
+        phase: "slow_start",
+        limit: Limit::Window,
+        spent: Spent::default(),
+    })
+}
+
+fn cut(before: u64, largest: u64) -> Step {
+    let rule = Rule::PacketThreshold {
+        threshold: 3,
+        largest_acked: largest + 3,
+    };
+    Step::Window(Change {
+        before,
+        after: before / 2,
+        ssthresh: Some(before / 2),
+        in_flight: 0,
+        phase: "recovery",
+        cause: Cause::Loss(Event {
+            packets: 1,
+            bytes: 1200,
+            largest,
+            until: largest + 10,
+            rule,
+        }),
+        reaction: Reaction::Multiplied {
+            tenths: 5,
+            of: before,
+            least: 2400,
+        },
+    })
+}
+
+fn changes(rings: &Rings) -> Vec<usize> {
+    rings.each(|record| Some(record.changes.len()))
+}
+
+#[test]
+fn samples_get_coarser_with_age_and_keep_their_extremes() {
+    let rings = Rings::new(MIB);
+    let start = Instant::now();
+    let mut recorder = rings.begin(about(1), None, start);
+    for n in 0..100_000_u64 {
+        let window = match n {
+            7_000 => 90_000,
+            60_000 => 1_000,
+            _ => 20_000 + n % 100,
+        };
+        recorder.on_step(start + MS * 5 * n as u32, &state(window));
+    }
+    rings.each(|record| {
+        let samples = &record.samples;
+        let times: Vec<_> = samples.iter().map(|sample| sample.from).collect();
+        assert!(times.is_sorted() && times.first() == Some(&start));
+        assert_eq!(samples.iter().map(|s| s.window_max).max(), Some(90_000));
+        assert_eq!(samples.iter().map(|s| s.window_min).min(), Some(1_000));
+        assert_eq!(samples.iter().map(|s| s.rtt_max_us).max(), Some(140_000));
+        assert_eq!(samples.iter().map(|s| s.in_flight_max).max(), Some(90_000));
+        let [first, second, .., before, last] = &times[..] else {
+            panic!("{} samples", times.len());
+        };
+        // The newest are as they were told, the oldest stand for many.
+        assert_eq!(*last - *before, MS * 5);
+        assert!(*second - *first > MS * 500, "{:?}", *second - *first);
+        Some(())
+    });
+    assert!(rings.used() as u64 <= MIB);
+}
+
+#[test]
+fn a_thousand_sessions_keep_within_the_budget_and_no_cut_is_dropped() {
+    let budget = 64 * MIB;
+    let rings = Rings::new(budget);
+    let start = Instant::now();
+    let mut recorders: Vec<_> = (0..1000)
+        .map(|n| rings.begin(about(n), None, start))
+        .collect();
+    for n in 0..400_u64 {
+        for recorder in &mut recorders {
+            let now = start + MS * 5 * n as u32;
+            recorder.on_step(now, &state(20_000 + n));
+            if n % 4 == 0 {
+                recorder.on_step(now, &cut(20_000 + n, n * 10));
+            }
+        }
+        assert!(rings.used() as u64 <= budget, "{}", rings.used());
+    }
+    assert_eq!(changes(&rings), vec![100; 1000]);
+    let taken: usize = rings.each(|record| Some(record.takes())).iter().sum();
+    assert_eq!(taken, rings.used());
+}
+
+#[test]
+fn sessions_that_are_over_go_first_and_the_last_of_them_longest() {
+    let rings = Rings::new(4 * MIB);
+    let start = Instant::now();
+    let mut lives = rings.begin(about(0), None, start);
+    for n in 1..100 {
+        let mut recorder = rings.begin(about(n), None, start);
+        (0..400).for_each(|n| recorder.on_step(start, &cut(20_000, n)));
+        lives.on_step(start, &cut(20_000, n));
+    }
+    let kept = rings.each(|record| Some(record.about.connection));
+    assert!(kept.len() > 5 && kept.len() < 60, "{kept:?}");
+    let newest: Vec<u64> = (0..kept.len() as u64 - 1).map(|n| 99 - n).collect();
+    assert_eq!(kept[..kept.len() - 1], newest);
+    // What is under way is whole.
+    assert_eq!(kept.last(), Some(&0));
+    assert_eq!(changes(&rings).last(), Some(&99));
+    // A smaller budget is kept at once.
+    rings.set_budget(MIB);
+    assert!(rings.used() as u64 <= MIB && changes(&rings).last() == Some(&99));
+}
+
+#[test]
+fn one_that_is_too_much_by_itself_starts_over_and_says_since_when() {
+    let rings = Rings::new(MIB);
+    let start = Instant::now();
+    let mut recorder = rings.begin(about(1), None, start);
+    for n in 0..20_000_u64 {
+        recorder.on_step(start + MS * n as u32, &state(20_000));
+        recorder.on_step(start + MS * n as u32, &cut(20_000, n));
+    }
+    assert!(rings.used() as u64 <= MIB);
+    let now = start + MS * 20_000;
+    let why = rings.each(|record| Some(Why::of(record, LAST, now)));
+    assert_eq!((why[0].cuts, why[0].changes.len()), (20_000, LAST));
+    let forgotten = why[0].unknown.iter().any(|text| text.contains("forgotten"));
+    assert!(forgotten, "{:?}", why[0].unknown);
+}
+
+#[test]
+fn the_cut_that_was_wrong_is_the_one_that_is_said_to_be_undone() {
+    let rings = Rings::new(MIB);
+    let start = Instant::now();
+    let mut recorder = rings.begin(about(1), None, start);
+    recorder.on_step(start + MS, &cut(40_000, 100));
+    recorder.on_step(start + MS * 2, &cut(20_000, 200));
+    let spurious = Spurious {
+        number: 205,
+        sent_at: start,
+        distance: 4,
+        late: MS,
+        undoes: true,
+    };
+    recorder.on_step(start + MS * 3, &Step::Spurious(spurious));
+    let Step::Window(change) = cut(10_000, 0) else {
+        unreachable!();
+    };
+    let undo = Change {
+        before: 10_000,
+        after: 20_000,
+        cause: Cause::Undone { number: 205 },
+        reaction: Reaction::Restored,
+        ..change
+    };
+    recorder.on_step(start + MS * 3, &Step::Window(undo));
+    let undone = rings.each(|record| {
+        Some(
+            record
+                .changes
+                .iter()
+                .map(|n| n.undone.is_some())
+                .collect::<Vec<_>>(),
+        )
+    });
+    assert_eq!(undone, [[false, true, false]]);
+}
+
+#[test]
+fn an_hour_of_cuts_is_told_in_less_than_a_tenth_of_a_second() {
+    let rings = Rings::new(64 * MIB);
+    let start = Instant::now();
+    let mut recorder = rings.begin(about(1), None, start);
+    for n in 0..72_000_u64 {
+        let now = start + MS * 50 * n as u32;
+        recorder.on_step(now, &state(20_000));
+        recorder.on_step(now, &cut(20_000, n));
+    }
+    let asked = Instant::now();
+    let now = start + Duration::from_secs(3600);
+    let why = rings.each(|record| record.about.is("Tal").then(|| Why::of(record, LAST, now)));
+    assert!(asked.elapsed() < Duration::from_millis(100));
+    assert_eq!((why[0].cuts, why[0].changes.len()), (72_000, LAST));
+}

@@ -1,0 +1,354 @@
+//! Why a sender's window is what it is: its record and what the link told of it, in words and
+//! numbers.
+//!
+//! Nothing is guessed. Each sentence tells what the connection's own trace and the link's verdicts
+//! hold, and the same numbers stand beside it for programs; where neither knows, it says so.
+
+mod words;
+
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use self::words::{Subject, change_words, late_words};
+use super::{
+    event::{
+        link::Outcome,
+        transport::{Bound, Cause, Limit, Reaction, Rule},
+    },
+    fates::Fate,
+    ring::{Late, Noted, Record},
+};
+
+/// So many changes of the window are told unless more are asked for.
+pub const LAST: usize = 8;
+
+/// Why one session's window is what it is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Why {
+    /// The server's connection id, 16 hexadecimal digits.
+    pub connection_id: String,
+    /// The client's name; empty if it gave none.
+    pub name: String,
+    /// The client's address and port, where it was seen last.
+    pub client: std::net::SocketAddr,
+    /// What controls the sending.
+    pub congestion: String,
+    /// Whether the session is over.
+    pub ended: bool,
+    /// How long it is known, or was.
+    pub seconds: f64,
+    /// Packets declared lost as a sign of congestion.
+    pub lost: u64,
+    /// What the link did to these, as far as it had told when they were declared lost.
+    pub fates: Vec<LostBy>,
+    /// Losses that were none.
+    pub spurious: u64,
+    /// How many cuts of the window there were.
+    pub cuts: usize,
+    /// The last changes of the window, the last one last.
+    pub changes: Vec<WindowChange>,
+    /// The last losses that were none.
+    pub late: Vec<LatePacket>,
+    /// What keeps the sender from sending more now, or did last, in words.
+    pub now: String,
+    /// How long each limit has, the longest first.
+    pub limits: Vec<Limited>,
+    /// What cannot be known, and why.
+    pub unknown: Vec<String>,
+}
+
+/// A change of the congestion window.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WindowChange {
+    /// In words.
+    pub words: String,
+    /// When, after the session's beginning.
+    pub at_seconds: f64,
+    /// Following a model, a window shrinks in many steps: when the last was.
+    pub until_seconds: f64,
+    /// How many.
+    pub steps: u32,
+    /// The window before.
+    pub before_bytes: u64,
+    /// The window after.
+    pub after_bytes: u64,
+    /// The slow-start threshold after.
+    pub ssthresh_bytes: Option<u64>,
+    /// `loss`, `ecn`, `persistent_congestion`, `undone`, `acknowledged` or `idle`.
+    pub cause: String,
+    /// `multiplied`, `collapsed`, `restored`, `slow_start_over`, `decayed`, `delay`, `in_flight`,
+    /// `model` or `unsaid`.
+    pub reaction: String,
+    /// The packet that was answered: the largest number declared lost at once.
+    pub packet: Option<u64>,
+    /// How many were declared lost at once.
+    pub packets: Option<u32>,
+    /// `packet_threshold` or `time_threshold`.
+    pub rule: Option<String>,
+    /// The largest number acknowledged then.
+    pub largest_acked: Option<u64>,
+    /// What the link did to the packet.
+    pub link: Option<LinkFate>,
+    /// When it was undone.
+    pub undone_at_seconds: Option<f64>,
+}
+
+/// What a link did to a packet.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LinkFate {
+    /// `delivered`, `corrupted`, or the loss's word: `lost_queue`, `lost_random`, `lost_blackout`,
+    /// `lost_memory`.
+    pub fate: String,
+    /// Bytes that waited when it came.
+    pub queue_bytes: usize,
+    /// How many may.
+    pub queue_limit_bytes: usize,
+    /// How long the rate takes for them.
+    pub queue_seconds: f64,
+    /// From being handed to the link to coming out, if it came out.
+    pub took_seconds: Option<f64>,
+    /// How much of that it was held back to be overtaken.
+    pub held_back_seconds: Option<f64>,
+}
+
+/// A loss that was none.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LatePacket {
+    /// In words.
+    pub words: String,
+    /// When its acknowledgement came.
+    pub at_seconds: f64,
+    /// Its number.
+    pub packet: u64,
+    /// How long after it was declared lost that was.
+    pub late_seconds: f64,
+    /// Whether with it every loss of its congestion event was wrong: the controller is told to undo
+    /// its answer.
+    pub whole_event: bool,
+    /// What the link did to it.
+    pub link: Option<LinkFate>,
+}
+
+/// What became of packets that were declared lost.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LostBy {
+    /// A word of [`LinkFate::fate`], or `unknown`: the link had not told by then.
+    pub fate: String,
+    /// How many.
+    pub packets: u64,
+}
+
+/// How long a limit has held the sender back.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Limited {
+    /// `application`, `congestion_window`, `pacing`, `flow_control` or `amplification`.
+    pub limit: String,
+    /// So long.
+    pub seconds: f64,
+}
+
+impl Why {
+    /// What a record tells at `now`: of its changes of the window the last `most`.
+    pub fn of(record: &Record, most: usize, now: Instant) -> Self {
+        let subject = Subject {
+            began: record.began,
+            name: controller(record.about.congestion),
+            linked: record.linked,
+        };
+        let end = record.ended.unwrap_or(now);
+        let first = record.changes.len().saturating_sub(most);
+        let first_late = record.spurious.len().saturating_sub(most);
+        Self {
+            connection_id: format!("{:016x}", record.about.connection),
+            name: record.about.name.clone(),
+            client: record.about.client,
+            congestion: record.about.congestion.to_owned(),
+            ended: record.ended.is_some(),
+            seconds: seconds(end.saturating_duration_since(record.began)),
+            lost: record.lost,
+            fates: (record.lost_by.iter())
+                .map(|(fate, packets)| LostBy {
+                    fate: (*fate).to_owned(),
+                    packets: *packets,
+                })
+                .collect(),
+            spurious: record.spurious_count,
+            cuts: record.cuts,
+            changes: record.changes[first..]
+                .iter()
+                .map(|noted| WindowChange::of(&record.with_fate(noted), &subject))
+                .collect(),
+            late: (record.spurious.iter().skip(first_late))
+                .map(|late| LatePacket::of(late, &subject))
+                .collect(),
+            now: words::now_words(record, now),
+            limits: limits(record, now),
+            unknown: unknown(record),
+        }
+    }
+
+    /// All of it in words, a line each.
+    pub fn lines(&self) -> Vec<String> {
+        words::lines(self)
+    }
+}
+
+impl WindowChange {
+    fn of(noted: &Noted, subject: &Subject) -> Self {
+        let change = &noted.change;
+        let event = match change.cause {
+            Cause::Loss(event) | Cause::Persistent(event) => Some(event),
+            _ => None,
+        };
+        let (rule, largest_acked) = match event.map(|event| event.rule) {
+            Some(Rule::PacketThreshold { largest_acked, .. }) => {
+                (Some("packet_threshold"), Some(largest_acked))
+            }
+            Some(Rule::TimeThreshold { largest_acked, .. }) => {
+                (Some("time_threshold"), Some(largest_acked))
+            }
+            None => (None, None),
+        };
+        Self {
+            words: change_words(noted, subject),
+            at_seconds: subject.seconds(noted.at),
+            until_seconds: subject.seconds(noted.until),
+            steps: noted.steps,
+            before_bytes: change.before,
+            after_bytes: change.after,
+            ssthresh_bytes: change.ssthresh,
+            cause: cause_name(&change.cause).to_owned(),
+            reaction: reaction_name(&change.reaction).to_owned(),
+            packet: event.map(|event| event.largest),
+            packets: event.map(|event| event.packets),
+            rule: rule.map(str::to_owned),
+            largest_acked,
+            link: noted.fate.as_deref().map(LinkFate::of),
+            undone_at_seconds: noted
+                .undone
+                .as_ref()
+                .map(|undone| subject.seconds(undone.0)),
+        }
+    }
+}
+
+impl LatePacket {
+    fn of(late: &Late, subject: &Subject) -> Self {
+        Self {
+            words: late_words(late, subject),
+            at_seconds: subject.seconds(late.at),
+            packet: late.spurious.number,
+            late_seconds: seconds(late.spurious.late),
+            whole_event: late.spurious.undoes,
+            link: late.fate.as_ref().map(LinkFate::of),
+        }
+    }
+}
+
+impl LinkFate {
+    fn of(fate: &Fate) -> Self {
+        let passage = match fate.outcome {
+            Outcome::Delivered(passage) => Some(passage),
+            Outcome::Lost(_) => None,
+        };
+        Self {
+            fate: fate.name().to_owned(),
+            queue_bytes: fate.queue.bytes,
+            queue_limit_bytes: fate.queue.limit,
+            queue_seconds: seconds(fate.queue.time()),
+            took_seconds: passage.map(|passage| seconds(passage.total())),
+            held_back_seconds: passage.map(|passage| seconds(passage.held_back)),
+        }
+    }
+}
+
+fn seconds(time: Duration) -> f64 {
+    time.as_secs_f64()
+}
+
+/// A controller's name in the field.
+fn controller(name: &str) -> &str {
+    match name {
+        "new_reno" => "NewReno",
+        "cubic" => "CUBIC",
+        "vegas" => "Vegas",
+        "bbr" => "BBR",
+        other => other,
+    }
+}
+
+fn cause_name(cause: &Cause) -> &'static str {
+    match cause {
+        Cause::Loss(_) => "loss",
+        Cause::Marked { .. } => "ecn",
+        Cause::Persistent(_) => "persistent_congestion",
+        Cause::Undone { .. } => "undone",
+        Cause::Acknowledged => "acknowledged",
+        Cause::Idle => "idle",
+    }
+}
+
+fn reaction_name(reaction: &Reaction) -> &'static str {
+    match reaction {
+        Reaction::Unsaid => "unsaid",
+        Reaction::Multiplied { .. } => "multiplied",
+        Reaction::Collapsed => "collapsed",
+        Reaction::Restored => "restored",
+        Reaction::SlowStartOver => "slow_start_over",
+        Reaction::Decayed { .. } => "decayed",
+        Reaction::Delay { .. } => "delay",
+        Reaction::InFlight => "in_flight",
+        Reaction::Model { bound, .. } => match bound {
+            Bound::Model { .. } => "model",
+            Bound::LongTerm { .. } => "inflight_longterm",
+            Bound::ShortTerm { .. } => "inflight_shortterm",
+            Bound::ProbeRtt { .. } => "probe_rtt",
+            Bound::Startup { .. } => "startup",
+            Bound::Least { .. } => "least",
+        },
+    }
+}
+
+/// How long each limit has held the sender back, the longest first, without those that never did.
+fn limits(record: &Record, now: Instant) -> Vec<Limited> {
+    let Some((at, state)) = record.state else {
+        return Vec::new();
+    };
+    let mut spent = state.spent;
+    if record.ended.is_none() {
+        spent.add(state.limit, now.saturating_duration_since(at));
+    }
+    let mut limits: Vec<_> = Limit::ALL
+        .into_iter()
+        .map(|limit| (limit, spent.by(limit)))
+        .filter(|(_, time)| !time.is_zero())
+        .collect();
+    limits.sort_by_key(|(_, time)| std::cmp::Reverse(*time));
+    limits
+        .into_iter()
+        .map(|(limit, time)| Limited {
+            limit: limit.name().to_owned(),
+            seconds: seconds(time),
+        })
+        .collect()
+}
+
+fn unknown(record: &Record) -> Vec<String> {
+    let mut unknown = Vec::new();
+    if !record.linked && record.lost > 0 {
+        unknown.push(
+            "no link of this program told of these packets: what dropped or delayed them, and \
+             where, cannot be known here, only what the sender concluded"
+                .to_owned(),
+        );
+    }
+    let forgotten = record.since.saturating_duration_since(record.began);
+    if !forgotten.is_zero() {
+        unknown.push(format!(
+            "what came before {:.3} s is forgotten: [watch] memory was too small for it",
+            seconds(forgotten)
+        ));
+    }
+    unknown
+}

@@ -1,0 +1,116 @@
+//! `labnet why`: what a person is told of a transfer over a bad link, after it, by name, address or
+//! connection.
+
+use std::{
+    path::Path,
+    process::{Command, Output},
+    time::Duration,
+};
+
+use serde_json::Value;
+
+use crate::support::{Lab, loopback, probe::Addresses, wait_for};
+
+fn labnet(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_labnet"))
+        .args(arguments)
+        .env("NO_COLOR", "1")
+        .env_remove("RUST_LOG")
+        .output()
+        .expect("labnet starts")
+}
+
+fn said(output: &Output) -> String {
+    let said = [&output.stdout[..], &output.stderr[..]].concat();
+    String::from_utf8(said).expect("text")
+}
+
+fn download(server: &str, name: &str, out: &Path) {
+    let out = out.to_str().expect("UTF-8");
+    let output = labnet(&[
+        "client", "--name", name, "--out", out, "--server", server, "--via", "rudp", "get",
+        "--force", "1MB.zip",
+    ]);
+    assert!(output.status.success(), "{}", said(&output));
+}
+
+#[test]
+fn a_person_is_told_why_the_window_was_cut_by_name_address_or_connection() {
+    let addresses = Addresses(loopback());
+    let ip = addresses.0;
+    let more = format!(
+        "[origin]\nlisten = \"{ip}:8080\"\nsamples = [\"1MB.zip\"]\n\
+         [link.down]\nrate = \"20mbit\"\ndelay = \"10ms\"\nqueue = \"15kB\"\n"
+    );
+    let config = addresses.config(&format!("http://{ip}:8080/"), &more);
+    let zone = addresses.zone();
+    let _lab = Lab::start_with(&config, &[("example.com.zone", &zone)], None);
+    wait_for("the file list", || addresses.scrap(Duration::from_secs(1)));
+    let out = tempfile::tempdir().expect("a folder");
+    let server = addresses.at(49152).to_string();
+    let url = format!("http://{}/", addresses.at(9167));
+    let why = |who: &str, more: &[&str]| {
+        let arguments = [&["why", who, "--url", &url][..], more].concat();
+        let output = labnet(&arguments);
+        (output.status.success(), said(&output))
+    };
+
+    let (found, text) = why("Tal", &[]);
+    assert!(
+        !found && text.contains("no connection of that name"),
+        "{text}"
+    );
+
+    download(&server, "Tal", out.path());
+    let (found, text) = why("Tal", &[]);
+    assert!(found, "{text}");
+    for words in [
+        "Tal at 127.",
+        " CUBIC cut the window from ",
+        "RFC 9438 4.6",
+        "was declared lost by the ",
+        "; the link dropped it because its queue was full (",
+        " at 20 Mbit/s",
+        "held back by: ",
+    ] {
+        assert!(text.contains(words), "{words:?} in {text}");
+    }
+    let (_, json) = why("Tal", &["--json", "--changes", "1"]);
+    let told: Value = serde_json::from_str(&json).expect("JSON");
+    let [one] = &told.as_array().expect("a list")[..] else {
+        panic!("{told}");
+    };
+    assert_eq!(one["changes"].as_array().map(Vec::len), Some(1), "{one}");
+
+    // The client asks it by itself.
+    let asked = Command::new(env!("CARGO_BIN_EXE_labnet"))
+        .args([
+            "client", "--via", "rudp", "--server", &server, "--name", "Ada",
+        ])
+        .args(["get", "--discard", "1MB.zip", "--why"])
+        .envs([("NO_COLOR", "1"), ("LABNET_URL", &url)])
+        .output()
+        .expect("labnet starts");
+    let text = said(&asked);
+    assert!(
+        asked.status.success() && text.contains("Ada at 127."),
+        "{text}"
+    );
+    assert!(text.contains(" CUBIC cut the window from "), "{text}");
+
+    // A second one of that name: both are listed, and each is found by what is its own.
+    download(&server, "Tal", out.path());
+    let (_, text) = why("Tal", &[]);
+    assert!(text.starts_with("several fit"), "{text}");
+    let connection = one["connection_id"].as_str().expect("an id");
+    assert!(text.contains(connection), "{text}");
+    for who in [connection, one["client"].as_str().expect("an address")] {
+        let (found, text) = why(who, &[]);
+        assert!(found && text.contains(connection), "{text}");
+    }
+    let (_, text) = why("Tal", &["--last"]);
+    assert!(
+        text.starts_with("Tal at 127.") && !text.contains(connection),
+        "{text}"
+    );
+}
