@@ -4,6 +4,7 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::link::LinkedSocket;
+use crate::link::model::Verdict;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -259,4 +260,41 @@ async fn more_than_a_batch_comes_through_at_once() {
         );
     }
     assert_eq!(seen, (0..100).collect::<Vec<u8>>());
+}
+
+#[derive(Debug, Default)]
+struct Hearing(Mutex<Vec<(Way, Option<SocketAddr>, usize, Vec<u8>, &'static str)>>);
+
+impl Observer for Hearing {
+    fn on_verdict(&self, verdict: &Verdict<'_>) {
+        self.0.lock().expect("no panic").push((
+            verdict.way,
+            verdict.peer,
+            verdict.size,
+            verdict.payload.to_vec(),
+            verdict.outcome.name(),
+        ));
+    }
+}
+
+#[tokio::test]
+async fn who_listens_hears_of_each_datagram_whose_it_is_and_what_became_of_it() {
+    let link = link("", "loss=100");
+    let hearing = Arc::new(Hearing::default());
+    link.control().watch(Some(hearing.clone()));
+    let (server, client) = pair(&link).await;
+    let peer = client.local_addr().expect("bound");
+    client.send(b"question").await.expect("sent");
+    assert_eq!(receive(&server).await[0].0, b"question");
+    server.try_send(b"answer", peer, None).expect("taken");
+    // Nobody hears what is handed in from here on.
+    link.control().watch(None);
+    server.try_send(b"more", peer, None).expect("taken");
+    let heard = std::mem::take(&mut *hearing.0.lock().expect("no panic"));
+    let expected = [
+        (Way::Up, Some(peer), 36, b"question".to_vec(), "delivered"),
+        (Way::Down, Some(peer), 34, b"answer".to_vec(), "lost_random"),
+    ];
+    assert_eq!(heard, expected);
+    assert_eq!(link.control().counters().down.lost.random, 2);
 }
