@@ -185,7 +185,7 @@ pub(super) struct Recovery {
     /// Packets sent with an ECN mark, and what the peer has reported of them: over all paths, as
     /// the peer counts.
     marks_sent: u64,
-    marks_reported: frame::Ecn,
+    marks_reported: frame::EcnCounts,
 }
 
 impl Recovery {
@@ -209,7 +209,7 @@ impl Recovery {
             lost_run: None,
             skipped: VecDeque::new(),
             marks_sent: 0,
-            marks_reported: frame::Ecn::default(),
+            marks_reported: frame::EcnCounts::default(),
         }
     }
 

@@ -455,7 +455,7 @@ impl Connection {
 
     fn put_ack(&mut self, now: Instant, budget: usize, buffer: &mut Vec<u8>) -> bool {
         let [ect0, ect1, ce] = self.acks.ecn;
-        let ecn = (ect0 + ect1 + ce > 0).then_some(frame::Ecn { ect0, ect1, ce });
+        let ecn = (ect0 + ect1 + ce > 0).then_some(frame::EcnCounts { ect0, ect1, ce });
         let held = self.acks.held(now);
         let ranges = self.acks.ranges().map(|range| range.start..=range.end - 1);
         encode_ack(ranges, held, ecn, budget, buffer) > 0

@@ -4,7 +4,7 @@ mod ack;
 
 use std::{str, time::Duration};
 
-pub use self::ack::{Ack, AckRanges, Ecn, encode_ack};
+pub use self::ack::{Ack, AckRanges, EcnCounts, encode_ack};
 use super::{
     ErrorCode, Malformed,
     varint::{self, Reader},

@@ -94,7 +94,7 @@ impl Bench {
     fn ack_with(
         &mut self,
         ranges: &[std::ops::Range<u64>],
-        ecn: Option<frame::Ecn>,
+        ecn: Option<frame::EcnCounts>,
         after: Duration,
     ) -> Result<(News, Marks), Violation> {
         let mut bytes = Vec::new();
@@ -301,7 +301,7 @@ fn what_has_not_left_after_all_is_neither_waited_for_nor_lost() {
 
 #[test]
 fn marks_count_as_congestion_only_while_they_are_told_as_they_were_sent() {
-    let counts = |ect0, ce| Some(frame::Ecn { ect0, ect1: 0, ce });
+    let counts = |ect0, ce| Some(frame::EcnCounts { ect0, ect1: 0, ce });
     let mut bench = Bench::with(10);
     let (_, marks) = bench.ack_with(&[0..2], counts(2, 0), RTT).unwrap();
     assert_eq!(marks, Marks::None);

@@ -19,7 +19,7 @@ pub struct Ack<'a> {
     /// microseconds.
     pub delay: Duration,
     /// The ECN marks counted so far, if the receiver can read them.
-    pub ecn: Option<Ecn>,
+    pub ecn: Option<EcnCounts>,
     first: u64,
     /// The varints of the ranges after the first, gap and length in turn.
     more: &'a [u8],
@@ -27,7 +27,7 @@ pub struct Ack<'a> {
 
 /// How many packets arrived with each ECN mark, from the connection's start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Ecn {
+pub struct EcnCounts {
     /// ECT(0).
     pub ect0: u64,
     /// ECT(1).
@@ -36,7 +36,7 @@ pub struct Ecn {
     pub ce: u64,
 }
 
-impl Ecn {
+impl EcnCounts {
     fn encoded_len(self) -> usize {
         varint::len(self.ect0) + varint::len(self.ect1) + varint::len(self.ce)
     }
@@ -74,7 +74,7 @@ impl<'a> Ack<'a> {
         }
         let more = &start[..start.len() - reader.rest().len()];
         let ecn = if ecn {
-            Some(Ecn {
+            Some(EcnCounts {
                 ect0: reader.varint()?,
                 ect1: reader.varint()?,
                 ce: reader.varint()?,
@@ -131,7 +131,7 @@ impl Iterator for AckRanges<'_> {
 pub fn encode_ack(
     ranges: impl IntoIterator<Item = RangeInclusive<u64>>,
     delay: Duration,
-    ecn: Option<Ecn>,
+    ecn: Option<EcnCounts>,
     budget: usize,
     out: &mut Vec<u8>,
 ) -> usize {
@@ -149,7 +149,7 @@ pub fn encode_ack(
         + varint::len(delay)
         + COUNT_LEN
         + varint::len(first)
-        + ecn.map_or(0, Ecn::encoded_len);
+        + ecn.map_or(0, EcnCounts::encoded_len);
     let Some(mut room) = budget.checked_sub(fixed) else {
         return 0;
     };

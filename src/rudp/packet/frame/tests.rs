@@ -73,7 +73,7 @@ fn only(bytes: &[u8]) -> Result<Frame<'_>, Malformed> {
     frame
 }
 
-fn ack(ranges: &[RangeInclusive<u64>], ecn: Option<Ecn>, budget: usize) -> (usize, Vec<u8>) {
+fn ack(ranges: &[RangeInclusive<u64>], ecn: Option<EcnCounts>, budget: usize) -> (usize, Vec<u8>) {
     let mut bytes = Vec::new();
     let delay = Duration::from_micros(1234);
     let count = encode_ack(ranges.iter().cloned(), delay, ecn, budget, &mut bytes);
@@ -144,7 +144,7 @@ proptest! {
         ranges in ranges(),
         ecn in proptest::option::of((number(), number(), number())),
     ) {
-        let ecn = ecn.map(|(ect0, ect1, ce)| Ecn { ect0, ect1, ce });
+        let ecn = ecn.map(|(ect0, ect1, ce)| EcnCounts { ect0, ect1, ce });
         let (count, bytes) = ack(&ranges, ecn, usize::MAX);
         prop_assert_eq!(count, ranges.len());
         let frame = only(&bytes).unwrap();
@@ -162,7 +162,7 @@ proptest! {
 
     #[test]
     fn an_ack_keeps_to_its_budget_and_tells_of_the_newest(ranges in ranges(), budget in 0..200usize) {
-        let (count, bytes) = ack(&ranges, Some(Ecn::default()), budget);
+        let (count, bytes) = ack(&ranges, Some(EcnCounts::default()), budget);
         prop_assert!(bytes.len() <= budget);
         prop_assert_eq!(count == 0, bytes.is_empty());
         if count > 0 {
