@@ -24,8 +24,9 @@ macro_rules! metrics {
     ($($(#[$more:meta])* $field:ident: $type:ty = $make:ident($name:literal, $help:literal $(, $argument:expr)* $(,)?);)*) => {
         /// Every metric of the program, by name, once.
         ///
-        /// Label values that are known beforehand are exported as zero from the start. On a hot path
-        /// take a counter out of its vector once (`with_label_values`) and keep it.
+        /// Label values that are known beforehand are exported as zero from the start: here, or by the
+        /// role whose words they are. On a hot path take a counter out of its vector once
+        /// (`with_label_values`) and keep it.
         pub struct Metrics {
             registry: Registry,
             $(
@@ -109,17 +110,15 @@ metrics! {
         "Addresses that the pools hold",
         &["subnet"],
     );
-    dns_queries: IntCounterVec = counters_by(
+    dns_queries: IntCounterVec = counters(
         "labnet_dns_queries_total",
         "DNS queries by transport and type; rare types are `other`",
         &["transport", "type"],
-        &[("udp", &DNS_TYPES), ("tcp", &DNS_TYPES)],
     );
-    dns_responses: IntCounterVec = counters_of(
+    dns_responses: IntCounterVec = counters(
         "labnet_dns_responses_total",
         "DNS answers by rcode",
-        "rcode",
-        &DNS_RCODES,
+        &["rcode"],
     );
     dns_dropped: IntCounterVec = counters_of(
         "labnet_dns_dropped_total",
@@ -167,11 +166,11 @@ metrics! {
         "reason",
         &["end", "idle", "crash", "replaced", "displaced", "shutdown", "reset", "violation"],
     );
-    rudp_signals: IntCounterVec = counters_by(
+    /// The kinds of signals are the role's own, which shows all of them from its start.
+    rudp_signals: IntCounterVec = counters(
         "labnet_rudp_signals_total",
         "RUDP signals by direction and type",
         &["direction", "type"],
-        &[("received", &SIGNALS_RECEIVED), ("sent", &SIGNALS_SENT)],
     );
     rudp_packets: IntCounterVec = counters_of(
         "labnet_rudp_packets_total",
@@ -209,14 +208,11 @@ metrics! {
         "protocol",
         &["signals", "transport"],
     );
-    rudp_dropped: IntCounterVec = counters_of(
+    /// Of reasons as of `labnet_rudp_signals_total`.
+    rudp_dropped: IntCounterVec = counters(
         "labnet_rudp_dropped_total",
         "RUDP datagrams that got no answer, by reason",
-        "reason",
-        &[
-            "malformed", "no_session", "sessions_full", "too_old", "integrity", "forged_cookie",
-            "no_connection", "handshakes_full", "address_full", "amplification", "moved",
-        ],
+        &["reason"],
     );
     rudp_window: Histogram = histogram(
         "labnet_rudp_window_signals",
@@ -225,11 +221,10 @@ metrics! {
     );
     /// Of the binary transport: `cookie` and `versions` were answered so, `accepted` made a
     /// connection, which was `confirmed` by the client or `expired`.
-    rudp_handshakes: IntCounterVec = counters_of(
+    rudp_handshakes: IntCounterVec = counters(
         "labnet_rudp_handshakes_total",
         "Handshakes of the RUDP transport, by what became of the client's packet",
-        "result",
-        &["cookie", "versions", "accepted", "confirmed", "expired", "displaced"],
+        &["result"],
     );
     rudp_bytes: IntCounterVec = counters_of(
         "labnet_rudp_bytes_total",
@@ -336,23 +331,6 @@ pub(super) static LOG_LINES_DROPPED: LazyLock<IntCounter> = LazyLock::new(|| {
 /// DHCP's message types as metric labels (RFC 2132 section 9.6).
 const DHCP_RECEIVED: [&str; 5] = ["discover", "request", "decline", "release", "inform"];
 const DHCP_SENT: [&str; 3] = ["offer", "ack", "nak"];
-const DNS_TYPES: [&str; 9] = [
-    "a", "aaaa", "cname", "mx", "ns", "ptr", "soa", "txt", "other",
-];
-const DNS_RCODES: [&str; 7] = [
-    "noerror", "formerr", "servfail", "nxdomain", "notimp", "refused", "badvers",
-];
-const SIGNALS_RECEIVED: [&str; 5] = ["signew", "signecho", "signstat", "signget", "signend"];
-const SIGNALS_SENT: [&str; 8] = [
-    "signack",
-    "echoreply",
-    "statreply",
-    "ackget",
-    "ackend",
-    "signlost",
-    "signfull",
-    "signrefused",
-];
 
 /// Takes the series with the label `component` out of a vector.
 fn forget<T: MetricVecBuilder>(vector: &MetricVec<T>, component: &str)
