@@ -270,12 +270,15 @@ async fn a_named_client_shows_its_window_until_it_ends() {
     raw.ask("SIGNEW:Dan").await;
     proxy.shows(&format!("{} 1", series(&raw, "Dan"))).await;
     assert!(!proxy.metrics().render().contains(&series(&raw, "Tal")));
-    // Sessions beyond the cap have no series, and are counted.
+    // Sessions beyond the cap have no series, and are counted. Each keeps its port, which would be
+    // another's session otherwise.
+    let mut clients = Vec::new();
     for n in 0..80 {
         let raw = Raw::to(proxy.address).await;
         let name = Name::new(&format!("name-{n}")).expect("plain");
         raw.ask(&format!("SIGNEW:{name}")).await;
         raw.ask(&format!("SIGNSTAT:{}", name.first_id())).await;
+        clients.push(raw);
     }
     let shown = proxy.metrics().render();
     assert_eq!(shown.matches("labnet_rudp_session_window{").count(), 64);
