@@ -165,6 +165,7 @@ pub fn role() -> bool {
         protection,
         max_datagram: None,
         link: BadLink::default(),
+        fates: None,
         qlog: None,
     };
     let runtime = tokio::runtime::Builder::new_current_thread()

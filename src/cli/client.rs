@@ -172,7 +172,7 @@ pub(super) fn run(args: Args) -> ExitCode {
     // The prompt's reader may still wait for a line that nobody will type.
     runtime.shutdown_background();
     if let Some(Verb::Get { why: true, .. }) = args.verb {
-        succeeded &= why::after(walked.carried_from(), output);
+        succeeded &= why::after(walked.carried_from(), walked.fates(), output);
     }
     if succeeded {
         ExitCode::SUCCESS

@@ -10,7 +10,10 @@ use crate::{
     client::report::Output,
     telemetry::print,
     text::{LONG, printable},
-    watch::why::{LAST, Why},
+    watch::{
+        fates::Fates,
+        why::{LAST, Why},
+    },
 };
 
 /// Arguments of `labnet why`.
@@ -51,7 +54,7 @@ pub(super) fn path(client: &str, changes: usize) -> String {
 }
 
 /// Tells it of the connection that a download was carried over from this address; false: it can't.
-pub(super) fn after(from: Option<SocketAddr>, output: Output) -> bool {
+pub(super) fn after(from: Option<SocketAddr>, fates: &Fates, output: Output) -> bool {
     let Some(from) = from else {
         output.complain("--why: nothing went over the binary transport: take `--via rudp`");
         return false;
@@ -75,10 +78,11 @@ pub(super) fn after(from: Option<SocketAddr>, output: Output) -> bool {
             return false;
         }
     };
-    let Ok(Some(newest)) = found.map(|found| found.into_iter().next()) else {
+    let Ok(Some(mut newest)) = found.map(|found| found.into_iter().next()) else {
         output.complain("--why: the lab answers something else than labnet would");
         return false;
     };
+    newest.join(fates);
     let text = match output {
         Output::Json => serde_json::json!({ "why": newest }).to_string(),
         Output::People | Output::Plain => newest.lines().join("\n"),

@@ -31,6 +31,7 @@ use crate::{
         signal::Name,
     },
     telemetry::packets::{self, Fate},
+    watch::fates::Fates,
     watch::qlog::Qlog,
 };
 
@@ -107,6 +108,8 @@ pub struct Settings {
     pub max_datagram: Option<u16>,
     /// How bad the network is.
     pub link: BadLink,
+    /// Who keeps what that network does to packets.
+    pub fates: Option<Fates>,
     /// Where the connection's trace goes, if that is wanted.
     pub qlog: Option<Qlog>,
 }

@@ -35,10 +35,11 @@ use crate::{
     link::SignalLoss,
     rudp::{
         congestion::Algorithm,
-        packet::Protection,
+        packet::{Protection, read_number},
         requester::{Event, Failure, Request},
         signal::Name,
     },
+    watch::fates::Fates,
     watch::qlog::Qlog,
 };
 
@@ -201,6 +202,7 @@ pub struct Walk {
     dialer: Option<Dialer>,
     /// Where the binary transport's last connection was made from.
     carried_from: Option<SocketAddr>,
+    fates: Fates,
     /// Of sessions before this one.
     before: Counts,
     files: Vec<FileName>,
@@ -222,6 +224,7 @@ impl Walk {
             session: None,
             dialer: None,
             carried_from: None,
+            fates: Fates::new(read_number),
             before: Counts::default(),
             files: Vec::new(),
             under_way: None,
@@ -313,6 +316,7 @@ impl Walk {
             protection: carriage.protection.clone(),
             max_datagram: carriage.max_datagram,
             link: carriage.link,
+            fates: Some(self.fates.clone()),
             qlog: carriage.qlog.clone(),
         };
         let dialer = match &self.dialer {
@@ -340,6 +344,11 @@ impl Walk {
     /// by it.
     pub fn carried_from(&self) -> Option<SocketAddr> {
         self.carried_from
+    }
+
+    /// What the bad network of this client's own did to the packets of its connections.
+    pub fn fates(&self) -> &Fates {
+        &self.fates
     }
 
     async fn lease(

@@ -16,7 +16,7 @@ use super::{
         link::Outcome,
         transport::{Bound, Cause, Limit, Reaction, Rule},
     },
-    fates::Fate,
+    fates::{Fate, Fates},
     ring::{Late, Noted, Record},
 };
 
@@ -28,6 +28,8 @@ pub const LAST: usize = 8;
 pub struct Why {
     /// The server's connection id, 16 hexadecimal digits.
     pub connection_id: String,
+    /// The client's, by which packets to it are told apart on a link.
+    pub client_connection_id: String,
     /// The client's name; empty if it gave none.
     pub name: String,
     /// The client's address and port, where it was seen last.
@@ -90,6 +92,9 @@ pub struct WindowChange {
     pub largest_acked: Option<u64>,
     /// What the link did to the packet.
     pub link: Option<LinkFate>,
+    /// What the client's own did after that, where the client has added it.
+    #[serde(default)]
+    pub client_link: Option<LinkFate>,
     /// When it was undone.
     pub undone_at_seconds: Option<f64>,
 }
@@ -128,6 +133,9 @@ pub struct LatePacket {
     pub whole_event: bool,
     /// What the link did to it.
     pub link: Option<LinkFate>,
+    /// What the client's own did after that, where the client has added it.
+    #[serde(default)]
+    pub client_link: Option<LinkFate>,
 }
 
 /// What became of packets that were declared lost.
@@ -161,6 +169,7 @@ impl Why {
         let first_late = record.spurious.len().saturating_sub(most);
         Self {
             connection_id: format!("{:016x}", record.about.connection),
+            client_connection_id: format!("{:016x}", record.about.destination),
             name: record.about.name.clone(),
             client: record.about.client,
             congestion: record.about.congestion.to_owned(),
@@ -185,6 +194,33 @@ impl Why {
             now: words::now_words(record, now),
             limits: limits(record, now),
             unknown: unknown(record),
+        }
+    }
+
+    /// Adds what another link knows of the same packets: a client's own, which the server does not see.
+    pub fn join(&mut self, fates: &Fates) {
+        let Ok(destination) = u64::from_str_radix(&self.client_connection_id, 16) else {
+            return;
+        };
+        let mut joined = false;
+        // What the server's link lost has not come to the client's.
+        let came = |link: &Option<LinkFate>| link.as_ref().is_none_or(LinkFate::is_through);
+        let mut look = |packet: u64, words: &mut String| {
+            let fate = fates.of(destination, packet)?;
+            words.push_str(&words::own_fate_words(packet, &fate));
+            joined = true;
+            Some(LinkFate::of(&fate))
+        };
+        for change in self.changes.iter_mut().filter(|change| came(&change.link)) {
+            if let Some(packet) = change.packet {
+                change.client_link = look(packet, &mut change.words);
+            }
+        }
+        for late in self.late.iter_mut().filter(|late| came(&late.link)) {
+            late.client_link = look(late.packet, &mut late.words);
+        }
+        if joined {
+            self.unknown.retain(|text| text != NO_LINK);
         }
     }
 
@@ -225,6 +261,7 @@ impl WindowChange {
             rule: rule.map(str::to_owned),
             largest_acked,
             link: noted.fate.as_deref().map(LinkFate::of),
+            client_link: None,
             undone_at_seconds: noted
                 .undone
                 .as_ref()
@@ -242,11 +279,17 @@ impl LatePacket {
             late_seconds: seconds(late.spurious.late),
             whole_event: late.spurious.undoes,
             link: late.fate.as_ref().map(LinkFate::of),
+            client_link: None,
         }
     }
 }
 
 impl LinkFate {
+    /// Whether the packet came out of the link.
+    fn is_through(&self) -> bool {
+        self.took_seconds.is_some()
+    }
+
     fn of(fate: &Fate) -> Self {
         let passage = match fate.outcome {
             Outcome::Delivered(passage) => Some(passage),
@@ -334,14 +377,14 @@ fn limits(record: &Record, now: Instant) -> Vec<Limited> {
         .collect()
 }
 
+/// Where nobody told what became of packets.
+const NO_LINK: &str = "no link of this program told of these packets: what dropped or delayed them, and \
+     where, cannot be known here, only what the sender concluded";
+
 fn unknown(record: &Record) -> Vec<String> {
     let mut unknown = Vec::new();
     if !record.linked && record.lost > 0 {
-        unknown.push(
-            "no link of this program told of these packets: what dropped or delayed them, and \
-             where, cannot be known here, only what the sender concluded"
-                .to_owned(),
-        );
+        unknown.push(NO_LINK.to_owned());
     }
     let forgotten = record.since.saturating_duration_since(record.began);
     if !forgotten.is_zero() {

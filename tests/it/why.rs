@@ -98,6 +98,22 @@ fn a_person_is_told_why_the_window_was_cut_by_name_address_or_connection() {
     );
     assert!(text.contains(" CUBIC cut the window from "), "{text}");
 
+    // Where the link is the client's own, it alone knows what that did.
+    let asked = Command::new(env!("CARGO_BIN_EXE_labnet"))
+        .args([
+            "client", "--via", "rudp", "--server", &server, "--name", "Eve", "--loss", "3",
+        ])
+        .args(["--seed", "1", "get", "--discard", "1MB.zip", "--why"])
+        .envs([("NO_COLOR", "1"), ("LABNET_URL", &url)])
+        .output()
+        .expect("labnet starts");
+    let text = said(&asked);
+    assert!(asked.status.success(), "{text}");
+    assert!(
+        text.contains(" the client's own link says: the link "),
+        "{text}"
+    );
+
     // A second one of that name: both are listed, and each is found by what is its own.
     download(&server, "Tal", out.path());
     let (_, text) = why("Tal", &[]);

@@ -197,6 +197,15 @@ fn fate_words(fate: Option<&Fate>, subject: &Subject<'_>) -> String {
     }
 }
 
+/// What a client's own link did to a packet.
+pub(super) fn own_fate_words(packet: u64, fate: &Fate) -> String {
+    let words = match fate.outcome {
+        Outcome::Lost(loss) => loss_words(loss, fate),
+        Outcome::Delivered(passage) => passage_words(&passage),
+    };
+    format!("; of packet {packet} the client's own link says: {words}")
+}
+
 fn loss_words(loss: Loss, fate: &Fate) -> String {
     match loss {
         Loss::QueueFull => {
