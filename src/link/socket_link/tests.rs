@@ -262,8 +262,11 @@ async fn more_than_a_batch_comes_through_at_once() {
     assert_eq!(seen, (0..100).collect::<Vec<u8>>());
 }
 
+/// The way, the peer, the size, the payload and the outcome.
+type Heard = (Way, Option<SocketAddr>, usize, Vec<u8>, &'static str);
+
 #[derive(Debug, Default)]
-struct Hearing(Mutex<Vec<(Way, Option<SocketAddr>, usize, Vec<u8>, &'static str)>>);
+struct Hearing(Mutex<Vec<Heard>>);
 
 impl Observer for Hearing {
     fn on_verdict(&self, verdict: &Verdict<'_>) {
