@@ -137,7 +137,30 @@ impl fmt::Display for Carried {
                 write!(f, "{} from the proxy", count(sent, "packet"))?;
                 let lost = number("packets_lost").unwrap_or_default();
                 let again = number("packets_retransmitted").unwrap_or_default();
-                write!(f, ", {lost} lost, {again} sent again; ")?;
+                write!(f, ", {lost} lost, {again} sent again")?;
+                let reasons = [
+                    ("sent_again_lost", "for what was lost"),
+                    (
+                        "sent_again_probing",
+                        "as probes when no answer came in time",
+                    ),
+                    ("sent_again_unsent", "for what never left"),
+                ];
+                let reasons = reasons.map(|(key, why)| (number(key).unwrap_or_default(), why));
+                let told: u64 = reasons.iter().map(|(packets, _)| packets).sum();
+                // One reason is none to be named, if it is the plain one.
+                if told == again && again > reasons[0].0 {
+                    let reasons = reasons.iter().filter(|(packets, _)| *packets > 0);
+                    let reasons = reasons.map(|(packets, why)| format!("{packets} {why}"));
+                    write!(f, " ({})", reasons.collect::<Vec<_>>().join(", "))?;
+                }
+                if let Some(late) = number("spurious_losses").filter(|late| *late > 0) {
+                    write!(f, ", {late} called lost came late")?;
+                }
+                if let Some(twice) = number("packets_doubled").filter(|twice| *twice > 0) {
+                    write!(f, ", {twice} sent twice at the end to be sure")?;
+                }
+                f.write_str("; ")?;
             }
             None => f.write_str("the proxy does not tell of it; ")?,
         }

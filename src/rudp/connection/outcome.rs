@@ -9,6 +9,7 @@ use super::{
     migration::{Previous, path_of},
     path::{Path, Proof},
     recovery::{Acked, Expired, Losses, LostPacket, Marks, News, Present, Spurious, Verdicts},
+    send_buffer::Why,
     sent::{SentFrame, SentPacket},
     streams::{Control, Streams},
     trace::Trace,
@@ -107,7 +108,9 @@ impl Verdicts for Outcome<'_> {
                 path.estimator.on_lost(size);
             }
         }
-        frames.for_each(|frame| send_again(frame, self.streams, self.ack_frequency_due));
+        frames.for_each(|frame| {
+            send_again(frame, Why::Lost, self.streams, self.ack_frequency_due);
+        });
         if packet.probe {
             self.stats.mtu_probes_lost += 1;
             return;
@@ -157,14 +160,14 @@ impl Outcome<'_> {
 }
 
 /// What a packet carried goes into later ones once more, as far as it is still of use.
-fn send_again(frame: SentFrame, streams: &mut Streams, ack_frequency_due: &mut bool) {
+fn send_again(frame: SentFrame, why: Why, streams: &mut Streams, ack_frequency_due: &mut bool) {
     match frame {
         SentFrame::Stream {
             id,
             offset,
             length,
             fin,
-        } => streams.on_lost(id, offset, u64::from(length), fin),
+        } => streams.on_lost(id, offset, u64::from(length), fin, why),
         SentFrame::Ack { .. } => {}
         SentFrame::MaxData => streams.max_data_due = true,
         SentFrame::MaxStreams => streams.max_streams_due = true,
@@ -336,14 +339,14 @@ impl Connection {
         // A probe carries what has waited longest for an answer: if that got lost, the probe mends
         // it. It is not declared lost: nothing is known.
         for packet in self.recovery.oldest().into_iter().flatten() {
-            self.carry_again(&packet);
+            self.carry_again(&packet, Why::ProbeTimeout);
         }
     }
 
     /// What the packet carried goes into later ones once more.
-    pub(super) fn carry_again(&mut self, packet: &SentPacket) {
+    pub(super) fn carry_again(&mut self, packet: &SentPacket, why: Why) {
         for frame in self.recovery.sent.frames(packet) {
-            send_again(frame, &mut self.streams, &mut self.ack_frequency_due);
+            send_again(frame, why, &mut self.streams, &mut self.ack_frequency_due);
         }
     }
 }

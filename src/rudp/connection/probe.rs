@@ -5,6 +5,7 @@ use std::time::Instant;
 use super::{
     Connection, Ecn, Transmit,
     path::{BASE, Proof},
+    send_buffer::Why,
     sent::SentFrame,
     transmit::{Data, Leave, PING},
 };
@@ -87,7 +88,7 @@ impl Connection {
                 self.acks.repeat();
             }
         }
-        self.carry_again(&packet);
+        self.carry_again(&packet, Why::NotSent);
         self.ping_due |= empty && packet.ack_eliciting && !probe;
     }
 }

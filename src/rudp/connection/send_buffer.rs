@@ -6,6 +6,28 @@ use bytes::Bytes;
 
 use super::ranges::RangeSet;
 
+/// Why bytes are sent again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Why {
+    /// The packet that carried them was declared lost.
+    Lost,
+    /// No acknowledgement came in time: a probe carries what has waited longest.
+    ProbeTimeout,
+    /// The packet that was to carry them never left: the kernel did not take it, or the path was given up.
+    NotSent,
+}
+
+impl Why {
+    /// Where a reason that proves no loss is kept.
+    fn unproven(self) -> Option<usize> {
+        match self {
+            Self::Lost => None,
+            Self::ProbeTimeout => Some(0),
+            Self::NotSent => Some(1),
+        }
+    }
+}
+
 /// What was written to a stream and is not yet acknowledged up to there: sent or not.
 ///
 /// ```text
@@ -25,6 +47,8 @@ pub(super) struct SendBuffer {
     acked: RangeSet,
     /// To be sent again.
     lost: RangeSet,
+    /// Of this, what is not known to be lost, by the reason: a probe timeout, the kernel.
+    unproven: [RangeSet; 2],
     /// Everything below was sent at least once.
     sent: u64,
     /// Everything below was written.
@@ -66,7 +90,7 @@ impl SendBuffer {
         }
         if let Some(lost) = self.lost.front() {
             let end = lost.end.min(lost.start.saturating_add(max_len as u64));
-            self.lost.remove(lost.start..end);
+            self.no_longer_lost(lost.start..end);
             return Some(lost.start..end);
         }
         let start = self.sent;
@@ -106,7 +130,7 @@ impl SendBuffer {
             return;
         }
         if !self.lost.is_empty() {
-            self.lost.remove(range.clone());
+            self.no_longer_lost(range.clone());
         }
         if range.start > self.freed {
             self.acked.insert(range);
@@ -126,11 +150,44 @@ impl SendBuffer {
         }
     }
 
-    /// A packet with these bytes was lost: what of them is not acknowledged will be sent again.
-    pub(super) fn on_lost(&mut self, range: Range<u64>) {
+    /// A packet with these bytes was lost, or may be: what of them is not acknowledged will be sent again.
+    pub(super) fn on_lost(&mut self, range: Range<u64>, why: Why) {
         let range = range.start.max(self.freed)..range.end.min(self.sent);
         for piece in self.acked.missing(range) {
+            match why.unproven() {
+                Some(at) => {
+                    for new in self.lost.missing(piece.clone()) {
+                        self.unproven[at].insert(new);
+                    }
+                }
+                None => self
+                    .unproven
+                    .iter_mut()
+                    .for_each(|set| set.remove(piece.clone())),
+            }
             self.lost.insert(piece);
+        }
+    }
+
+    /// Why what is to be sent again next is.
+    pub(super) fn why(&self) -> Why {
+        let Some(next) = self.lost.front() else {
+            return Why::Lost;
+        };
+        let has = |why: &Why| {
+            let set = why.unproven().map(|at| &self.unproven[at]);
+            set.is_some_and(|set| set.missing(next.start..next.start + 1).next().is_none())
+        };
+        [Why::ProbeTimeout, Why::NotSent]
+            .into_iter()
+            .find(has)
+            .unwrap_or(Why::Lost)
+    }
+
+    fn no_longer_lost(&mut self, range: Range<u64>) {
+        self.lost.remove(range.clone());
+        for set in self.unproven.iter_mut().filter(|set| !set.is_empty()) {
+            set.remove(range.clone());
         }
     }
 
@@ -226,7 +283,7 @@ mod tests {
     fn lost_bytes_go_before_new_ones_whatever_the_limit() {
         let mut buffer = written(100, 30);
         buffer.next(60, ALL);
-        buffer.on_lost(10..40);
+        buffer.on_lost(10..40, Why::Lost);
         assert!(buffer.has_retransmissions());
         assert_eq!(buffer.next(20, 0), Some(10..30));
         assert_eq!(buffer.next(20, 0), Some(30..40));
@@ -238,11 +295,39 @@ mod tests {
         let mut buffer = written(100, 30);
         buffer.next(100, ALL);
         buffer.on_ack(20..30);
-        buffer.on_lost(10..40);
+        buffer.on_lost(10..40, Why::Lost);
         buffer.on_ack(35..40);
         assert_eq!(buffer.next(100, ALL), Some(10..20));
         assert_eq!(buffer.next(100, ALL), Some(30..35));
         assert_eq!(buffer.next(100, ALL), None);
+    }
+
+    #[test]
+    fn what_is_sent_again_knows_why() {
+        let mut buffer = written(100, 30);
+        buffer.next(100, ALL);
+        buffer.on_lost(10..40, Why::ProbeTimeout);
+        buffer.on_lost(20..30, Why::Lost);
+        buffer.on_lost(50..60, Why::NotSent);
+        buffer.on_lost(50..60, Why::ProbeTimeout);
+        let mut again = || {
+            let why = buffer.why();
+            (why, buffer.next(10, ALL))
+        };
+        assert_eq!(again(), (Why::ProbeTimeout, Some(10..20)));
+        assert_eq!(again(), (Why::Lost, Some(20..30)), "declared lost since");
+        assert_eq!(again(), (Why::ProbeTimeout, Some(30..40)));
+        assert_eq!(
+            again(),
+            (Why::NotSent, Some(50..60)),
+            "the first reason stays"
+        );
+        buffer.on_lost(10..20, Why::Lost);
+        assert_eq!(
+            (buffer.why(), buffer.next(10, ALL)),
+            (Why::Lost, Some(10..20))
+        );
+        assert!(buffer.unproven.iter().all(RangeSet::is_empty));
     }
 
     #[test]
@@ -264,7 +349,7 @@ mod tests {
         buffer.next(50, ALL);
         buffer.on_ack(0..ALL);
         assert_eq!(buffer.unacked(), 50);
-        buffer.on_lost(0..ALL);
+        buffer.on_lost(0..ALL, Why::Lost);
         assert!(!buffer.has_retransmissions());
     }
 
@@ -374,7 +459,7 @@ mod tests {
                                 *state = State::Lost;
                             }
                         }
-                        buffer.on_lost(range);
+                        buffer.on_lost(range, Why::Lost);
                     }
                     Step::Tail(before, max) => {
                         let open = |at: &u64| {

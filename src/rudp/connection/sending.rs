@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::{
-    send_buffer::SendBuffer,
+    send_buffer::{SendBuffer, Why},
     streams::{Piece, StreamError, Streams},
 };
 
@@ -181,6 +181,7 @@ impl Sending {
         }
         let before = self.buffer.sent_end();
         let limit = self.limit.min(before.saturating_add(connection_room));
+        let why = self.buffer.why();
         let range = match self.buffer.next(most, limit) {
             Some(range) => range,
             None if self.fin == Some(Fin::Pending) && self.buffer.unsent() == 0 => before..before,
@@ -196,7 +197,8 @@ impl Sending {
             offset: range.start,
             length: usize::try_from(range.end - range.start).unwrap_or(0),
             fin,
-            again: !range.is_empty() && range.end <= before,
+            again: (!range.is_empty() && range.end <= before).then_some(why),
+            twice: false,
         })
     }
 
@@ -226,11 +228,11 @@ impl Sending {
     }
 
     /// A piece is lost: it is sent again.
-    pub(super) fn on_lost(&mut self, offset: u64, length: u64, fin: bool) {
+    pub(super) fn on_lost(&mut self, offset: u64, length: u64, fin: bool, why: Why) {
         if self.reset.is_some() {
             return;
         }
-        self.buffer.on_lost(offset..offset + length);
+        self.buffer.on_lost(offset..offset + length, why);
         if fin && self.fin == Some(Fin::Sent) {
             self.fin = Some(Fin::Pending);
         }
@@ -271,7 +273,8 @@ impl Sending {
             offset: range.start,
             length: usize::try_from(range.end - range.start).unwrap_or(0),
             fin: range.end == self.buffer.offset(),
-            again: false,
+            again: None,
+            twice: true,
         })
     }
 

@@ -17,8 +17,18 @@ pub struct Stats {
     pub packets_lost: u64,
     /// Packets declared lost that were acknowledged later.
     pub spurious_losses: u64,
-    /// Packets that carried a piece of a stream again.
+    /// Packets that carried a piece of a stream again: the sum of the next three.
     pub packets_retransmitted: u64,
+    /// Because a packet that had carried it was declared lost.
+    pub sent_again_lost: u64,
+    /// Because no acknowledgement came in time: a probe carries what has waited longest (RFC 9002 section
+    /// 6.2.4), lost or not.
+    pub sent_again_probing: u64,
+    /// Because the packet that was to carry it never left.
+    pub sent_again_unsent: u64,
+    /// Packets besides that carried a piece twice at a transfer's end, over a lossy path, though nothing says
+    /// that it got lost.
+    pub packets_doubled: u64,
     /// Packets that came again.
     pub duplicates: u64,
     /// Packets whose integrity tag was wrong.

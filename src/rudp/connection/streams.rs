@@ -9,6 +9,7 @@ use bytes::Bytes;
 use super::{
     Violation,
     receiving::{Arrived, Receiving},
+    send_buffer::Why,
     sending::{Load, Sending},
 };
 use crate::rudp::packet::ErrorCode;
@@ -153,7 +154,10 @@ pub(super) struct Piece {
     pub(super) offset: u64,
     pub(super) length: usize,
     pub(super) fin: bool,
-    pub(super) again: bool,
+    /// Why it is sent again, if it is.
+    pub(super) again: Option<Why>,
+    /// It is sent once more at a transfer's end, though nothing says that it got lost.
+    pub(super) twice: bool,
 }
 
 impl Streams {
@@ -514,9 +518,9 @@ impl Streams {
     }
 
     /// A piece is lost: it is sent again.
-    pub(super) fn on_lost(&mut self, id: u64, offset: u64, length: u64, fin: bool) {
+    pub(super) fn on_lost(&mut self, id: u64, offset: u64, length: u64, fin: bool, why: Why) {
         let load = self.sending(id, |sending| {
-            sending.on_lost(offset, length, fin);
+            sending.on_lost(offset, length, fin, why);
             sending.load()
         });
         if load.is_some_and(|load| load.urgent) {

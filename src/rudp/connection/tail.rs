@@ -45,7 +45,8 @@ impl Connection {
         while let Some(piece) = self.tail.again.pop_front() {
             if piece.length <= room && self.streams.is_unacked(&piece) {
                 return Some(Piece {
-                    again: false,
+                    again: None,
+                    twice: true,
                     ..piece
                 });
             }

@@ -10,6 +10,7 @@ use rand_pcg::Pcg64Mcg;
 
 use super::{
     Connection, Ecn, State,
+    send_buffer::Why,
     sent::{Flags, SentFrame},
     streams::{Control, Piece},
 };
@@ -426,7 +427,7 @@ impl Connection {
                 size: short,
                 ack_eliciting: eliciting,
                 data: data.any,
-                again: data.again,
+                again: data.again.is_some(),
                 probe: flags.probe,
             })
         });
@@ -434,7 +435,13 @@ impl Connection {
         self.stats.packets_sent += 1;
         self.stats.bytes_sent += size;
         self.stats.data_packets_sent += u64::from(data.any);
-        self.stats.packets_retransmitted += u64::from(data.again);
+        self.stats.packets_retransmitted += u64::from(data.again.is_some());
+        match data.again {
+            Some(Why::Lost) => self.stats.sent_again_lost += 1,
+            Some(Why::ProbeTimeout) => self.stats.sent_again_probing += 1,
+            Some(Why::NotSent) => self.stats.sent_again_unsent += 1,
+            None => self.stats.packets_doubled += u64::from(data.twice),
+        }
         marked
     }
 
@@ -540,8 +547,9 @@ impl Connection {
             };
             self.put_piece(&piece, end, buffer);
             data.any = true;
-            data.again |= piece.again;
-            if piece.again {
+            data.again = data.again.or(piece.again);
+            data.twice |= piece.twice;
+            if piece.again.is_some() {
                 self.note_retransmission(piece);
             }
         }
@@ -575,7 +583,10 @@ impl Connection {
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Data {
     any: bool,
-    again: bool,
+    /// Why it carries a piece of a stream again, if it does: the first such piece's reason.
+    again: Option<Why>,
+    /// It carries a piece once more though nothing says that it got lost.
+    twice: bool,
     /// There is more that did not fit.
     more: bool,
 }

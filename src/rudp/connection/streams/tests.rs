@@ -126,7 +126,7 @@ proptest! {
                 }
                 Step::Lose(pick) if !pieces.is_empty() => {
                     let piece = pieces[pick % pieces.len()];
-                    streams.on_lost(piece.id, piece.offset, piece.length as u64, piece.fin);
+                    streams.on_lost(piece.id, piece.offset, piece.length as u64, piece.fin, Why::Lost);
                 }
                 Step::Limit(id, limit) => {
                     let _ = streams.on_max_stream_data(id, limit);
