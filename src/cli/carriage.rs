@@ -41,7 +41,8 @@ pub(super) struct CarriageOptions {
     /// How files come; with rudp, questions go that way, too
     #[arg(long, global = true, value_name = "WAY", default_value = "http")]
     via: By,
-    /// What shall control the proxy's sending, with --via rudp
+    /// What shall control the sending: the proxy's with --via rudp, else that of the origin's TCP, if it is
+    /// labnet's own
     #[arg(long, global = true, value_name = "NAME", value_parser = algorithms())]
     congestion: Option<Algorithm>,
     /// How packets are protected, with --via rudp [default: checksum, psk if a secret is given]
@@ -82,11 +83,15 @@ pub(super) fn algorithms() -> impl TypedValueParser<Value = Algorithm> {
 }
 
 impl CarriageOptions {
+    /// What an HTTP origin is asked to send by.
+    pub(super) fn tcp_congestion(&self) -> Option<Algorithm> {
+        self.congestion.filter(|_| self.via == By::Http)
+    }
+
     /// The plan, or what is wrong with the options.
     pub(super) fn via(&self, impairment: &Impairment, seed: u64) -> Result<Via, String> {
         if self.via == By::Http {
             let of_rudp = [
-                ("--congestion", self.congestion.is_some()),
                 ("--protection", self.protection.is_some()),
                 ("--secret-file", self.secret_file.is_some()),
                 ("--secret", self.secret.is_some()),

@@ -342,6 +342,7 @@ fn plan(args: &Args) -> Result<Plan, String> {
         force: args.force,
         discard: matches!(args.verb, Some(Verb::Get { discard: true, .. })),
         via,
+        tcp_congestion: args.carriage.tcp_congestion(),
     })
 }
 

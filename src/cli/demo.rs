@@ -69,7 +69,7 @@ pub(super) struct Args {
     /// How the files come
     #[arg(long, value_name = "WAY", default_value = "http")]
     via: By,
-    /// What shall control the proxy's sending, with --via rudp
+    /// What shall control the sending: the proxy's with --via rudp, else that of the origin's TCP
     #[arg(long, value_name = "NAME", value_parser = algorithms())]
     congestion: Option<Algorithm>,
     #[command(flatten)]
@@ -145,8 +145,7 @@ fn fail(problem: &str) -> ExitCode {
 /// How the files come. The signals before them are part of the story in any case.
 fn via(args: &Args) -> Result<Via, String> {
     match (args.via, args.congestion) {
-        (By::Http, None) => Ok(Via::Http),
-        (By::Http, Some(_)) => Err("--congestion is of use with --via rudp only".to_owned()),
+        (By::Http, _) => Ok(Via::Http),
         (By::Rudp, congestion) => Ok(Via::Rudp(Box::new(Carriage {
             congestion,
             protection: Protection::Checksum,
@@ -284,6 +283,7 @@ impl Scene<'_> {
             force: false,
             discard: false,
             via: self.via.clone(),
+            tcp_congestion: self.args.congestion.filter(|_| self.args.via == By::Http),
         }
     }
 }

@@ -116,8 +116,8 @@ impl Lab {
         let said: Vec<String> = said.collect();
         is_full.then(|| {
             format!(
-                "it has no free address: all {} are in use. `labnet leases` shows by whom; `pools` can be \
-                 larger, `lease_time` shorter, or go on with --no-dhcp",
+                "it has no free address: its pool is used up ({}). `labnet leases` shows by whom; `pools` can \
+                 be larger, `lease_time` shorter, or go on with --no-dhcp",
                 printable(&said.join(", "), LONG)
             )
         })

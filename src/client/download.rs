@@ -113,6 +113,8 @@ pub struct Downloaded {
     pub between: (Instant, Instant),
     /// How often the download was interrupted and taken up again.
     pub retries: u32,
+    /// By which of its kernel's congestion controls an HTTP origin sent it, if it told.
+    pub congestion: Option<String>,
 }
 
 impl Downloaded {
@@ -192,6 +194,7 @@ impl Downloader {
                 streaming: Duration::ZERO,
                 between: (started, started),
                 retries: 0,
+                congestion: None,
             });
         }
         let target = match self.discard {
@@ -206,6 +209,7 @@ impl Downloader {
             received: 0,
             streaming: Duration::ZERO,
             last_byte_at: asked_at,
+            congestion: None,
             progress,
         };
         let (mut retries, mut in_vain) = (0, 0);
@@ -223,6 +227,7 @@ impl Downloader {
                         streaming: transfer.streaming,
                         between: (asked_at, transfer.last_byte_at),
                         retries,
+                        congestion: transfer.congestion,
                     });
                 }
                 Err(error) => error,
@@ -344,6 +349,7 @@ struct Transfer<'a> {
     /// The time in which they came.
     streaming: Duration,
     last_byte_at: Instant,
+    congestion: Option<String>,
     progress: &'a mut dyn FnMut(Progress<'_>),
 }
 
@@ -351,6 +357,7 @@ impl Transfer<'_> {
     /// One try: gives the whole file, on the disk but without its name yet.
     async fn attempt(&mut self, target: &Target) -> Result<Arrived, DownloadError> {
         let (incoming, body) = self.ask(target).await?;
+        self.congestion.clone_from(&incoming.congestion);
         let started = Instant::now();
         let (local, server) = (incoming.local, incoming.server);
         let origin = body.validator.clone().zip(body.length);

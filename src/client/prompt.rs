@@ -157,6 +157,11 @@ pub async fn fetch(
         );
     }
     let gathered = walk.get(files, teller).await?;
+    if walk.wished_in_vain(&gathered) {
+        output.complain(
+            "--congestion: the origin does not say by which congestion control it sent; labnet's own alone takes a wish",
+        );
+    }
     for (file, result) in files.iter().zip(&gathered.files) {
         output.report(&Report::Fetched(file, result));
     }

@@ -261,6 +261,7 @@ fn json_file(name: &FileName, result: &Result<Downloaded, FetchError>) -> serde_
             "seconds": file.took.as_secs_f64(),
             "bytes_per_second": file.rate().bytes_per_second(),
             "retries": file.retries,
+            "congestion": file.congestion,
         }),
         Err(error) => json!({
             "type": "download",

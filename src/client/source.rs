@@ -20,9 +20,9 @@ use super::{
     transport::{Reply, TransportError},
 };
 use crate::{
-    net::representation::{self, want_sha256},
+    net::representation::{self, CONGESTION, want_sha256},
     rudp::exchange::ErrorCode,
-    text::{LONG, printable},
+    text::{LONG, SHORT, printable},
 };
 
 /// Why a source gives nothing, or no more.
@@ -55,6 +55,8 @@ pub enum Source {
         http: Http,
         /// The file's URL.
         url: Url,
+        /// By which of its kernel's congestion controls the origin is asked to send.
+        congestion: Option<&'static str>,
     },
     /// Behind the proxy, which gets it and carries it over RUDP.
     Rudp(Dialer),
@@ -66,6 +68,8 @@ pub struct Incoming {
     pub local: SocketAddr,
     /// The server's.
     pub server: SocketAddr,
+    /// By which of its kernel's congestion controls an HTTP origin sends, if it tells.
+    pub congestion: Option<String>,
     body: Body,
 }
 
@@ -126,7 +130,11 @@ impl Source {
         origin: Option<&Origin>,
     ) -> Result<(Verdict, Option<Incoming>), SourceError> {
         match self {
-            Self::Http { http, url } => Ok(ask_http(*http, url, name, from, origin).await?),
+            Self::Http {
+                http,
+                url,
+                congestion,
+            } => Ok(ask_http(*http, url, *congestion, name, from, origin).await?),
             Self::Rudp(dialer) => Ok(ask_proxy(dialer, name, from, origin).await?),
         }
     }
@@ -150,7 +158,7 @@ impl Source {
     /// The digest of the whole file, if that has `length` bytes and the source tells.
     pub async fn digest(&self, name: &FileName, length: u64) -> Option<Sha256> {
         match self {
-            Self::Http { http, url } => {
+            Self::Http { http, url, .. } => {
                 let meaning = format!("HEAD: has {name} changed? I have it");
                 let answer = http
                     .send(Method::HEAD, url, &[want_sha256()], &meaning)
@@ -178,6 +186,7 @@ impl Source {
 async fn ask_http(
     http: Http,
     url: &Url,
+    congestion: Option<&'static str>,
     name: &FileName,
     from: u64,
     origin: Option<&Origin>,
@@ -186,6 +195,7 @@ async fn ask_http(
         want_sha256(),
         (ACCEPT_ENCODING, HeaderValue::from_static("identity")),
     ];
+    fields.extend(congestion.map(|name| (CONGESTION, HeaderValue::from_static(name))));
     let mut meaning = format!("GET: please send {name}");
     if let Some(origin) = origin.filter(|_| from > 0)
         && let Ok(validator) = HeaderValue::from_str(&origin.validator)
@@ -197,9 +207,11 @@ async fn ask_http(
     let answer = http.send(Method::GET, url, &fields, &meaning).await?;
     let (status, headers) = (answer.response.status(), answer.response.headers());
     let verdict = judge(status, headers, from, origin);
+    let ran = headers.get(CONGESTION).and_then(|name| name.to_str().ok());
     let incoming = Incoming {
         local: answer.local,
         server: answer.server,
+        congestion: ran.map(|name| printable(name, SHORT)),
         body: Body::Http {
             http,
             answer: Box::new(answer),
@@ -235,6 +247,7 @@ async fn ask_proxy(
     let incoming = Incoming {
         local: transport.local(),
         server: transport.server(),
+        congestion: None,
         body: Body::Rudp(reply),
     };
     Ok((verdict, Some(incoming)))

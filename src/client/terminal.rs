@@ -317,8 +317,10 @@ pub fn describe(file: &Downloaded) -> String {
         0 => String::new(),
         kept => format!(" ({} of it earlier)", Size(kept)),
     };
+    let by =
+        (file.congestion.as_ref()).map_or_else(String::new, |name| format!(", TCP sent by {name}"));
     format!(
-        "{}{resumed} in {}, {}, {check}",
+        "{}{resumed} in {}, {}{by}, {check}",
         Size(file.bytes),
         Latency(file.took),
         file.rate()

@@ -68,6 +68,8 @@ pub struct Plan {
     pub discard: bool,
     /// How files come.
     pub via: Via,
+    /// By which congestion control an HTTP origin is asked to send; only the built-in one knows how.
+    pub tcp_congestion: Option<Algorithm>,
 }
 
 /// How files come from the proxy to the client.

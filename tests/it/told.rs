@@ -147,7 +147,7 @@ fn a_full_pool_is_named_where_the_lab_can_be_asked() {
     assert_eq!(full.status.code(), Some(1));
     let said = stderr(&full);
     assert!(
-        said.contains("it has no free address: all 1 address of 127.20.30.0/24 are in use"),
+        said.contains("it has no free address: its pool is used up (1 address of 127.20.30.0/24)"),
         "{said}"
     );
     assert!(
@@ -314,5 +314,60 @@ fn a_resumed_download_tells_the_rate_of_what_comes_now() {
     );
     for rate in rates {
         assert!(rate <= 2.6, "{rate} MB/s on a link of 2: {said}");
+    }
+}
+
+#[test]
+fn what_the_readme_says_of_lost_signals_can_be_watched() {
+    let (_lab, addresses) = lab_with("");
+    let out = folder();
+    let readme = include_str!("../../README.md");
+    let line = readme
+        .lines()
+        .find(|line| line.starts_with("labnet client") && line.contains("watch SIGNLOST"))
+        .expect("the README has it");
+    let (arguments, _) = line["labnet client".len()..]
+        .split_once('#')
+        .expect("a comment");
+    let dhcp = addresses.at(6767).to_string();
+    let arguments: Vec<&str> = arguments.split_whitespace().collect();
+    let echo = client(out.path(), &[&["--dhcp", &dhcp][..], &arguments].concat());
+    assert!(echo.status.success(), "{}", stderr(&echo));
+    assert!(
+        stderr(&echo).contains("SIGNLOST  the proxy misses signal"),
+        "{}",
+        stderr(&echo)
+    );
+}
+
+#[test]
+fn what_tcp_sent_by_is_told() {
+    let (_lab, addresses) = lab_with("");
+    let out = folder();
+    let dhcp = addresses.at(6767).to_string();
+    let allowed = std::fs::read_to_string("/proc/sys/net/ipv4/tcp_allowed_congestion_control");
+    let allowed = allowed.expect("Linux");
+    for (wish, kernel) in [("new_reno", "reno"), ("cubic", "cubic")] {
+        if !allowed.split_whitespace().any(|name| name == kernel) {
+            continue;
+        }
+        let arguments = [
+            "--dhcp",
+            &dhcp,
+            "--json",
+            "--force",
+            "--congestion",
+            wish,
+            "get",
+            "1MB.zip",
+        ];
+        let output = client(out.path(), &arguments);
+        assert!(output.status.success(), "{}", stderr(&output));
+        assert_eq!(json(&output)[0]["congestion"], kernel);
+        assert!(
+            stderr(&output).contains(&format!("TCP sent by {kernel}")),
+            "{}",
+            stderr(&output)
+        );
     }
 }

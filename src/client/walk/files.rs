@@ -20,7 +20,10 @@ use crate::{
         summary::{Carried, Summary},
     },
     config::BadLink,
-    rudp::requester::{Failure, Reply, Request},
+    rudp::{
+        congestion::Algorithm,
+        requester::{Failure, Reply, Request},
+    },
 };
 
 /// Files that come over one connection at a time.
@@ -136,6 +139,13 @@ impl Walk {
         Ok(gathered)
     }
 
+    /// Whether a congestion control was wished of an HTTP origin that does not tell of any.
+    pub fn wished_in_vain(&self, gathered: &Gathered) -> bool {
+        let mut came = gathered.files.iter().flatten();
+        self.plan.tcp_congestion.is_some()
+            && came.any(|file| file.received > 0 && file.congestion.is_none())
+    }
+
     /// Whether files come by a way for which the bad network of the plan does not hold.
     pub fn goes_past_its_bad_network(&self) -> bool {
         let Plan {
@@ -230,7 +240,12 @@ impl Walk {
         };
         let sources = files.iter().zip(answers).map(|(file, reply)| {
             let url = self.url(file, &reply).filter(|_| !self.is_beyond(file))?;
-            Some(Source::Http { http, url })
+            let congestion = self.plan.tcp_congestion.map(kernels_name);
+            Some(Source::Http {
+                http,
+                url,
+                congestion,
+            })
         });
         Ok(sources.collect())
     }
@@ -272,6 +287,14 @@ impl Walk {
             carried.client = transport.stats().await.map(Box::new);
         }
         Some(carried)
+    }
+}
+
+/// What the kernel calls an algorithm.
+fn kernels_name(algorithm: Algorithm) -> &'static str {
+    match algorithm {
+        Algorithm::NewReno => "reno",
+        other => other.name(),
     }
 }
 

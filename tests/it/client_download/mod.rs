@@ -29,7 +29,11 @@ const HTTP: Http = Http {
 
 fn at(url: &Url, http: Http) -> Source {
     let url = url.clone();
-    Source::Http { http, url }
+    Source::Http {
+        http,
+        url,
+        congestion: None,
+    }
 }
 
 fn downloader(folder: &Path) -> Downloader {
