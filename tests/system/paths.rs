@@ -225,6 +225,63 @@ fn a_client_that_is_not_heard_any_more_tries_another_port() {
     assert_eq!(summary["connections"], 1, "{summary}");
 }
 
+/// Runs a line of the shell in a namespace.
+#[track_caller]
+fn sh(namespace: &Namespace, line: &str) {
+    let output = namespace.output("sh", &["-c", line]);
+    assert!(output.status.success(), "{line}: {output:?}");
+}
+
+/// A real NAT stands between client and proxy and forgets its mapping under way: the proxy sees another
+/// port then, and knows the connection by its id.
+#[test]
+#[ignore = "needs root: network namespaces, nftables"]
+fn a_nat_that_forgets_its_mapping_in_mid_transfer_is_survived() {
+    let names = ["inner", "nat", "outer"];
+    let [client, nat, server] = names.map(Namespace::new);
+    client.veth("eth0", &nat, "lan");
+    nat.veth("wan", &server, "eth0");
+    client.ip(&["address", "add", "192.168.7.2/24", "dev", "eth0"]);
+    nat.ip(&["address", "add", "192.168.7.1/24", "dev", "lan"]);
+    nat.ip(&["address", "add", "10.20.30.101/24", "dev", "wan"]);
+    server.ip(&["address", "add", "10.20.30.40/24", "dev", "eth0"]);
+    client.ip(&["route", "add", "default", "via", "192.168.7.1"]);
+    sh(&nat, "echo 1 > /proc/sys/net/ipv4/ip_forward");
+    sh(
+        &nat,
+        "nft 'add table ip nat; add chain ip nat post { type nat hook postrouting priority 100; }; \
+         add rule ip nat post oifname \"wan\" masquerade fully-random'",
+    );
+    // A mapping without packets is kept for no longer than a second.
+    sh(
+        &nat,
+        "cd /proc/sys/net/netfilter; echo 1 > nf_conntrack_udp_timeout; echo 1 > nf_conntrack_udp_timeout_stream",
+    );
+    let _lab = site(&server, "10.20.30.40", "");
+    let download = Download::start(&client, "10.20.30.40", &["--rate", "40mbit"], "50MB.zip");
+    let before = wait_for_packets(&server, 5000);
+    let seen = before["client"].as_str().expect("an address");
+    assert!(
+        seen.starts_with("10.20.30.101:"),
+        "the NAT's address: {seen}"
+    );
+    // Nothing passes, in either direction, and nothing keeps the mapping.
+    sh(
+        &nat,
+        "nft 'add table ip gap; add chain ip gap pre { type filter hook prerouting priority -310; policy drop; }'",
+    );
+    thread::sleep(Duration::from_millis(2500));
+    sh(&nat, "nft delete table ip gap");
+    let after = wait_for("another mapping", || {
+        let session = connection(&server)?;
+        (session["client"].as_str()? != seen).then_some(session)
+    });
+    assert_eq!(after["connection_id"], before["connection_id"]);
+    let summary = download.summary();
+    let told = (&summary["complete"], &summary["connections"]);
+    assert_eq!(told, (&true.into(), &1.into()), "{summary}");
+}
+
 #[test]
 fn that_nothing_listens_is_told_at_once() {
     let nobody = format!("{}:49152", crate::support::loopback());
