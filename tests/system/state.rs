@@ -285,7 +285,10 @@ fn a_reload_takes_dhcp_live() {
         .server(service.ip);
     let ack = service.ask(&request, PATIENCE).expect("an ACK");
     assert_eq!((ack.kind(), ack.seconds(51)), (ACK, Some(7200)));
-    let log = service.lab.log();
+    let log = wait_for("a line for each lease", || {
+        let log = service.lab.log();
+        (log.matches("lease given").count() >= 2).then_some(log)
+    });
     assert_eq!(log.matches("leases loaded").count(), 1, "{log}");
     let given = log.lines().filter(|line| line.contains("lease given"));
     let given: Vec<_> = given.collect();
