@@ -538,7 +538,7 @@ fn wrong_use_exits_with_2() {
         ),
         (&["--max-datagram", "100", "list"], "100"),
         (
-            &["--via", "http", "--congestion", "bbr", "list"],
+            &["--via", "http", "--max-datagram", "1300", "list"],
             "with --via rudp only",
         ),
     ] {
