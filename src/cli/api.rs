@@ -97,27 +97,73 @@ impl Target {
         }
     }
 
+    /// Sends a POST and hands each piece of the answer to `take`, until that wants no more, the answer
+    /// ends, or Ctrl-C.
+    pub(super) fn stream(
+        &self,
+        path: &str,
+        mut take: impl FnMut(&[u8]) -> Result<bool, String>,
+    ) -> Result<(), String> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| format!("no runtime: {error}"))?;
+        let token = self.token_file.as_deref().map(read_token).transpose();
+        let token = token.map_err(|problem| format!("--token-file: {problem}"))?;
+        runtime.block_on(async {
+            tokio::select! {
+                streamed = self.receive(path, token, &mut take) => streamed,
+                interrupted = tokio::signal::ctrl_c() => {
+                    interrupted.map_err(|error| error.to_string())
+                }
+            }
+        })
+    }
+
+    async fn receive(
+        &self,
+        path: &str,
+        token: Option<String>,
+        take: &mut impl FnMut(&[u8]) -> Result<bool, String>,
+    ) -> Result<(), String> {
+        let url = &self.url;
+        let unreachable = |error: &dyn fmt::Display| {
+            format!(
+                "no answer from {url}: {error}\nIs `labnet serve` running, and its [http] listening there? --url names another address."
+            )
+        };
+        let opened = self.open(Method::POST, path, token).await;
+        let (mut sender, connection, request) = opened.map_err(|error| unreachable(&error))?;
+        // It ends with the answer.
+        let connection = tokio::spawn(connection);
+        let response = sender.send_request(request).await;
+        let response = response.map_err(|error| unreachable(&error))?;
+        let status = response.status();
+        let mut body = response.into_body();
+        if !status.is_success() {
+            let body = Limited::new(body, MAX_ANSWER).collect().await;
+            let body = body.map(|body| body.to_bytes()).unwrap_or_default();
+            return Err(complaint(status, &body));
+        }
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| format!("the lab has ended the capture: {error}"))?;
+            if let Ok(piece) = frame.into_data()
+                && !take(&piece)?
+            {
+                break;
+            }
+        }
+        connection.abort();
+        Ok(())
+    }
+
     async fn exchange(
         &self,
         method: Method,
         path: &str,
         token: Option<String>,
     ) -> Result<(StatusCode, Bytes), Box<dyn std::error::Error + Send + Sync>> {
-        if self.url.scheme() != "http" {
-            return Err("only http:// is spoken".into());
-        }
-        let host = self.url.host_str().ok_or("no host in the URL")?;
-        let port = self.url.port_or_known_default().unwrap_or(80);
-        let stream = TcpStream::connect((host.trim_matches(['[', ']']), port)).await?;
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-        let mut request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header(HOST, format!("{host}:{port}"));
-        if let Some(token) = token {
-            request = request.header(AUTHORIZATION, format!("Bearer {token}"));
-        }
-        let request = request.body(Empty::<Bytes>::new())?;
+        let (mut sender, connection, request) = self.open(method, path, token).await?;
         let exchange = async {
             let response = sender.send_request(request).await?;
             let status = response.status();
@@ -137,6 +183,31 @@ impl Target {
         exchange
             .await
             .map_err(|error| ended.err().map_or(error, Into::into))
+    }
+
+    /// A connection, and the request to be sent over it.
+    async fn open(
+        &self,
+        method: Method,
+        path: &str,
+        token: Option<String>,
+    ) -> Result<Opened, Box<dyn std::error::Error + Send + Sync>> {
+        if self.url.scheme() != "http" {
+            return Err("only http:// is spoken".into());
+        }
+        let host = self.url.host_str().ok_or("no host in the URL")?;
+        let port = self.url.port_or_known_default().unwrap_or(80);
+        let stream = TcpStream::connect((host.trim_matches(['[', ']']), port)).await?;
+        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(HOST, format!("{host}:{port}"));
+        if let Some(token) = token {
+            request = request.header(AUTHORIZATION, format!("Bearer {token}"));
+        }
+        let request = request.body(Empty::<Bytes>::new())?;
+        Ok((sender, connection, request))
     }
 
     /// Gets `path` and hands the parsed answer to `show`, or prints it as it came with `--json`.
@@ -172,6 +243,12 @@ impl Target {
         }
     }
 }
+
+type Opened = (
+    http1::SendRequest<Empty<Bytes>>,
+    http1::Connection<TokioIo<TcpStream>, Empty<Bytes>>,
+    Request<Empty<Bytes>>,
+);
 
 /// What a refusal says.
 pub(super) fn complaint(status: StatusCode, body: &[u8]) -> String {

@@ -17,6 +17,7 @@ use super::{
     WRONG_USE,
     carriage::CarriageOptions,
     link::{Impairment, OWN_SIGNALS},
+    observe::Observe,
     why,
 };
 use crate::{
@@ -105,6 +106,8 @@ pub(super) struct Args {
     carriage: CarriageOptions,
     #[command(flatten)]
     impairment: Impairment,
+    #[command(flatten)]
+    observe: Observe,
 }
 
 /// What to do; without a verb the interactive prompt starts.
@@ -145,6 +148,13 @@ pub(super) fn run(args: Args) -> ExitCode {
         (true, _) => Output::Json,
         (false, Some(_)) => Output::Plain,
         (false, None) => Output::People,
+    };
+    let _observing = match args.observe.start() {
+        Ok(observing) => observing,
+        Err(problem) => {
+            output.complain(problem);
+            return ExitCode::FAILURE;
+        }
     };
     if let Err(error) = dns::check_name(&args.host) {
         output.complain(format_args!("--host: {error}"));

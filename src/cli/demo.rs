@@ -5,7 +5,6 @@ mod fold;
 mod stage;
 mod story;
 mod table;
-mod tap;
 
 use std::{
     io,
@@ -18,9 +17,8 @@ use std::{
 use console::Term;
 use ending::{Arrived, Ending, Outcome};
 use stage::{FILES, Stage};
-use story::{Chapter, Happening, Telling};
+use story::{Chapter, Happening, Packet, Telling, Transfer};
 use table::Table;
-use tap::Tap;
 use tokio::{
     signal::unix::{SignalKind, signal},
     task::spawn_blocking,
@@ -32,15 +30,16 @@ use super::{
     WRONG_USE,
     carriage::{By, algorithms},
     link::{Impairment, OWN_SIGNALS},
+    observe::Observe,
 };
 use crate::{
     client::{
         dhcp::Identity,
         download::Downloaded,
-        failure::WalkError,
+        failure::{FetchError, WalkError},
         file_name::FileName,
         part,
-        walk::{Carriage, Dhcp, Gathered, Observer, Plan, Step, Via, Walk, Way},
+        walk::{self, Carriage, Dhcp, Gathered, Plan, Step, Via, Walk, Way},
     },
     config::BadLink,
     link::SignalLoss,
@@ -48,6 +47,11 @@ use crate::{
     rudp::{congestion::Algorithm, packet::Protection, signal::Name},
     supervisor::Lab,
     telemetry::{complain, logging},
+    watch::{
+        event::hub::Wants,
+        log::{Observer, Seen},
+        words::Words,
+    },
 };
 
 /// Arguments of `labnet demo`.
@@ -74,6 +78,8 @@ pub(super) struct Args {
     congestion: Option<Algorithm>,
     #[command(flatten)]
     impairment: Impairment,
+    #[command(flatten)]
+    observe: Observe,
 }
 
 /// Signals that measure the round trip, all under way at once.
@@ -92,7 +98,15 @@ pub(super) fn run(args: Args) -> ExitCode {
         }
     };
     let (happenings, heard) = mpsc::channel();
-    logging::init_with_packets(LevelFilter::WARN, Tap(happenings.clone()));
+    logging::init(None, LevelFilter::WARN);
+    let _observing = match args.observe.start() {
+        Ok(observing) => observing,
+        Err(problem) => return fail(&problem),
+    };
+    let packets = match hear_packets(happenings.clone()) {
+        Ok(packets) => packets,
+        Err(error) => return fail(&format!("no thread: {error}")),
+    };
     let stage = match Stage::set() {
         Ok(stage) => stage,
         Err(problem) => return fail(&problem),
@@ -123,8 +137,10 @@ pub(super) fn run(args: Args) -> ExitCode {
         via,
         stage: &stage,
         happenings: &happenings,
+        packets: &packets,
     };
     let played = actix::System::new().block_on(scene.play(&table));
+    drop(packets);
     let _ = happenings.send(Happening::End);
     if teller.join().is_err() {
         return fail("the story was not told to its end");
@@ -163,10 +179,37 @@ struct Scene<'a> {
     via: Via,
     stage: &'a Stage,
     happenings: &'a Sender<Happening>,
+    packets: &'a Observer,
 }
+
+/// Turns every packet that a role sends into a happening.
+fn hear_packets(happenings: Sender<Happening>) -> io::Result<Observer> {
+    let mut words = Words::default();
+    let wants = Wants {
+        // A lesson at full speed: what is folded anyway is not kept whole.
+        data_bytes: 256,
+        queue_bytes: 64 << 20,
+        ..Wants::default()
+    };
+    Observer::start("packets", wants, move |seen| match seen {
+        Seen::Packet(packet) => {
+            let at = packet.when.steady;
+            if let Some(packet) = Packet::sent(packet, &mut words) {
+                // Nobody listens any more: the demo is over.
+                let _ = happenings.send(Happening::Packet(at, packet));
+            }
+        }
+        Seen::Pause { lost: 0 } => {}
+        Seen::Pause { lost } => tracing::warn!(lost, "packets are missing in the story"),
+    })
+}
+
+/// The packets before an event of another kind are told before it; an observer is at most this late.
+const CATCH_UP: Duration = Duration::from_millis(100);
 
 impl Scene<'_> {
     fn tell(&self, happening: Happening) {
+        self.packets.catch_up(CATCH_UP);
         // Nobody listens if the teller has failed, which is noticed at the end.
         let _ = self.happenings.send(happening);
     }
@@ -211,6 +254,7 @@ impl Scene<'_> {
         let mut walk = Walk::new(self.plan());
         let mut observer = Chapters {
             happenings: self.happenings,
+            packets: self.packets,
             files: match self.via {
                 Via::Http => Chapter::Files,
                 Via::Rudp(_) => Chapter::Carried,
@@ -332,11 +376,12 @@ async fn interrupted() {
 /// Turns the walk's steps into the story's chapters.
 struct Chapters<'a> {
     happenings: &'a Sender<Happening>,
+    packets: &'a Observer,
     /// The one of the files.
     files: Chapter,
 }
 
-impl Observer for Chapters<'_> {
+impl walk::Observer for Chapters<'_> {
     fn step(&mut self, step: Step) {
         let chapter = match step {
             Step::Address => Chapter::Address,
@@ -346,6 +391,19 @@ impl Observer for Chapters<'_> {
             Step::Files => self.files,
             Step::End => Chapter::End,
         };
+        self.packets.catch_up(CATCH_UP);
         let _ = self.happenings.send(Happening::Chapter(chapter));
+    }
+
+    fn fetched(&mut self, file: &FileName, result: &Result<Downloaded, FetchError>) {
+        let Ok(downloaded) = result else {
+            return;
+        };
+        self.packets.catch_up(CATCH_UP);
+        let _ = self.happenings.send(Happening::Arrived(Transfer {
+            name: file.to_string(),
+            bytes: downloaded.received,
+            took: downloaded.streaming,
+        }));
     }
 }

@@ -31,7 +31,7 @@ use crate::{
     link::{LinkControl, Relay, RelayPlan, Tunnel, TunnelPlan, Way},
     net::{Purpose, TunPlan, bind_tcp},
     telemetry::{complain, logging},
-    watch::verdicts::VerdictFile,
+    watch::{event::packet, verdicts::VerdictFile},
 };
 
 /// HTTP connections of `--http`.
@@ -270,7 +270,7 @@ async fn carry(args: &Args, plan: Plan, access: Access) -> io::Result<Tally> {
             Some(listener) => {
                 let router = endpoints::router(control.clone(), access);
                 let places = Places::new(HTTP_LIMITS, Purpose::Administration, Arc::new(()));
-                serve_http(listener, router, places).await
+                serve_http(listener, router, places, packet::Role::Http).await
             }
             None => std::future::pending().await,
         }

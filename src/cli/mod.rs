@@ -2,6 +2,7 @@
 //! is done, 1 failed, 2 wrong use.
 
 mod api;
+mod capture;
 mod carriage;
 mod check;
 mod client;
@@ -13,6 +14,7 @@ mod init;
 mod leases;
 mod link;
 mod man;
+mod observe;
 mod qlog;
 mod reload;
 mod serve;
@@ -25,8 +27,9 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::{
-    net,
+    dhcp, dns, http, net, rudp, scrap,
     telemetry::{complain, logging, print},
+    watch::{event::packet::Protocol, words},
 };
 
 /// A teaching network in one program: DHCP, DNS, a reliable-UDP proxy, a download page's scraper,
@@ -69,6 +72,8 @@ enum Verb {
     Sessions(sessions::Args),
     /// Tell why a client's congestion window is what it is: its cuts, and what limits it
     Why(why::Args),
+    /// Write the packets of a running lab to a file that Wireshark reads
+    Capture(capture::Args),
     /// Print a shell's completion script
     Completions(completions::Args),
     /// Print the manual page
@@ -79,6 +84,13 @@ enum Verb {
 pub fn run() -> ExitCode {
     net::keep_freed_memory();
     let _ending = logging::Ending;
+    words::register(vec![
+        (Protocol::Dhcp, dhcp::reader),
+        (Protocol::Dns, dns::reader),
+        (Protocol::Rudp, rudp::reader),
+        (Protocol::List, scrap::reader),
+        (Protocol::Http, http::reader),
+    ]);
     match Cli::parse().verb {
         Verb::Serve(args) => serve::run(args),
         Verb::Demo(args) => demo::run(args),
@@ -92,6 +104,7 @@ pub fn run() -> ExitCode {
         Verb::Leases(args) => leases::run(args),
         Verb::Sessions(args) => sessions::run(args),
         Verb::Why(args) => why::run(args),
+        Verb::Capture(args) => capture::run(args),
         Verb::Completions(args) => completions::run(args, Cli::command()),
         Verb::Man(args) => man::run(args, Cli::command()),
     }

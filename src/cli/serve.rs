@@ -8,6 +8,7 @@ use tracing::level_filters::LevelFilter;
 use super::{
     WRONG_USE,
     configuration::{self, Configuration},
+    observe::Observe,
     qlog::QlogOptions,
 };
 use crate::{
@@ -15,7 +16,7 @@ use crate::{
     net::{Sockets, raise_descriptor_limit},
     supervisor::{Ended, Lab, service},
     telemetry::logging,
-    watch::qlog::Qlog,
+    watch::{capture, qlog::Qlog},
 };
 
 /// How often the service manager is told which sockets to keep for the next start.
@@ -33,11 +34,20 @@ pub(super) struct Args {
     log_format: Option<LogFormat>,
     #[command(flatten)]
     qlog: QlogOptions,
+    #[command(flatten)]
+    observe: Observe,
 }
 
 /// Runs until SIGINT, SIGTERM or a component that fails too often.
 pub(super) fn run(args: Args) -> ExitCode {
     logging::init(args.log_format, LevelFilter::INFO);
+    let _observing = match args.observe.start() {
+        Ok(observing) => observing,
+        Err(problem) => {
+            logging::say(&problem);
+            return ExitCode::FAILURE;
+        }
+    };
     let config = match args.configuration.load() {
         Ok(config) => config,
         Err(problems) => {
@@ -46,6 +56,8 @@ pub(super) fn run(args: Args) -> ExitCode {
         }
     };
     logging::set_level(&config.log);
+    capture::follow(config.capture.as_ref());
+    let _captures = Captures;
     for (key, by) in logging::masked() {
         tracing::debug!("{key} goes without effect: {by} goes over it");
     }
@@ -81,6 +93,15 @@ pub(super) fn run(args: Args) -> ExitCode {
     }
     tracing::info!("stopped");
     code
+}
+
+/// Ends the captures, so that their files are whole.
+struct Captures;
+
+impl Drop for Captures {
+    fn drop(&mut self) {
+        capture::follow(None);
+    }
 }
 
 async fn serve(config: config::Config, qlog: Option<Qlog>) -> io::Result<ExitCode> {

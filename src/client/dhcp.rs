@@ -16,8 +16,8 @@ use rand_pcg::Pcg64Mcg;
 use super::exchange::{Exchange, Patience, Transmit};
 use crate::{
     config::MacAddress,
-    telemetry::packets::Fate,
     text::{LONG, printable},
+    watch::event::packet::{Again, Fate},
 };
 
 /// Who the client says it is.
@@ -185,7 +185,6 @@ impl DhcpClient {
         Transmit {
             payload: encode(&message),
             fate: Fate::Sent,
-            meaning: format!("release: thank you, {} is free again", lease.address),
         }
     }
 
@@ -211,27 +210,24 @@ impl DhcpClient {
         let options = message.opts_mut();
         options.insert(DhcpOption::Hostname(self.identity.host_name.clone()));
         options.insert(DhcpOption::ParameterRequestList(ASKED_FOR.to_vec()));
-        let meaning = match &self.state {
+        match &self.state {
             State::Selecting(_) => {
                 options.insert(DhcpOption::MessageType(MessageType::Discover));
-                "discover: I am new, who has an address for me?".to_owned()
             }
             State::Requesting(offer, _) => {
                 options.insert(DhcpOption::MessageType(MessageType::Request));
                 options.insert(DhcpOption::RequestedIpAddress(offer.address));
                 options.insert(DhcpOption::ServerIdentifier(offer.server));
-                format!("request: I would like {}, please", offer.address)
             }
             State::Bound(_) | State::Failed(_) => return,
-        };
+        }
         self.transmit = Some(Transmit {
             payload: encode(&message),
             fate: if before == 0 {
                 Fate::Sent
             } else {
-                Fate::Resent
+                Fate::SentAgain(Again::Unanswered)
             },
-            meaning,
         });
     }
 

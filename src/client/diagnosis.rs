@@ -65,9 +65,8 @@ impl Lab {
             patience: PATIENCE,
         };
         let url = self.0.join(path).ok()?;
-        let meaning = "GET: why does your DHCP server say nothing?";
         let asked = async {
-            let mut answer = http.send(Method::GET, &url, &[], meaning).await.ok()?;
+            let mut answer = http.send(Method::GET, &url, &[]).await.ok()?;
             if answer.response.status() != StatusCode::OK {
                 return None;
             }

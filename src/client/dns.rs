@@ -14,7 +14,7 @@ use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 
 use super::exchange::{Exchange, Patience, Transmit};
-use crate::telemetry::packets::Fate;
+use crate::watch::event::packet::{Again, Fate};
 
 /// Where a name leads.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -151,11 +151,10 @@ impl DnsClient {
                 Vec::new()
             }),
             fate: if self.tries > 1 {
-                Fate::Resent
+                Fate::SentAgain(Again::Unanswered)
             } else {
                 Fate::Sent
             },
-            meaning: format!("query: what is {}'s IPv4 address?", self.host()),
         }
     }
 

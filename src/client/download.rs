@@ -13,9 +13,8 @@ use super::{
     part::{self, DISCARDED, DiskError, Part, Writer, Written},
     source::{Incoming, Source, SourceError},
     transfer::{Body, Origin, Refusal, Sha256, Verdict, hex},
-    units::{Latency, Rate, Size},
+    units::{Rate, Size},
 };
-use crate::telemetry::packets::{self, Fate};
 
 /// Why a file was not downloaded.
 #[derive(Debug, thiserror::Error)]
@@ -359,7 +358,6 @@ impl Transfer<'_> {
         let (incoming, body) = self.ask(target).await?;
         self.congestion.clone_from(&incoming.congestion);
         let started = Instant::now();
-        let (local, server) = (incoming.local, incoming.server);
         let origin = body.validator.clone().zip(body.length);
         let origin = origin.map(|(validator, length)| Origin {
             url: self.source.key(self.name),
@@ -367,7 +365,6 @@ impl Transfer<'_> {
             length,
         });
         target.note(origin.as_ref())?;
-        let before = self.received;
         let streamed = self.stream(target, incoming, &body).await;
         let took = started.elapsed();
         self.streaming += took;
@@ -387,25 +384,6 @@ impl Transfer<'_> {
                 promised,
                 resumed: body.starts_at > 0,
             });
-        }
-        if packets::watched() {
-            let bytes = self.received - before;
-            let (role, protocol) = self.source.spoken_by();
-            packets::sent(
-                role,
-                protocol,
-                server,
-                local,
-                usize::try_from(bytes).unwrap_or(usize::MAX),
-                Fate::Sent,
-                format_args!(
-                    "that was {}: {} in {}, {}",
-                    self.name,
-                    Size(bytes),
-                    Latency(took),
-                    Rate::new(bytes, took)
-                ),
-            );
         }
         Ok(Arrived {
             length: received,

@@ -7,17 +7,15 @@ use std::{
 
 use rand::{Rng, RngExt};
 
-use crate::telemetry::packets::Fate;
+use crate::watch::event::packet::Fate;
 
 /// A packet that a core wants sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Transmit {
     /// Its payload.
     pub payload: Vec<u8>,
-    /// Whether it is a repetition.
+    /// Whether it is a repetition, and why.
     pub fate: Fate,
-    /// What it means, for a student.
-    pub meaning: String,
 }
 
 /// How long the client waits for an answer, and how often it asks.

@@ -22,7 +22,10 @@ use tokio::{
 use url::{Host, Position, Url};
 
 use super::{Patience, dns, lookup};
-use crate::telemetry::packets::{self, Fate};
+use crate::{
+    net::WatchedStream,
+    watch::event::packet::{Label, Protocol, Role},
+};
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -120,13 +123,12 @@ impl Drop for Connection {
 }
 
 impl Http {
-    /// Sends one request. `meaning` says it in words.
+    /// Sends one request.
     pub async fn send(
         &self,
         method: Method,
         url: &Url,
         fields: &[(HeaderName, HeaderValue)],
-        meaning: &str,
     ) -> Result<Answer, HttpError> {
         let bad = || HttpError::Url(url.to_string());
         if url.scheme() != "http" {
@@ -150,13 +152,13 @@ impl Http {
             .body(Empty::<Bytes>::new())
             .map_err(|_| bad())?;
         request.headers_mut().extend(fields.iter().cloned());
+        let label = Label::new(Role::Client, Protocol::Http);
+        let stream = WatchedStream::between(stream, label, local, server);
         let (mut sender, connection) = http1::Builder::new()
             .max_buf_size(READ_BUFFER)
             .handshake(TokioIo::new(stream))
             .await?;
         let connection = Connection(tokio::spawn(connection).abort_handle());
-        let bytes = head_bytes(&request);
-        packets::sent("client", "HTTP", local, server, bytes, Fate::Sent, meaning);
         let response = timeout(self.patience, sender.send_request(request)).await;
         Ok(Answer {
             response: response.map_err(|_| HttpError::Stalled(self.patience))??,
@@ -229,13 +231,3 @@ impl Http {
 /// What one read of a body may bring at most; with the writer's queue the bulk of the memory that a
 /// download takes.
 pub const READ_BUFFER: usize = 256 * 1024;
-
-/// The head's size on the wire.
-fn head_bytes(request: &Request<Empty<Bytes>>) -> usize {
-    let line = request.method().as_str().len() + request.uri().to_string().len() + 12;
-    let fields = request.headers().iter();
-    line + fields
-        .map(|(name, value)| name.as_str().len() + value.len() + 4)
-        .sum::<usize>()
-        + 2
-}

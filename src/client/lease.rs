@@ -10,7 +10,7 @@ use super::{
     dhcp::{DhcpClient, DhcpError, Identity, Lease},
     udp::{self, SocketError},
 };
-use crate::telemetry::packets;
+use crate::watch::event::packet::Protocol;
 
 /// Why there is no address.
 #[derive(Debug, thiserror::Error)]
@@ -44,7 +44,7 @@ pub async fn obtain(
     let started = Instant::now();
     let socket = udp::connect(None, server).await?;
     let mut client = DhcpClient::new(identity, patience, seed, started);
-    let lease = udp::run(&socket, "DHCP", &mut client, again).await??;
+    let lease = udp::run(&socket, Protocol::Dhcp, &mut client, again).await??;
     Ok(Leased {
         lease,
         took: started.elapsed(),
@@ -60,15 +60,6 @@ pub async fn release(
 ) -> Result<(), SocketError> {
     let socket = udp::connect(Some(lease.address.into()), server).await?;
     let release = DhcpClient::release(identity, lease, seed);
-    packets::sent(
-        "client",
-        "DHCP",
-        socket.local_addr()?,
-        server,
-        release.payload.len(),
-        release.fate,
-        &release.meaning,
-    );
-    socket.send(&release.payload).await?;
+    udp::send(&socket, Protocol::Dhcp, release.fate, &release.payload).await?;
     Ok(())
 }

@@ -17,7 +17,10 @@ use super::{
     dns::{DnsClient, DnsError, Lookup, Resolved},
     udp::{self, SocketError},
 };
-use crate::telemetry::packets;
+use crate::{
+    net::WatchedStream,
+    watch::event::packet::{Label, Protocol, Role},
+};
 
 /// Why a name was not looked up.
 #[derive(Debug, thiserror::Error)]
@@ -58,16 +61,17 @@ pub async fn resolve(
     let started = Instant::now();
     let mut client = DnsClient::new(host, patience, seed, started)?;
     let socket = udp::connect(local, server).await?;
-    let (resolved, over_tcp) = match udp::run(&socket, "DNS", &mut client, &mut |_| {}).await?? {
-        Lookup::Resolved(resolved) => (resolved, false),
-        Lookup::Truncated => {
-            let answer = timeout(TCP_PATIENCE, ask_over_tcp(server, local, &client)).await;
-            let answer = answer
-                .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
-                .map_err(LookupError::Tcp)?;
-            (client.read_tcp(&answer)?, true)
-        }
-    };
+    let (resolved, over_tcp) =
+        match udp::run(&socket, Protocol::Dns, &mut client, &mut |_| {}).await?? {
+            Lookup::Resolved(resolved) => (resolved, false),
+            Lookup::Truncated => {
+                let answer = timeout(TCP_PATIENCE, ask_over_tcp(server, local, &client)).await;
+                let answer = answer
+                    .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+                    .map_err(LookupError::Tcp)?;
+                (client.read_tcp(&answer)?, true)
+            }
+        };
     Ok(Found {
         resolved,
         took: started.elapsed(),
@@ -89,18 +93,10 @@ async fn ask_over_tcp(
     if let Some(local) = local.filter(|local| local.is_ipv4() == server.is_ipv4()) {
         socket.bind((local, 0).into())?;
     }
-    let mut stream = socket.connect(server).await?;
+    let stream = socket.connect(server).await?;
+    let mut stream = WatchedStream::new(stream, Label::new(Role::Client, Protocol::Dns))?;
     let query = client.query();
     let length = u16::try_from(query.payload.len()).map_err(io::Error::other)?;
-    packets::sent(
-        "client",
-        "DNS",
-        stream.local_addr()?,
-        server,
-        query.payload.len(),
-        packets::Fate::Sent,
-        format_args!("over TCP, {}", query.meaning),
-    );
     // One write: some servers read the length and the message as one.
     let mut request = length.to_be_bytes().to_vec();
     request.extend(query.payload);

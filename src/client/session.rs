@@ -17,11 +17,11 @@ use crate::{
     link::{LinkOptions, LinkedSocket, Side, SignalLoss, SocketLink},
     net::{ReceiveBatch, UdpSocket},
     rudp::{
-        Requester, meaning,
+        Requester, Why,
         requester::{Event, Failure, Reply, Request, SubmitError, Ticket},
         signal::Name,
     },
-    telemetry::packets::{self, Fate},
+    watch::event::packet::{Again, Fate, Label, Protocol, Role},
 };
 
 /// Why a session, or a question in it, failed.
@@ -172,6 +172,8 @@ impl Session {
         } else {
             LinkedSocket::behind(socket, &SocketLink::new(Side::Client, up, down, seed), 0)
         };
+        let label = Label::new(Role::Client, Protocol::Rudp);
+        let socket = socket.watched_as(label)?;
         let now = Instant::now();
         let mut session = Self {
             local: socket.local_addr()?,
@@ -352,31 +354,25 @@ impl Session {
         while let Some(outgoing) = self.requester.poll_transmit(Instant::now()) {
             let copy = outgoing.attempt.saturating_sub(1);
             let lost = self.loss.takes(outgoing.id.unwrap_or(0), copy);
-            if packets::watched() {
-                let fate = match (lost, copy) {
-                    (true, _) => Fate::Lost,
-                    (false, 0) => Fate::Sent,
-                    (false, _) => Fate::Resent,
-                };
-                let meaning = meaning::of_signal(&outgoing.bytes);
-                let bytes = outgoing.bytes.len();
-                packets::sent(
-                    "client",
-                    "RUDP",
-                    self.local,
-                    self.server,
-                    bytes,
-                    fate,
-                    meaning,
-                );
-            }
+            let fate = match outgoing.why {
+                None => Fate::Sent,
+                Some(Why::Timeout) => Fate::SentAgain(Again::Unanswered),
+                Some(Why::Lost) => Fate::SentAgain(Again::Missing),
+                Some(Why::Full) => Fate::SentAgain(Again::WindowFull),
+            };
             self.last_sent = Instant::now();
             if lost {
+                self.socket
+                    .tap()
+                    .lost_on_purpose(&outgoing.bytes, self.server);
                 self.dropped += 1;
                 notice(&Notice::Dropped(outgoing.id));
                 continue;
             }
-            match self.socket.try_send(&outgoing.bytes, self.server, None) {
+            match self
+                .socket
+                .try_send_as(fate, &outgoing.bytes, self.server, None)
+            {
                 Ok(()) => {}
                 Err(error) => self.check(error)?,
             }

@@ -110,14 +110,6 @@ impl Source {
         }
     }
 
-    /// The protocol, and who speaks it: for whoever watches packets.
-    pub fn spoken_by(&self) -> (&'static str, &'static str) {
-        match self {
-            Self::Http { .. } => ("origin", "HTTP"),
-            Self::Rudp(_) => ("rudp", "RUDP"),
-        }
-    }
-
     /// Asks for the file, or for what follows the first `from` bytes of it, a part of `origin`. With
     /// [`Verdict::Take`] there is something incoming.
     ///
@@ -134,7 +126,7 @@ impl Source {
                 http,
                 url,
                 congestion,
-            } => Ok(ask_http(*http, url, *congestion, name, from, origin).await?),
+            } => Ok(ask_http(*http, url, *congestion, from, origin).await?),
             Self::Rudp(dialer) => Ok(ask_proxy(dialer, name, from, origin).await?),
         }
     }
@@ -159,9 +151,8 @@ impl Source {
     pub async fn digest(&self, name: &FileName, length: u64) -> Option<Sha256> {
         match self {
             Self::Http { http, url, .. } => {
-                let meaning = format!("HEAD: has {name} changed? I have it");
                 let answer = http
-                    .send(Method::HEAD, url, &[want_sha256()], &meaning)
+                    .send(Method::HEAD, url, &[want_sha256()])
                     .await
                     .ok()
                     .filter(|answer| answer.response.status() == StatusCode::OK)?;
@@ -187,7 +178,6 @@ async fn ask_http(
     http: Http,
     url: &Url,
     congestion: Option<&'static str>,
-    name: &FileName,
     from: u64,
     origin: Option<&Origin>,
 ) -> Result<(Verdict, Option<Incoming>), HttpError> {
@@ -196,15 +186,13 @@ async fn ask_http(
         (ACCEPT_ENCODING, HeaderValue::from_static("identity")),
     ];
     fields.extend(congestion.map(|name| (CONGESTION, HeaderValue::from_static(name))));
-    let mut meaning = format!("GET: please send {name}");
     if let Some(origin) = origin.filter(|_| from > 0)
         && let Ok(validator) = HeaderValue::from_str(&origin.validator)
         && let Ok(range) = HeaderValue::from_str(&format!("bytes={from}-"))
     {
         fields.extend([(RANGE, range), (IF_RANGE, validator)]);
-        meaning = format!("GET: please go on with {name} at byte {from}");
     }
-    let answer = http.send(Method::GET, url, &fields, &meaning).await?;
+    let answer = http.send(Method::GET, url, &fields).await?;
     let (status, headers) = (answer.response.status(), answer.response.headers());
     let verdict = judge(status, headers, from, origin);
     let ran = headers.get(CONGESTION).and_then(|name| name.to_str().ok());

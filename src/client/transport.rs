@@ -30,7 +30,6 @@ use crate::{
         packet::Protection,
         signal::Name,
     },
-    telemetry::packets::{self, Fate},
     watch::fates::Fates,
     watch::qlog::Qlog,
 };
@@ -346,16 +345,7 @@ impl Transport {
 
     async fn ask(&self, question: Owned) -> Result<Reply, TransportError> {
         // Before anything is sent: whether it can be.
-        let line = question.question().encode()?;
-        packets::sent(
-            "client",
-            "RUDP",
-            self.local(),
-            self.server,
-            line.len(),
-            Fate::Sent,
-            format_args!("on a stream: {}", line.trim_end()),
-        );
+        question.question().encode()?;
         let key = self.keys.fetch_add(1, Ordering::Relaxed);
         let (head, heard) = oneshot::channel();
         let (ended, end) = oneshot::channel();

@@ -9,7 +9,10 @@ use std::{
 use tokio::{net::UdpSocket, time::timeout_at};
 
 use super::exchange::Exchange;
-use crate::telemetry::packets::{self, Fate};
+use crate::watch::event::{
+    hub,
+    packet::{Carrier, Fate, Label, Place, Protocol, Role},
+};
 
 /// Why there is no socket to speak from.
 #[derive(Debug, thiserror::Error)]
@@ -75,32 +78,47 @@ pub fn is_the_network(error: &io::Error) -> bool {
     )
 }
 
-/// Runs `exchange` to its end. `protocol` is its name for whoever watches packets; `again` hears, each time
-/// a message is sent again, which time that is.
+/// Sends one datagram to who `socket` is connected with, and tells who observes packets.
+pub async fn send(
+    socket: &UdpSocket,
+    protocol: Protocol,
+    fate: Fate,
+    payload: &[u8],
+) -> io::Result<()> {
+    let place = place(socket, protocol)?;
+    let announced = hub::announce(&place, fate, payload, payload.len());
+    socket.send(payload).await?;
+    if let Some(announced) = announced {
+        announced.passed();
+    }
+    Ok(())
+}
+
+fn place(socket: &UdpSocket, protocol: Protocol) -> io::Result<Place> {
+    Ok(Place {
+        label: Label::new(Role::Client, protocol),
+        carrier: Carrier::Udp,
+        local: socket.local_addr()?,
+        remote: socket.peer_addr()?,
+    })
+}
+
+/// Runs `exchange` to its end. `protocol` is what it speaks, for who observes packets; `again` hears,
+/// each time a message is sent again, which time that is.
 pub async fn run<E: Exchange>(
     socket: &UdpSocket,
-    protocol: &'static str,
+    protocol: Protocol,
     exchange: &mut E,
     again: &mut dyn FnMut(u32),
 ) -> Result<Result<E::Answer, E::Error>, SocketError> {
-    let (local, server) = (socket.local_addr()?, socket.peer_addr()?);
+    let place = place(socket, protocol)?;
     let mut buffer = vec![0; MAX_DATAGRAM];
     loop {
         while let Some(transmit) = exchange.poll_transmit() {
-            let bytes = transmit.payload.len();
-            packets::sent(
-                "client",
-                protocol,
-                local,
-                server,
-                bytes,
-                transmit.fate,
-                &transmit.meaning,
-            );
-            if transmit.fate == Fate::Resent {
+            if matches!(transmit.fate, Fate::SentAgain(_)) {
                 again(exchange.tries());
             }
-            if let Err(error) = socket.send(&transmit.payload).await {
+            if let Err(error) = send(socket, protocol, transmit.fate, &transmit.payload).await {
                 hear(exchange, error)?;
             }
         }
@@ -110,7 +128,10 @@ pub async fn run<E: Exchange>(
         // An exchange without an outcome has a deadline.
         let deadline = exchange.deadline().unwrap_or_else(Instant::now);
         match timeout_at(deadline.into(), socket.recv(&mut buffer)).await {
-            Ok(Ok(length)) => exchange.handle_datagram(&buffer[..length], Instant::now()),
+            Ok(Ok(length)) => {
+                hub::raise(&place, Fate::Received, &buffer[..length]);
+                exchange.handle_datagram(&buffer[..length], Instant::now());
+            }
             Ok(Err(error)) => hear(exchange, error)?,
             Err(_) => exchange.handle_timeout(Instant::now()),
         }

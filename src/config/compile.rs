@@ -74,6 +74,13 @@ impl Compiler<'_> {
         let reload = self.reload(reload.unwrap_or_default());
         let watch = self.table("watch", file.watch);
         let watch = self.watch(watch.unwrap_or_default());
+        let capture = self.table("capture", file.capture);
+        let base = self.base;
+        let state = match &state_dir {
+            Some(Some(state_dir)) => state_dir.clone(),
+            _ => state_base(base).join("state"),
+        };
+        let capture = capture.map(|table| self.capture(table, |text| resolve(base, text), &state));
         let http = self.table("http", file.http);
         let http = http.map(|table| self.http(table));
         let dhcp = self.table("dhcp", file.dhcp);
@@ -123,6 +130,7 @@ impl Compiler<'_> {
             supervisor: supervisor?,
             log: log?,
             reload: reload?,
+            capture: whole(capture)?,
             http: whole(http)?,
             dhcp: whole(dhcp)?,
             dns: whole(dns)?,

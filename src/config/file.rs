@@ -107,6 +107,7 @@ tables! {
         log: Key<Log>,
         reload: Key<Reload>,
         watch: Key<Watch>,
+        capture: Key<Capture>,
         http: Key<Http>,
         dhcp: Key<Dhcp>,
         dns: Key<Dns>,
@@ -133,6 +134,15 @@ tables! {
     /// `[watch]`
     Watch {
         memory: Key<String>,
+    }
+    /// `[capture]`
+    Capture {
+        file: Key<String>,
+        max_size: Key<String>,
+        max_files: Key<i64>,
+        roles: List<String>,
+        data_bytes: Key<String>,
+        ring: Key<String>,
     }
     /// `[http]`
     Http {
@@ -268,12 +278,13 @@ tables! {
 }
 
 /// Every table by the name that its header has, for hints about a key in the wrong place.
-pub(super) const TABLES: [(&str, &[&str]); 17] = [
+pub(super) const TABLES: [(&str, &[&str]); 18] = [
     ("the top of the file", File::KEYS),
     ("[supervisor]", Supervisor::KEYS),
     ("[log]", Log::KEYS),
     ("[reload]", Reload::KEYS),
     ("[watch]", Watch::KEYS),
+    ("[capture]", Capture::KEYS),
     ("[http]", Http::KEYS),
     ("[dhcp]", Dhcp::KEYS),
     ("[[dhcp.subnet]]", Subnet::KEYS),

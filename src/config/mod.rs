@@ -4,6 +4,7 @@
 //! problems at once. What a new configuration means for a running role, its supervisor tells.
 
 pub mod built_in;
+mod capture;
 mod compile;
 mod compiler;
 mod connections;
@@ -29,6 +30,7 @@ use serde::Deserialize;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use url::Url;
 
+pub use capture::Capture;
 pub use connections::Connections;
 pub use link_options::{Blackout, LinkOptions};
 pub use problem::{Problem, Problems};
@@ -125,6 +127,8 @@ pub struct Config {
     pub log: Log,
     /// `[reload]`
     pub reload: Reload,
+    /// `[capture]`
+    pub capture: Option<Capture>,
     /// `[http]`
     pub http: Option<Http>,
     /// `[dhcp]`

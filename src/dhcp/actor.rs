@@ -23,14 +23,15 @@ use super::{
 };
 use crate::{
     config,
-    net::{self, Datagram, ReceiveBatch, UdpSocket},
+    net::{self, Datagram, ReceiveBatch, UdpSocket, WatchedSocket},
     role::{
         Failure, Keep, LeaseEvent, Leases, PrepareError, Resources, Role,
         api::{self, CopyLeases, ListLeases},
         role_actor,
     },
-    telemetry::{Metrics, packets},
+    telemetry::Metrics,
     text::{SHORT, printable},
+    watch::event::packet::{self, Label, Protocol},
 };
 
 /// How often the actor looks for what no client asks about: expired leases, a clock that was set, a
@@ -239,7 +240,9 @@ impl DhcpActor {
             let Some(socket) = &listener.socket else {
                 continue;
             };
+            let label = Label::new(packet::Role::Dhcp, Protocol::Dhcp);
             let socket = UdpSocket::adopt(socket)
+                .and_then(|socket| WatchedSocket::new(socket, label))
                 .map_err(|error| Failure::socket("taking over a DHCP socket", error))?;
             let local = listener
                 .local()
@@ -250,8 +253,8 @@ impl DhcpActor {
                 move |actor: &mut Self, _: &mut Context<Self>, task: &mut task::Context<'_>| {
                     match socket.poll_receive(task, &mut batch) {
                         Poll::Ready(Ok(())) => {
-                            actor.decide(link, *local.ip(), &batch, &mut outbox);
-                            outbox.send(&socket, local.port());
+                            actor.decide(link, *local.ip(), &socket, &batch, &mut outbox);
+                            outbox.send(&socket);
                             // The mailbox is served between batches.
                             task.waker().wake_by_ref();
                             Poll::Pending
@@ -270,7 +273,14 @@ impl DhcpActor {
     }
 
     /// Decides about a batch and stores what follows from it. What then is in the outbox may leave.
-    fn decide(&mut self, link: usize, local: Ipv4Addr, batch: &ReceiveBatch, outbox: &mut Outbox) {
+    fn decide(
+        &mut self,
+        link: usize,
+        local: Ipv4Addr,
+        socket: &WatchedSocket,
+        batch: &ReceiveBatch,
+        outbox: &mut Outbox,
+    ) {
         let Some(ledger) = &self.ledger else {
             // Sockets are driven from the start on.
             return;
@@ -288,7 +298,16 @@ impl DhcpActor {
             match decision.outcome {
                 Outcome::Reply(reply) => outbox.replies.push(reply),
                 Outcome::Silent => {}
-                Outcome::Dropped(reason) => self.dropped(reason, 1),
+                Outcome::Dropped(reason) => {
+                    let Datagram {
+                        payload,
+                        source,
+                        destination,
+                        ..
+                    } = datagram;
+                    socket.refused(payload, source, destination, reason.label());
+                    self.dropped(reason, 1);
+                }
             }
         }
         let records = self.server.take_records();
@@ -497,19 +516,8 @@ impl Outbox {
         &mut self.buffers[next]
     }
 
-    fn send(&mut self, socket: &UdpSocket, port: u16) {
+    fn send(&mut self, socket: &WatchedSocket) {
         for (reply, bytes) in self.replies.drain(..).zip(&self.buffers) {
-            if packets::watched() {
-                packets::sent(
-                    DhcpActor::NAME,
-                    "DHCP",
-                    (reply.server, port).into(),
-                    reply.destination.into(),
-                    bytes.len(),
-                    packets::Fate::Sent,
-                    reply.kind,
-                );
-            }
             let source = Some(reply.server.into());
             if let Err(error) = socket.try_send(bytes, reply.destination.into(), source) {
                 tracing::debug!(%error, destination = %reply.destination, "a reply was not sent");

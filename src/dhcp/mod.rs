@@ -22,6 +22,7 @@ mod server;
 mod store;
 mod subnet;
 mod table;
+mod words;
 
 pub use actor::{DhcpActor, DhcpKept};
 pub use clock::{Clock, Reading};
@@ -33,3 +34,4 @@ pub use reply::{Nak, Reply, ReplyKind};
 pub use server::{Attachment, Decision, LeaseView, Outcome, QUARANTINE, Received, Replies, Server};
 pub use store::{Condition, Owner, Repaired, Store, StoreError, inspect, repair};
 pub use subnet::OFFER_HOLD;
+pub use words::reader;

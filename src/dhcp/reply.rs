@@ -86,7 +86,7 @@ impl fmt::Display for ReplyKind {
 }
 
 /// Seconds in the largest unit that divides them.
-struct Humane(u32);
+pub(super) struct Humane(pub(super) u32);
 
 impl fmt::Display for Humane {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

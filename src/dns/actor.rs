@@ -17,14 +17,15 @@ use crate::{
     config,
     http::{Places, accept},
     net::{
-        Datagram, Purpose, ReceiveBatch, UdpSocket, drive, interface::missing_addresses,
-        is_listening,
+        Datagram, Purpose, ReceiveBatch, UdpSocket, WatchedSocket, drive,
+        interface::missing_addresses, is_listening,
     },
     role::{Accepting, Failure, Keep, PrepareError, Resources, Role, role_actor},
-    telemetry::{Metrics, packets},
+    telemetry::Metrics,
+    watch::event::packet::{self, Label, Protocol},
 };
 
-use super::{Authority, Name, Outcome, ReadFile, Transport, Zone, meaning};
+use super::{Authority, Name, Outcome, ReadFile, Transport, Zone};
 use counters::Counters;
 use tcp::{Questions, Service};
 
@@ -291,7 +292,8 @@ impl DnsActor {
             if receiving.any(|(socket, _)| Arc::ptr_eq(socket, &listener.udp)) {
                 continue;
             }
-            let socket = UdpSocket::adopt(&listener.udp)?;
+            let label = Label::new(packet::Role::Dns, Protocol::Dns);
+            let socket = WatchedSocket::new(UdpSocket::adopt(&listener.udp)?, label)?;
             let bound = listener.bound;
             let mut batch = ReceiveBatch::new();
             let receiving = drive(move |actor: &mut Self, _, task| {
@@ -313,7 +315,7 @@ impl DnsActor {
 
     fn poll_datagrams(
         &mut self,
-        socket: &UdpSocket,
+        socket: &WatchedSocket,
         bound: SocketAddr,
         batch: &mut ReceiveBatch,
         task: &mut Task<'_>,
@@ -323,13 +325,13 @@ impl DnsActor {
             return Poll::Ready(Err(failure));
         }
         for datagram in batch.iter() {
-            self.answer_datagram(socket, bound, datagram);
+            self.answer_datagram(socket, datagram);
         }
         task.waker().wake_by_ref();
         Poll::Pending
     }
 
-    fn answer_datagram(&mut self, socket: &UdpSocket, bound: SocketAddr, datagram: Datagram<'_>) {
+    fn answer_datagram(&mut self, socket: &WatchedSocket, datagram: Datagram<'_>) {
         let Datagram {
             payload,
             source: peer,
@@ -339,6 +341,7 @@ impl DnsActor {
         if peer.port() == 0 {
             // Nothing can be sent there.
             self.counters.port_zero.inc();
+            socket.refused(payload, peer, destination, "port_zero");
             return;
         }
         self.answer.clear();
@@ -347,21 +350,9 @@ impl DnsActor {
             .answer(payload, Transport::Udp, &mut self.answer);
         self.counters.count(Transport::Udp, outcome);
         if let Outcome::Ignored(reason) = outcome {
+            socket.refused(payload, peer, destination, reason.label());
             tracing::debug!(%peer, ?reason, "DNS message ignored");
             return;
-        }
-        if packets::watched() {
-            let local = SocketAddr::new(destination.unwrap_or(bound.ip()), bound.port());
-            let (bytes, fate) = (self.answer.len(), packets::Fate::Sent);
-            packets::sent(
-                "dns",
-                "DNS",
-                local,
-                peer,
-                bytes,
-                fate,
-                meaning(&self.answer),
-            );
         }
         if let Err(error) = socket.try_send(&self.answer, peer, destination) {
             self.counters.send.inc();

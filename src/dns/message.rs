@@ -57,6 +57,16 @@ pub enum Ignored {
     Response,
 }
 
+impl Ignored {
+    /// The reason as a metric's label.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Short => "short",
+            Self::Response => "response",
+        }
+    }
+}
+
 /// A question that can be answered.
 pub(super) struct Query<'m> {
     /// The question section, as it came.

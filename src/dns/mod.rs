@@ -14,18 +14,18 @@
 
 mod actor;
 mod answer;
-mod meaning;
 mod message;
 mod name;
 mod rdata;
+mod words;
 mod zone;
 mod zone_file;
 
 pub use actor::{DnsActor, Kept};
 pub use answer::{Authority, Outcome};
-pub use meaning::meaning;
 pub use message::{Ignored, Rcode, Transport};
 pub use name::{Name, NameError};
 pub use rdata::RecordType;
+pub use words::{meaning, reader};
 pub use zone::Zone;
 pub use zone_file::{ReadFile, ZoneError};

@@ -11,6 +11,7 @@ use crate::{
     net::{Purpose, TcpListeners},
     role::{Accepting, Failure, Keep, PrepareError, Resources, Role, Roster, role_actor},
     telemetry::Metrics,
+    watch::event::packet,
 };
 
 /// Serves the endpoints.
@@ -141,7 +142,8 @@ impl Role for HttpActor {
         let router = routes::router(self.keep.clone());
         self.accepting
             .follow(ctx, &kept.listeners.all(), |listener| {
-                serve_http(listener, router.clone(), Arc::clone(&kept.places))
+                let places = Arc::clone(&kept.places);
+                serve_http(listener, router.clone(), places, packet::Role::Http)
             });
         Ok(())
     }

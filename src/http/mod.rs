@@ -4,11 +4,13 @@
 mod accept;
 mod access;
 mod actor;
+mod capture;
 mod guard;
 mod page;
 mod routes;
 mod serve;
 mod token;
+mod words;
 
 pub use accept::{
     Attend, Connection, Ends, Observer, PacedStream, Place, Places, Refusal, Wire, accept,
@@ -20,3 +22,4 @@ pub use guard::guarded;
 pub(crate) use guard::problem;
 pub use serve::serve_http;
 pub use token::{Token, read_token};
+pub use words::reader;

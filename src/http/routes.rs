@@ -15,6 +15,7 @@ use serde::Serialize;
 
 use super::{
     actor::Kept,
+    capture,
     guard::{Untold, guarded},
     page, problem,
 };
@@ -28,7 +29,7 @@ use crate::{
 };
 
 /// How long a role may take to answer what the API asks it.
-const ASK_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const ASK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Each request is answered by what is kept then: a reload changes the rules under a connection.
 impl FromRef<Keep<Kept>> for Kept {
@@ -53,6 +54,7 @@ pub(super) fn router(keep: Keep<Kept>) -> Router {
         .route("/api/v1/sessions/{client}/crash", post(crash_session))
         .route("/api/v1/components/{name}/crash", post(crash_component))
         .route("/api/v1/link", get(link))
+        .route("/api/v1/capture", post(capture::stream))
         .fallback(|| async { problem(StatusCode::NOT_FOUND, "no such page: GET / lists them") });
     let rules = keep.clone();
     guarded(routes, move || rules.get().rules.access.clone())

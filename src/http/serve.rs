@@ -22,11 +22,12 @@ use hyper_util::{
 };
 
 use super::{Attend, Connection, Place, Places, Refusal, accept};
+use crate::watch::event::packet::{Label, Protocol, Role};
 
 /// Serves `router` on `listener` until the future is dropped. Connections then finish the request
 /// they are at, so that a reload answers the request that asked for it and a download outlives a
-/// restart. Every request carries its [`Ends`](super::Ends) and its [`Wire`](super::Wire)
-/// as extensions.
+/// restart. `role` is whose packets they are. Every request carries its [`Ends`](super::Ends) and its
+/// [`Wire`](super::Wire) as extensions.
 ///
 /// # Errors
 /// Those of the listener's set-up alone.
@@ -34,16 +35,23 @@ pub async fn serve_http(
     listener: Arc<std::net::TcpListener>,
     router: Router,
     places: Arc<Places>,
+    role: Role,
 ) -> io::Result<()> {
-    accept(listener, places, Site { router }).await
+    let label = Label::new(role, Protocol::Http);
+    accept(listener, places, Site { router, label }).await
 }
 
 #[derive(Clone)]
 struct Site {
     router: Router,
+    label: Label,
 }
 
 impl Attend for Site {
+    fn label(&self) -> Label {
+        self.label
+    }
+
     async fn attend(&self, connection: Connection) {
         let Connection {
             stream,

@@ -42,4 +42,4 @@ pub(crate) use timer::keep_time;
 pub use tun::{Tun, TunPlan};
 pub use udp::{Outgoing, UdpSocket, is_too_large};
 pub use watched_socket::{Tap, WatchedSocket};
-pub use watched_stream::WatchedStream;
+pub use watched_stream::{StreamTap, WatchedStream};

@@ -15,11 +15,52 @@ use crate::watch::event::{
     packet::{Carrier, Fate, Label, Place},
 };
 
-/// A TCP connection that raises an event for each read and write, for who observes packets: what
-/// passed the socket, which the kernel cuts into segments as it likes.
+/// Raises what passes at one end of a TCP connection, for who observes packets: each read and write,
+/// which the kernel cuts into segments as it likes. With nobody observing, each call costs one atomic
+/// load.
+#[derive(Debug, Clone, Copy)]
+pub struct StreamTap(Place);
+
+impl StreamTap {
+    /// Of the end `local`.
+    pub fn new(label: Label, local: SocketAddr, remote: SocketAddr) -> Self {
+        Self(Place {
+            label,
+            carrier: Carrier::Tcp,
+            local,
+            remote,
+        })
+    }
+
+    /// These have been read.
+    #[inline]
+    pub fn received(&self, bytes: &[u8]) {
+        if hub::watched() && !bytes.is_empty() {
+            hub::raise(&self.0, Fate::Received, bytes);
+        }
+    }
+
+    /// Writes by `write`, and raises as much as that says it has written; with the place among all
+    /// events that it had before.
+    #[inline]
+    pub fn write(
+        &self,
+        parts: &[IoSlice<'_>],
+        write: impl FnOnce() -> Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        let announced = hub::announce_write(&self.0, parts);
+        let written = write();
+        if let (Some(announced), Poll::Ready(Ok(bytes))) = (announced, &written) {
+            announced.passed_partly(*bytes);
+        }
+        written
+    }
+}
+
+/// A TCP connection whose bytes can be observed: see [`StreamTap`].
 pub struct WatchedStream {
     stream: TcpStream,
-    place: Place,
+    tap: StreamTap,
 }
 
 impl WatchedStream {
@@ -34,30 +75,13 @@ impl WatchedStream {
 
     /// The same where both ends are known.
     pub fn between(stream: TcpStream, label: Label, local: SocketAddr, remote: SocketAddr) -> Self {
-        let place = Place {
-            label,
-            carrier: Carrier::Tcp,
-            local,
-            remote,
-        };
-        Self { stream, place }
+        let tap = StreamTap::new(label, local, remote);
+        Self { stream, tap }
     }
 
     /// The connection itself, for its options.
     pub fn socket(&self) -> &TcpStream {
         &self.stream
-    }
-
-    /// This end's address.
-    pub fn local(&self) -> SocketAddr {
-        self.place.local
-    }
-}
-
-/// What was announced has been written as far as `written` says.
-fn settle(announced: Option<hub::Announced>, written: &Poll<io::Result<usize>>) {
-    if let (Some(announced), Poll::Ready(Ok(bytes))) = (announced, written) {
-        announced.passed_partly(*bytes);
     }
 }
 
@@ -69,12 +93,8 @@ impl AsyncRead for WatchedStream {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(task, buffer);
-        if hub::watched()
-            && read.is_ready()
-            && let Some(bytes @ [_, ..]) = buffer.filled().get(before..)
-        {
-            hub::raise(&self.place, Fate::Received, bytes);
-        }
+        self.tap
+            .received(buffer.filled().get(before..).unwrap_or_default());
         read
     }
 }
@@ -85,10 +105,9 @@ impl AsyncWrite for WatchedStream {
         task: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let announced = hub::announce_write(&self.place, &[IoSlice::new(bytes)]);
-        let written = Pin::new(&mut self.stream).poll_write(task, bytes);
-        settle(announced, &written);
-        written
+        let tap = self.tap;
+        let write = || Pin::new(&mut self.stream).poll_write(task, bytes);
+        tap.write(&[IoSlice::new(bytes)], write)
     }
 
     fn poll_write_vectored(
@@ -96,10 +115,9 @@ impl AsyncWrite for WatchedStream {
         task: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let announced = hub::announce_write(&self.place, slices);
-        let written = Pin::new(&mut self.stream).poll_write_vectored(task, slices);
-        settle(announced, &written);
-        written
+        let tap = self.tap;
+        let write = || Pin::new(&mut self.stream).poll_write_vectored(task, slices);
+        tap.write(slices, write)
     }
 
     fn is_write_vectored(&self) -> bool {

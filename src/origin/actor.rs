@@ -19,6 +19,7 @@ use crate::{
     net::{Purpose, TcpListeners, refuses_congestion},
     role::{Accepting, Failure, Keep, PrepareError, Resources, Role, role_actor},
     telemetry::Metrics,
+    watch::event::packet,
 };
 
 /// Serves the built-in download page.
@@ -131,7 +132,8 @@ impl Role for OriginActor {
         let router = page_server::router(current);
         self.accepting
             .follow(ctx, &kept.listeners.all(), |listener| {
-                serve_http(listener, router.clone(), Arc::clone(&kept.places))
+                let places = Arc::clone(&kept.places);
+                serve_http(listener, router.clone(), places, packet::Role::Origin)
             });
         Ok(())
     }

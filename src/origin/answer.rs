@@ -68,8 +68,6 @@ pub(super) struct Answer {
     pub(super) headers: HeaderMap,
     /// What follows the header.
     pub(super) body: Body,
-    /// What it means, for a student.
-    pub(super) meaning: String,
 }
 
 /// What follows an answer's header.
@@ -112,8 +110,7 @@ pub(super) fn answer(method: &Method, request: &HeaderMap, file: &Meta, now: Sys
             return plain(StatusCode::PRECONDITION_FAILED, meaning);
         }
         Verdict::NotModified => {
-            let meaning = format!("304 Not Modified: {shown} is as you have it");
-            let mut answer = bare(StatusCode::NOT_MODIFIED, meaning);
+            let mut answer = bare(StatusCode::NOT_MODIFIED);
             validate(&mut answer.headers, file, now);
             return answer;
         }
@@ -137,22 +134,10 @@ pub(super) fn answer(method: &Method, request: &HeaderMap, file: &Meta, now: Sys
         Requested::Whole => None,
     };
     let mut answer = match &part {
-        None if *method == Method::HEAD => {
-            let meaning = format!("200 OK: {shown} has {} bytes", grouped(*length));
-            bare(StatusCode::OK, meaning)
-        }
-        None => {
-            let meaning = format!("200 OK: here are {} bytes of {shown}", grouped(*length));
-            bare(StatusCode::OK, meaning)
-        }
+        None => bare(StatusCode::OK),
         Some(part) => {
             let (first, last) = (part.start, part.end - 1);
-            let meaning = format!(
-                "206 Partial Content: {shown}, bytes {} to {}",
-                grouped(first),
-                grouped(last)
-            );
-            let mut answer = bare(StatusCode::PARTIAL_CONTENT, meaning);
+            let mut answer = bare(StatusCode::PARTIAL_CONTENT);
             let value = format!("bytes {first}-{last}/{length}");
             set(&mut answer.headers, CONTENT_RANGE, &value);
             answer
@@ -206,19 +191,18 @@ pub(super) fn failed() -> Answer {
     plain(StatusCode::INTERNAL_SERVER_ERROR, meaning.into())
 }
 
-fn bare(status: StatusCode, meaning: String) -> Answer {
+fn bare(status: StatusCode) -> Answer {
     Answer {
         status,
         headers: HeaderMap::new(),
         body: Body::Empty,
-        meaning,
     }
 }
 
 /// An answer that says to people what it means.
 fn plain(status: StatusCode, meaning: String) -> Answer {
     let text = format!("{meaning}\n");
-    let mut answer = bare(status, meaning);
+    let mut answer = bare(status);
     set(
         &mut answer.headers,
         CONTENT_TYPE,
@@ -329,10 +313,6 @@ mod tests {
         let whole = ask(Method::GET, &[]);
         assert_eq!(whole.status, StatusCode::OK);
         assert_eq!(whole.body, Body::Part(0..50_000_000));
-        assert_eq!(
-            whole.meaning,
-            "200 OK: here are 50,000,000 bytes of 50MB.zip"
-        );
         assert_eq!(field(&whole, CONTENT_LENGTH), Some("50000000"));
         assert_eq!(field(&whole, CONTENT_TYPE), Some("application/zip"));
         assert_eq!(field(&whole, ACCEPT_RANGES), Some("bytes"));

@@ -8,12 +8,15 @@ use std::{
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpSocket, TcpStream},
+    net::TcpSocket,
     time::{Instant, sleep, timeout},
 };
 
 use super::{session::Query, signal::fitting};
-use crate::{net::Purpose, telemetry::packets};
+use crate::{
+    net::{Purpose, WatchedStream},
+    watch::event::packet::{Label, Protocol, Role},
+};
 
 /// How long a scraper that can't be reached is tried: it may be restarting.
 const REACH: Duration = Duration::from_secs(3);
@@ -64,20 +67,11 @@ async fn exchange(
     query: &Query,
     most: usize,
 ) -> io::Result<Vec<u8>> {
-    let mut stream = connect(scraper, source).await?;
-    let (question, meaning) = match query {
-        Query::List => ("SIGNGET".to_owned(), "which files are there?"),
-        Query::File(file) => (format!("SIGNURL:{file}\n"), "where is this file?"),
+    let mut stream = connect(scraper, source, Protocol::List).await?;
+    let question = match query {
+        Query::List => "SIGNGET".to_owned(),
+        Query::File(file) => format!("SIGNURL:{file}\n"),
     };
-    packets::sent(
-        "rudp",
-        "TCP",
-        stream.local_addr()?,
-        scraper,
-        question.len(),
-        packets::Fate::Sent,
-        meaning,
-    );
     stream.write_all(question.as_bytes()).await?;
     let mut answer = Vec::new();
     // One byte more tells a list that is cut from one that fits.
@@ -88,7 +82,11 @@ async fn exchange(
     Ok(answer)
 }
 
-pub(super) async fn connect(scraper: SocketAddr, source: IpAddr) -> io::Result<TcpStream> {
+pub(super) async fn connect(
+    scraper: SocketAddr,
+    source: IpAddr,
+    protocol: Protocol,
+) -> io::Result<WatchedStream> {
     let socket = match scraper {
         SocketAddr::V4(_) => TcpSocket::new_v4()?,
         SocketAddr::V6(_) => TcpSocket::new_v6()?,
@@ -98,7 +96,8 @@ pub(super) async fn connect(scraper: SocketAddr, source: IpAddr) -> io::Result<T
     if source.is_loopback() && scraper.ip().is_loopback() && source.is_ipv4() == scraper.is_ipv4() {
         socket.bind(SocketAddr::new(source, 0))?;
     }
-    socket.connect(scraper).await
+    let stream = socket.connect(scraper).await?;
+    WatchedStream::new(stream, Label::new(Role::Rudp, protocol))
 }
 
 fn text(answer: &[u8], query: &Query, most: usize) -> String {

@@ -43,7 +43,6 @@ mod fetch;
 mod flight;
 mod history;
 pub mod listener;
-pub mod meaning;
 pub mod output;
 pub mod packet;
 pub mod places;
@@ -55,9 +54,12 @@ pub mod session;
 pub mod signal;
 pub mod statistics;
 pub mod turns;
+mod words;
 
 pub use actor::{Kept, RudpConnection, RudpEndpoint, RudpSession, pump};
+pub use flight::Why;
 pub use requester::Requester;
+pub use words::reader;
 
 /// A session remembers the answers of at least so many ids; a client has no more under way.
 const REMEMBERED: usize = 64;

@@ -57,6 +57,8 @@ pub struct Outgoing {
     pub id: Option<u64>,
     /// 1 for the first time, one more each time it is sent again.
     pub attempt: u32,
+    /// Why it is sent again; `None` the first time.
+    pub why: Option<Why>,
 }
 
 /// What happened.
@@ -290,7 +292,12 @@ impl Requester {
             Signal::New(self.name.clone()).encode(&mut bytes);
             let id = None;
             self.note_sent(id, why);
-            return Some(Outgoing { bytes, id, attempt });
+            return Some(Outgoing {
+                bytes,
+                id,
+                attempt,
+                why,
+            });
         }
         let due = |pending: &Pending| matches!(pending.flight.state, State::Due(_));
         let due = self.sent().position(due);
@@ -555,7 +562,12 @@ impl Requester {
             }
         }
         self.note_sent(id, why);
-        Outgoing { bytes, id, attempt }
+        Outgoing {
+            bytes,
+            id,
+            attempt,
+            why,
+        }
     }
 
     fn note_sent(&mut self, id: Option<u64>, why: Option<Why>) {

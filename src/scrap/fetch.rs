@@ -1,6 +1,6 @@
 //! Fetches the download page over HTTP.
 
-use std::{net::SocketAddr, time::Duration};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{
@@ -17,8 +17,11 @@ use tokio::{net::TcpStream, task::JoinSet, time::timeout};
 use url::{Host, Position, Url};
 
 use super::freshness::Lifetime;
-use crate::telemetry::packets::{self, Fate};
 use crate::text::{LONG, printable};
+use crate::{
+    net::WatchedStream,
+    watch::event::packet::{Label, Protocol, Role},
+};
 
 /// The largest page: some 30,000 files of nginx's listing.
 const MAX_PAGE: usize = 8 << 20;
@@ -163,11 +166,6 @@ async fn ask(
         .await
         .map_err(|_| FetchError::Timeout)?
         .map_err(FetchError::Connect)?;
-    let ends = stream.local_addr().and_then(|local| {
-        let peer = stream.peer_addr()?;
-        Ok((local, peer))
-    });
-    let (local, peer) = ends.map_err(FetchError::Connect)?;
     let (mut sender, io) = http1::Builder::new()
         .max_buf_size(64 * 1024)
         .handshake(TokioIo::new(stream))
@@ -177,18 +175,18 @@ async fn ask(
             tracing::debug!(%error, "the connection to the page's server ended");
         }
     });
-    tell(local, peer, &request, known.is_some());
     Ok(sender.send_request(request).await?)
 }
 
-async fn connect(page: &Url) -> std::io::Result<TcpStream> {
+async fn connect(page: &Url) -> std::io::Result<WatchedStream> {
     let port = page.port_or_known_default().unwrap_or(80);
-    match page.host() {
+    let stream = match page.host() {
         Some(Host::Ipv4(ip)) => TcpStream::connect((ip, port)).await,
         Some(Host::Ipv6(ip)) => TcpStream::connect((ip, port)).await,
         Some(Host::Domain(name)) => TcpStream::connect((name, port)).await,
         None => Err(std::io::ErrorKind::AddrNotAvailable.into()),
-    }
+    };
+    WatchedStream::new(stream?, Label::new(Role::Scrap, Protocol::Http))
 }
 
 fn request(page: &Url, known: Option<&Validators>) -> Result<Request<Empty<Bytes>>, http::Error> {
@@ -208,33 +206,6 @@ fn request(page: &Url, known: Option<&Validators>) -> Result<Request<Empty<Bytes
         }
     }
     request.body(Empty::new())
-}
-
-fn tell(local: SocketAddr, peer: SocketAddr, request: &Request<Empty<Bytes>>, conditional: bool) {
-    if !packets::watched() {
-        return;
-    }
-    let path = request.uri().path();
-    let line = "GET  HTTP/1.1\r\n\r\n".len() + request.uri().to_string().len();
-    let fields = request.headers().iter();
-    let fields: usize = fields
-        .map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len())
-        .sum();
-    let path: String = path.chars().take(24).collect();
-    let meaning = if conditional {
-        format!("GET {path}: send the page if it has changed")
-    } else {
-        format!("GET {path}: send the page with the links")
-    };
-    packets::sent(
-        "scrap",
-        "HTTP",
-        local,
-        peer,
-        line + fields,
-        Fate::Sent,
-        meaning,
-    );
 }
 
 async fn read(url: Url, response: Response<Incoming>) -> Result<Fetched, FetchError> {

@@ -13,5 +13,7 @@ mod fetch;
 mod freshness;
 pub mod page;
 mod request;
+mod words;
 
 pub use actor::{Kept, ScrapActor};
+pub use words::reader;

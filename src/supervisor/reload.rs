@@ -15,6 +15,7 @@ use crate::{
     config::{self, Config},
     role::api::{Change, KeyChange, Reload, ReloadRefused, Reloaded},
     telemetry::logging,
+    watch::capture,
 };
 
 impl Handler<Reload> for Supervisor {
@@ -78,6 +79,7 @@ impl Supervisor {
         let around = surroundings(&config, &self.reports, &self.resources);
         let committed = self.tree.commit(&around);
         logging::set_level(&config.log);
+        capture::follow(config.capture.as_ref());
         self.adopted(config);
         let generation = self.resources.roster.read().generation;
         reloaded.generation = generation;

@@ -8,7 +8,7 @@ mod writer;
 use std::{
     env, panic,
     sync::{
-        OnceLock,
+        Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -17,7 +17,7 @@ use std::{
 use tracing::{Event, Subscriber, level_filters::LevelFilter};
 use tracing_subscriber::{
     Layer, Registry,
-    filter::{Targets, filter_fn},
+    filter::Targets,
     fmt::{
         FmtContext, FormatEvent, FormatFields,
         format::{Compact, Format, Json, Writer},
@@ -29,8 +29,14 @@ use tracing_subscriber::{
 };
 
 use self::writer::LogWriter;
-use super::{complain, metrics::LOG_LINES_DROPPED, packets::TARGET};
-use crate::config::{Log, LogFormat};
+use super::{complain, metrics::LOG_LINES_DROPPED};
+use crate::{
+    config::{Log, LogFormat},
+    watch::{
+        capture,
+        log::{self, Observer, TARGET},
+    },
+};
 
 /// The variable that goes over every other filter.
 const VARIABLE: &str = "RUST_LOG";
@@ -44,36 +50,41 @@ static LOG: OnceLock<Process> = OnceLock::new();
 /// Whether lines are JSON. Beside [`LOG`], for the lines of its very beginning.
 static JSON: AtomicBool = AtomicBool::new(false);
 
+/// Who logs the packets, if the filter wants them.
+static PACKETS: Mutex<Option<Observer>> = Mutex::new(None);
+
 struct Process {
     writer: Option<LogWriter>,
     set: Box<dyn Fn(&Targets) + Send + Sync>,
     /// `RUST_LOG` decides what is shown.
     is_level_fixed: bool,
+    /// What `RUST_LOG` says of some targets, if it says nothing of all others.
+    besides: Targets,
     /// The command line decides how it looks.
     is_format_fixed: bool,
 }
 
-/// Starts logging for the process. `RUST_LOG` filters; without it `default_level` and above is
-/// shown, until [`set_level`] says otherwise. `labnet::packet=trace` in it shows every packet.
-/// `format` holds for good, if there is one.
+/// Starts logging for the process. `RUST_LOG` filters; of what it does not speak of, `default_level`
+/// and above is shown, until [`set_level`] says otherwise. `labnet::packet=trace` in it shows every
+/// packet: the readers of their words are to be registered before. `format` holds for good, if there is one.
 pub fn init(format: Option<LogFormat>, default_level: LevelFilter) {
     start(format, default_level, |log| {
         tracing_subscriber::registry().with(log).try_init()
     });
 }
 
-/// Starts logging for people, and hands every packet event to `packets` besides, whatever the log's
-/// filter.
-pub fn init_with_packets<L>(default_level: LevelFilter, packets: L)
-where
-    L: Layer<Registry> + Send + Sync,
-{
-    // Each layer has its own filter: one without would switch on every event of every library.
-    let packets = packets.with_filter(filter_fn(|metadata| metadata.target() == TARGET));
-    start(None, default_level, |log| {
-        let layers = vec![packets.boxed(), log];
-        tracing_subscriber::registry().with(layers).try_init()
-    });
+/// Logs every packet as long as the log's filter wants that.
+fn follow_packets() {
+    let wanted = tracing::enabled!(target: TARGET, tracing::Level::TRACE);
+    let observer = &mut *PACKETS.lock().unwrap_or_else(PoisonError::into_inner);
+    match (wanted, observer.is_some()) {
+        (true, false) => match log::start() {
+            Ok(started) => *observer = Some(started),
+            Err(error) => tracing::error!("no packets in the log: {error}"),
+        },
+        (false, true) => *observer = None,
+        _ => {}
+    }
 }
 
 /// Takes `[log]` live: at the start, and with every reload; but for what [`masked`] tells.
@@ -85,7 +96,10 @@ pub fn set_level(log: &Log) {
         JSON.store(log.format == LogFormat::Json, Ordering::Relaxed);
     }
     if !process.is_level_fixed {
-        (process.set)(&log.level);
+        let mut targets = log.level.clone();
+        targets.extend(process.besides.clone());
+        (process.set)(&targets);
+        follow_packets();
     }
 }
 
@@ -117,6 +131,8 @@ pub struct Ending;
 
 impl Drop for Ending {
     fn drop(&mut self) {
+        // The packets that nobody has read yet come before.
+        *PACKETS.lock().unwrap_or_else(PoisonError::into_inner) = None;
         flush(FLUSH);
     }
 }
@@ -143,8 +159,10 @@ fn start<E: std::fmt::Display>(
         Ok(variable) => (variable, None),
         Err(problem) => (None, Some(problem)),
     };
-    let is_level_fixed = variable.is_some();
-    let targets = variable.unwrap_or_else(|| Targets::new().with_default(default_level));
+    let fixed = variable.as_ref().and_then(Targets::default_level);
+    let besides = variable.unwrap_or_default();
+    let mut targets = Targets::new().with_default(fixed.unwrap_or(default_level));
+    targets.extend(besides.clone());
     JSON.store(format == Some(LogFormat::Json), Ordering::Relaxed);
     let (filter, handle) = reload::Layer::new(targets);
     let lines = writer.clone();
@@ -160,7 +178,8 @@ fn start<E: std::fmt::Display>(
             // An error would mean that the subscriber is gone: it lives as long as the process.
             let _ = handle.reload(targets.clone());
         }),
-        is_level_fixed,
+        is_level_fixed: fixed.is_some(),
+        besides,
         is_format_fixed: format.is_some(),
     };
     if let Err(error) = begun {
@@ -176,6 +195,7 @@ fn start<E: std::fmt::Display>(
     if let Some(problem) = misread {
         tracing::warn!("{problem}");
     }
+    follow_packets();
 }
 
 /// What `RUST_LOG` says; an empty one says nothing.
@@ -258,6 +278,7 @@ fn log_panics() {
             .to_owned();
         let location = info.location().map(ToString::to_string).unwrap_or_default();
         tracing::error!(%location, "panic: {message}");
+        capture::crashed();
         flush(PANIC_FLUSH);
     }));
 }

@@ -10,7 +10,10 @@ use super::{
     link_packets::LinkPackets, link_queue::LinkQueue, process::Process,
     session_series::SessionSeries,
 };
-use crate::watch::event::{FailureKind, State};
+use crate::watch::{
+    capture::DROPPED,
+    event::{FailureKind, State},
+};
 
 /// What the names of the series of RUDP's sessions begin with; the rest are the keys of
 /// `rudp::statistics`.
@@ -450,6 +453,7 @@ impl Register {
             .register(Box::new(process))
             .expect("registered once, see Register");
         self.add(Ok(LOG_LINES_DROPPED.clone()));
+        self.add(Ok(DROPPED.clone()));
         self.0
     }
 
@@ -536,6 +540,7 @@ mod tests {
         assert!(text.contains("labnet_rudp_lost_total{reason=\"gap\"} 0"));
         assert!(text.contains("labnet_rudp_sessions 0"));
         assert!(text.contains("labnet_log_lines_dropped_total "));
+        assert!(text.contains("labnet_capture_dropped_total "));
         for name in [
             "process_cpu_seconds_total",
             "process_max_fds",

@@ -4,7 +4,6 @@ mod link_packets;
 mod link_queue;
 pub mod logging;
 mod metrics;
-pub mod packets;
 mod process;
 mod session_series;
 mod stdio;

@@ -8,13 +8,22 @@
 //! | [`why`] | both in words and numbers |
 //! | [`qlog`] | a connection's trace as files for the field's tools |
 //! | [`verdicts`] | a link's verdicts as lines of JSON |
+//! | [`words`] | what a packet's bytes say, by its protocol's reader |
+//! | [`log`] | every packet in the log |
+//! | [`pcapng`], [`capture`] | packets as Wireshark reads them: into files, on demand, in a ring |
+//! | [`json`] | every packet as a line of JSON |
 //!
 //! Sockets, links and connections raise events, so [`event`] is the lowest room of the house. What
-//! reads them stands above the roles.
+//! reads them stands above.
 
+pub mod capture;
 pub mod event;
 pub mod fates;
+pub mod json;
+pub mod log;
+pub mod pcapng;
 pub mod qlog;
 pub mod ring;
 pub mod verdicts;
 pub mod why;
+pub mod words;

@@ -177,7 +177,7 @@ fn arrows_point_one_way() {
             "link" => vec!["link", "net", "config"],
             // HttpActor is an actor like the roles' and has its configuration.
             "http" => vec!["http", "telemetry", "config", "net", "role", "watch"],
-            "telemetry" => vec!["telemetry", "config", "link", "net"],
+            "telemetry" => vec!["telemetry", "config", "link", "net", "watch"],
             "role" => vec!["link", "net", "role", "telemetry", "watch"],
             role if ROLES.contains(&role) => {
                 vec![

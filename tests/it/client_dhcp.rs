@@ -11,7 +11,7 @@ use labnet::{
         dhcp::{DhcpClient, DhcpError, Identity, Lease},
     },
     config::MacAddress,
-    telemetry::packets::Fate,
+    watch::event::packet::{Again, Fate},
 };
 use proptest::prelude::*;
 
@@ -184,7 +184,7 @@ fn silence_is_met_with_waits_that_double_and_then_an_error() {
     for _ in 0..2 {
         waits.push(wait(&mut client, &mut now).as_secs_f64());
         let again = next(&mut client);
-        assert_eq!(again.fate, Fate::Resent);
+        assert_eq!(again.fate, Fate::SentAgain(Again::Unanswered));
         assert_eq!(kind(&again), 1);
         assert_eq!(again.payload[4..8], first.payload[4..8]);
     }
@@ -238,7 +238,10 @@ fn a_lost_ack_is_asked_for_again_and_a_second_one_changes_nothing() {
     assert_eq!(client.poll_transmit(), None, "the second offer is ignored");
     wait(&mut client, &mut now);
     let again = next(&mut client);
-    assert_eq!((kind(&again), again.fate), (3, Fate::Resent));
+    assert_eq!(
+        (kind(&again), again.fate),
+        (3, Fate::SentAgain(Again::Unanswered))
+    );
     client.handle_datagram(&ack(&request.payload), now);
     let lease = client.outcome();
     client.handle_datagram(&ack(&request.payload), now);

@@ -15,7 +15,7 @@ use labnet::{
         Exchange, Patience,
         dns::{DnsClient, DnsError, Lookup, Resolved},
     },
-    telemetry::packets::Fate,
+    watch::event::packet::{Again, Fate},
 };
 use proptest::prelude::*;
 
@@ -183,7 +183,10 @@ fn silence_is_an_error_after_three_questions() {
         now = deadline;
         client.handle_timeout(now);
         if let Some(again) = client.poll_transmit() {
-            assert_eq!((again.payload, again.fate), (first.clone(), Fate::Resent));
+            assert_eq!(
+                (again.payload, again.fate),
+                (first.clone(), Fate::SentAgain(Again::Unanswered))
+            );
             asked += 1;
         }
     }

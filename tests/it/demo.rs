@@ -94,7 +94,6 @@ fn the_whole_story_is_told_in_order_and_from_the_leased_address() {
         ("rudp", "RUDP", "ACKGET"),
         ("client", "HTTP", "GET: please send 1MB.zip"),
         ("origin", "HTTP", "200 OK"),
-        ("origin", "HTTP", "that was 1MB.zip"),
         ("client", "RUDP", "SIGNEND"),
         ("rudp", "RUDP", "ACKEND"),
         ("client", "DHCP", "release"),
@@ -115,6 +114,40 @@ fn the_whole_story_is_told_in_order_and_from_the_leased_address() {
             "{packet}"
         );
     }
+}
+
+#[test]
+fn a_body_is_told_as_a_transfer_and_no_piece_of_it_as_a_packet() {
+    let lines = told(&demo(&["--json"]));
+    let transfers: Vec<(&str, u64)> = of_type(&lines, "transfer")
+        .into_iter()
+        .map(|line| (text(line, "name"), line["bytes"].as_u64().expect("bytes")))
+        .collect();
+    assert_eq!(transfers.len(), 5, "{transfers:?}");
+    assert!(
+        transfers.contains(&("20MB.zip", 20_000_000)),
+        "{transfers:?}"
+    );
+    for packet in of_type(&lines, "packet") {
+        assert!(packet["bytes"].as_u64() < Some(100_000), "{packet}");
+    }
+}
+
+#[test]
+fn nothing_is_silent_for_long_while_files_come_over_a_slow_link() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_labnet"))
+        .args(["demo", "--via", "rudp", "--rate", "20mbit"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("runs");
+    let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+    let folded = lines
+        .map(|line| line.expect("text"))
+        .filter(|line| line.contains(" more DATA packets, "))
+        .count();
+    assert!(child.wait().expect("ends").success());
+    // 27 MB at 20 Mbit/s take eleven seconds: about a line a second, however slow this machine is.
+    assert!(folded >= 9, "{folded}");
 }
 
 #[test]
@@ -160,9 +193,8 @@ fn the_proxy_can_carry_the_files_itself() {
         ("rudp", "COOKIE"),
         ("client", "HELLO"),
         ("rudp", "ACCEPT"),
-        ("client", "on a stream: GET 1MB.zip 0"),
+        ("client", "DATA"),
         ("rudp", "DATA"),
-        ("rudp", "that was "),
         ("client", "SIGNEND"),
         ("client", "release"),
     ] {
@@ -176,6 +208,9 @@ fn the_proxy_can_carry_the_files_itself() {
             .all(|packet| packet["role"] != "client" || packet["protocol"] != "HTTP"),
         "the client asks no origin"
     );
+    let asked = |packet: &&&Value| text(packet, "meaning").contains("GET 1MB.zip 0");
+    assert_eq!(packets.iter().filter(asked).count(), 1, "one question");
+    assert_eq!(of_type(&lines, "transfer").len(), 5);
     let totals = of_type(&lines, "totals")[0];
     assert_eq!(totals["transport"]["congestion"], "bbr", "{totals}");
     // For people, the files' thousands of packets are folded.

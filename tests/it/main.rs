@@ -25,6 +25,7 @@ mod http;
 mod install;
 mod link;
 mod origin;
+mod packets;
 mod reload;
 mod rudp;
 mod scrap;

@@ -7,6 +7,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod capture;
 mod client;
 mod clock;
 mod dhcp;

@@ -13,6 +13,7 @@ use crate::client::{
     transfer::{Sha256, hex},
     units::{Latency, Rate, Size, count},
 };
+use crate::watch::event::packet::Role;
 
 /// A file as it arrived, beside the origin's own.
 #[derive(Debug, Clone, PartialEq)]
@@ -258,32 +259,32 @@ fn describe_totals(table: &Table, ending: &Ending, tally: &Tally) -> Vec<String>
 pub(super) fn cast(table: &Table, addresses: &Addresses) -> String {
     let roles = [
         (
-            "client",
+            Role::Client,
             "no address yet".to_owned(),
             "new here; wants to download five files",
         ),
         (
-            "dhcp",
+            Role::Dhcp,
             addresses.dhcp.to_string(),
             "leases addresses, 127.20.30.41 and up",
         ),
         (
-            "dns",
+            Role::Dns,
             addresses.dns.to_string(),
             "knows where example.com is",
         ),
         (
-            "rudp",
+            Role::Rudp,
             addresses.rudp.to_string(),
             "the proxy: answers numbered signals",
         ),
         (
-            "scrap",
+            Role::Scrap,
             addresses.scrap.to_string(),
             "reads the links of the download page",
         ),
         (
-            "origin",
+            Role::Origin,
             addresses.origin.to_string(),
             "serves the download page and its files",
         ),
@@ -297,7 +298,7 @@ pub(super) fn cast(table: &Table, addresses: &Addresses) -> String {
         String::new(),
     ];
     for (role, address, does) in roles {
-        let name = table.role(role).apply_to(format!("{role:<6}"));
+        let name = table.role(role).apply_to(format!("{:<6}", role.name()));
         let address = table.style().dim().apply_to(format!("{address:<17}"));
         lines.push(format!("  {name}  {address}  {does}"));
     }

@@ -1,7 +1,13 @@
 //! Folds the many packets that carry a file into one line.
 
 use super::story::{Chapter, Row};
-use crate::client::units::{Size, count};
+use crate::{
+    client::units::{Size, count},
+    watch::{
+        event::packet::{Protocol, Role},
+        words::What,
+    },
+};
 
 /// So many of a chapter are shown: enough to see what they are like.
 const SHOWN: u32 = 12;
@@ -14,14 +20,20 @@ pub(super) struct Fold {
     packets: u64,
     bytes: u64,
     by_client: u64,
+    /// Bytes of bodies over HTTP.
+    body: u64,
 }
 
 impl Fold {
     /// Whether the row is one too many of its kind, and counted here instead of being shown.
     pub(super) fn takes(&mut self, row: &Row) -> bool {
         let packet = &row.packet;
-        if !packet.meaning.starts_with("DATA ") {
+        if packet.reading.what != What::Data {
             return false;
+        }
+        if packet.protocol == Protocol::Http {
+            self.body += packet.bytes;
+            return true;
         }
         if self.chapter != Some(row.chapter) {
             (self.chapter, self.shown) = (Some(row.chapter), 0);
@@ -33,18 +45,28 @@ impl Fold {
         self.shown = SHOWN;
         self.packets += 1;
         self.bytes += packet.bytes;
-        self.by_client += u64::from(packet.role == "client");
+        self.by_client += u64::from(packet.role == Role::Client);
         true
     }
 
-    /// What was folded since it was last said, in one line.
-    pub(super) fn say(&mut self) -> Option<String> {
-        let (packets, bytes) = (std::mem::take(&mut self.packets), Size(self.bytes));
-        let by_client = std::mem::take(&mut self.by_client);
-        self.bytes = 0;
-        (packets > 0).then(|| {
+    /// What was folded since it was last said, in one line. Of a body over HTTP only `midway`: at its
+    /// end the whole transfer is told.
+    pub(super) fn say(&mut self, midway: bool) -> Option<String> {
+        let Self {
+            packets,
+            bytes,
+            by_client,
+            body,
+            ..
+        } = *self;
+        (self.packets, self.bytes, self.by_client, self.body) = (0, 0, 0, 0);
+        if packets > 0 {
             let packets = count(packets, "more DATA packet");
-            format!("    ⋮  {packets}, {bytes}; {by_client} of them the client's")
-        })
+            let bytes = Size(bytes);
+            return Some(format!(
+                "    ⋮  {packets}, {bytes}; {by_client} of them the client's"
+            ));
+        }
+        (midway && body > 0).then(|| format!("    ⋮  {} more over HTTP", Size(body)))
     }
 }

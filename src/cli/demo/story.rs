@@ -3,7 +3,8 @@
 use std::{
     collections::BTreeMap,
     io::{self, Write},
-    sync::mpsc::Receiver,
+    net::SocketAddr,
+    sync::mpsc::{Receiver, RecvTimeoutError},
     time::{Duration, Instant},
 };
 
@@ -14,6 +15,16 @@ use super::{
     fold::Fold,
     table::Table,
 };
+use crate::{
+    client::units::{Latency, Rate, Size},
+    watch::{
+        event::packet::{self, Direction, Fate, Protocol, Role},
+        words::{Reading, What, Words},
+    },
+};
+
+/// As long as something is under way, nobody hears nothing for longer.
+const SILENCE: Duration = Duration::from_secs(1);
 
 /// What the roles and the client tell of themselves.
 #[derive(Debug)]
@@ -22,6 +33,8 @@ pub(super) enum Happening {
     Chapter(Chapter),
     /// A packet is sent.
     Packet(Instant, Packet),
+    /// A file has arrived at the client.
+    Arrived(Transfer),
     /// Lines that are no part of the table.
     Text(String),
     /// The client is home.
@@ -78,23 +91,51 @@ impl Chapter {
     }
 }
 
-/// One packet, as its sender described it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// One packet, as it left its sender.
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct Packet {
     /// Who sent it.
-    pub(super) role: String,
-    /// `DHCP`, `DNS`, `RUDP`, `TCP`, `HTTP`.
-    pub(super) protocol: String,
+    pub(super) role: Role,
+    /// What is spoken.
+    pub(super) protocol: Protocol,
     /// Address and port.
-    pub(super) source: String,
+    pub(super) source: SocketAddr,
     /// Address and port.
-    pub(super) destination: String,
+    pub(super) destination: SocketAddr,
     /// Of the payload.
     pub(super) bytes: u64,
-    /// `sent`, `lost` or `resent`.
-    pub(super) fate: String,
-    /// In plain words.
-    pub(super) meaning: String,
+    /// What became of it.
+    pub(super) fate: Fate,
+    /// What it says.
+    pub(super) reading: Reading,
+}
+
+impl Packet {
+    /// A packet that is sent; what is received is the same once more.
+    pub(super) fn sent(packet: &packet::Packet<'_>, words: &mut Words) -> Option<Self> {
+        let reading = words.read(packet);
+        let place = &packet.place;
+        (packet.fate.direction() == Direction::Sent).then(|| Self {
+            role: place.label.role,
+            protocol: place.label.protocol,
+            source: place.local,
+            destination: place.remote,
+            bytes: packet.length as u64,
+            fate: packet.fate,
+            reading,
+        })
+    }
+}
+
+/// A file that has come, as a whole.
+#[derive(Debug, Clone)]
+pub(super) struct Transfer {
+    /// Its name.
+    pub(super) name: String,
+    /// Bytes that came.
+    pub(super) bytes: u64,
+    /// While they came.
+    pub(super) took: Duration,
 }
 
 /// A packet in its place in the story.
@@ -152,9 +193,26 @@ pub(super) fn tell(
         out.flush()
     };
     let mut fold = Fold::default();
-    for happening in happenings {
+    let mut spoke = Instant::now();
+    loop {
+        let happening = match happenings.recv_timeout(SILENCE.saturating_sub(spoke.elapsed())) {
+            Ok(happening) => Some(happening),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => break,
+        };
+        if spoke.elapsed() >= SILENCE {
+            spoke = Instant::now();
+            if let Some(folded) = fold.say(true)
+                && matches!(telling, Telling::Table(_))
+            {
+                let _ = say(&folded);
+            }
+        }
+        let Some(happening) = happening else {
+            continue;
+        };
         let is_packet = matches!(happening, Happening::Packet(..) | Happening::Chapter(_));
-        if !is_packet && let Some(folded) = fold.say() {
+        if !is_packet && let Some(folded) = fold.say(false) {
             let _ = say(&folded);
         }
         let said = match happening {
@@ -164,27 +222,38 @@ pub(super) fn tell(
                 continue;
             }
             Happening::Text(text) => say(&text),
+            Happening::Arrived(transfer) => match telling {
+                Telling::Table(_) => say(&transfer.in_words()),
+                Telling::Json => say(&transfer.as_json()),
+            },
             Happening::Ending(ending) => match telling {
                 Telling::Table(table) => say(&ending::describe(table, &ending, &tally)),
                 Telling::Json => say(&ending::json_lines(&ending, &tally)),
             },
             Happening::Packet(at, packet) => {
                 let time = at.saturating_duration_since(began);
-                tally.count(&packet, time);
-                let row = Row {
-                    number: tally.packets,
+                let mut row = Row {
+                    number: 0,
                     time,
                     chapter: announced,
                     packet,
                 };
-                if matches!(telling, Telling::Table(_)) {
-                    if fold.takes(&row) {
-                        continue;
-                    }
-                    if let Some(folded) = fold.say() {
-                        let _ = say(&folded);
-                    }
+                // A body over HTTP is a transfer: how the kernel was given it is no packet.
+                let is_body =
+                    row.packet.protocol == Protocol::Http && row.packet.reading.what == What::Data;
+                if !is_body {
+                    tally.count(&row.packet, time);
+                    row.number = tally.packets;
                 }
+                if (is_body || matches!(telling, Telling::Table(_))) && fold.takes(&row) {
+                    continue;
+                }
+                if let Some(folded) = fold.say(false)
+                    && matches!(telling, Telling::Table(_))
+                {
+                    let _ = say(&folded);
+                }
+                spoke = Instant::now();
                 // A chapter is headed by its first packet: none is told that stays empty.
                 if chapter != Some(announced) {
                     chapter = Some(announced);
@@ -208,10 +277,11 @@ impl Tally {
     fn count(&mut self, packet: &Packet, time: Duration) {
         self.packets += 1;
         self.time = self.time.max(time);
-        *self.protocols.entry(packet.protocol.clone()).or_default() += 1;
-        self.by_client += u64::from(packet.role == "client");
-        self.lost += u64::from(packet.fate == "lost");
-        self.signlost += u64::from(packet.meaning.starts_with("SIGNLOST"));
+        let protocol = packet.protocol.name().to_owned();
+        *self.protocols.entry(protocol).or_default() += 1;
+        self.by_client += u64::from(packet.role == Role::Client);
+        self.lost += u64::from(packet.fate == Fate::LostOnPurpose);
+        self.signlost += u64::from(packet.reading.what == What::Message("SIGNLOST"));
     }
 }
 
@@ -222,15 +292,38 @@ fn as_json(row: &Row) -> String {
         "number": row.number,
         "time": row.time.as_secs_f64(),
         "chapter": row.chapter.number(),
-        "role": packet.role,
-        "protocol": packet.protocol,
+        "role": packet.role.name(),
+        "protocol": packet.protocol.name(),
         "source": packet.source,
         "destination": packet.destination,
         "bytes": packet.bytes,
-        "fate": packet.fate,
-        "meaning": packet.meaning,
+        "fate": packet.fate.name(),
+        "reason": packet.fate.reason(),
+        "meaning": packet.reading.meaning,
     })
     .to_string()
+}
+
+impl Transfer {
+    fn in_words(&self) -> String {
+        format!(
+            "    ⋮  that was {}: {} in {}, {}",
+            self.name,
+            Size(self.bytes),
+            Latency(self.took),
+            Rate::new(self.bytes, self.took)
+        )
+    }
+
+    fn as_json(&self) -> String {
+        json!({
+            "type": "transfer",
+            "name": self.name,
+            "bytes": self.bytes,
+            "seconds": self.took.as_secs_f64(),
+        })
+        .to_string()
+    }
 }
 
 #[cfg(test)]
@@ -241,21 +334,25 @@ mod tests {
         super::ending::{Arrived, Outcome},
         *,
     };
-    use crate::client::{session::Counts, units::Rate};
+    use crate::{client::session::Counts, watch::event::packet::Again};
 
-    fn packet(role: &str, fate: &str, meaning: &str) -> Happening {
+    fn packet(role: Role, fate: Fate, reading: Reading) -> Happening {
         Happening::Packet(
             Instant::now(),
             Packet {
-                role: role.to_owned(),
-                protocol: "RUDP".to_owned(),
-                source: "127.20.30.41:40000".to_owned(),
-                destination: "127.0.0.10:49152".to_owned(),
+                role,
+                protocol: Protocol::Rudp,
+                source: ([127, 20, 30, 41], 40_000).into(),
+                destination: ([127, 0, 0, 10], 49_152).into(),
                 bytes: 17,
-                fate: fate.to_owned(),
-                meaning: meaning.to_owned(),
+                fate,
+                reading,
             },
         )
+    }
+
+    fn signal(role: Role, fate: Fate, name: &'static str, meaning: &str) -> Happening {
+        packet(role, fate, Reading::message(name, meaning))
     }
 
     fn told(telling: &Telling) -> String {
@@ -276,9 +373,24 @@ mod tests {
         for happening in [
             Happening::Chapter(Chapter::Address),
             Happening::Chapter(Chapter::Signals),
-            packet("client", "lost", "SIGNECHO 290: \"back\""),
-            packet("rudp", "sent", "SIGNLOST 290: send it again"),
-            packet("client", "resent", "SIGNECHO 290: back"),
+            signal(
+                Role::Client,
+                Fate::LostOnPurpose,
+                "SIGNECHO",
+                "SIGNECHO 290: \"back\"",
+            ),
+            signal(
+                Role::Rudp,
+                Fate::Sent,
+                "SIGNLOST",
+                "SIGNLOST 290: send it again",
+            ),
+            signal(
+                Role::Client,
+                Fate::SentAgain(Again::Missing),
+                "SIGNECHO",
+                "SIGNECHO 290: back",
+            ),
             Happening::Ending(Ending {
                 files: vec![file([7; 32]), file([8; 32]), missing],
                 downloading: Duration::from_millis(2),
@@ -287,7 +399,7 @@ mod tests {
                 address: [127, 20, 30, 41].into(),
             }),
             Happening::End,
-            packet("client", "sent", "after the end"),
+            signal(Role::Client, Fate::Sent, "SIGNECHO", "after the end"),
         ] {
             sender.send(happening).expect("it listens");
         }
@@ -337,12 +449,25 @@ mod tests {
     fn the_packets_of_a_file_are_folded_in_the_table_and_whole_in_json() {
         let told = |telling: &Telling| {
             let (sender, happenings) = mpsc::channel();
-            let data = |role: &str| packet(role, "sent", "DATA 1: stream 0 from 0: 1449 bytes");
-            let happening = (0..20).map(|n| data(if n % 4 == 0 { "client" } else { "rudp" }));
+            let data = |role| {
+                let reading = Reading {
+                    what: What::Data,
+                    meaning: "DATA 1: stream 0 from 0: 1449 bytes".to_owned(),
+                    fields: Vec::new(),
+                };
+                packet(role, Fate::Sent, reading)
+            };
+            let happening =
+                (0..20).map(|n| data(if n % 4 == 0 { Role::Client } else { Role::Rudp }));
+            let arrived = Happening::Arrived(Transfer {
+                name: "1MB.zip".to_owned(),
+                bytes: 1_000_000,
+                took: Duration::from_millis(5),
+            });
             for happening in [Happening::Chapter(Chapter::Carried)]
                 .into_iter()
                 .chain(happening)
-                .chain([packet("rudp", "sent", "that was 1MB.zip"), data("rudp")])
+                .chain([arrived, data(Role::Rudp)])
                 .chain([Happening::Text("the end".to_owned()), Happening::End])
             {
                 sender.send(happening).expect("it listens");

@@ -3,7 +3,13 @@
 use console::{Style, measure_text_width, truncate_str};
 
 use super::story::{Chapter, Row};
-use crate::client::units::Size;
+use crate::{
+    client::units::Size,
+    watch::{
+        event::packet::{Fate, Role},
+        words::What,
+    },
+};
 
 /// A terminal narrower than this gets two lines a packet; a line of its own for the meaning says
 /// more than the few columns beside the addresses.
@@ -43,16 +49,16 @@ impl Table {
     }
 
     /// A role's colour.
-    pub(super) fn role(&self, role: &str) -> Style {
+    pub(super) fn role(&self, role: Role) -> Style {
         let style = self.style();
         match role {
-            "client" => style.cyan().bold(),
-            "dhcp" => style.green(),
-            "dns" => style.yellow(),
-            "rudp" => style.magenta(),
-            "scrap" => style.blue().bright(),
-            "origin" => style.red().bright(),
-            _ => style,
+            Role::Client => style.cyan().bold(),
+            Role::Dhcp => style.green(),
+            Role::Dns => style.yellow(),
+            Role::Rudp => style.magenta(),
+            Role::Scrap => style.blue().bright(),
+            Role::Origin => style.red().bright(),
+            Role::Http => style,
         }
     }
 
@@ -101,7 +107,7 @@ impl Table {
     /// A packet, in one line or two.
     pub(super) fn row(&self, row: &Row) -> String {
         let packet = &row.packet;
-        let role = self.role(&packet.role);
+        let role = self.role(packet.role);
         let dim = self.style().dim();
         let addresses = format!("{} → {}", packet.source, packet.destination);
         // The columns are filled before they are coloured: colours have no width.
@@ -109,18 +115,19 @@ impl Table {
             "{} {}  {} {} {} {}",
             dim.apply_to(format!("{:>NUMBER$}", row.number)),
             dim.apply_to(format!("{:>TIME$.3}", row.time.as_secs_f64())),
-            role.apply_to(format!("{:<ROLE$}", packet.role)),
-            format_args!("{:<PROTOCOL$}", packet.protocol),
+            role.apply_to(format!("{:<ROLE$}", packet.role.name())),
+            format_args!("{:<PROTOCOL$}", packet.protocol.name()),
             dim.apply_to(format!("{addresses:<ADDRESSES$}")),
             format_args!("{:>BYTES$}", bytes(packet.bytes)),
         );
-        let (marker, style) = match packet.fate.as_str() {
-            "lost" => ("✗ lost on purpose: ", self.style().red()),
-            "resent" => ("↻ again: ", self.style().yellow()),
-            _ if packet.meaning.starts_with("SIGNLOST") => ("", self.style().yellow()),
-            _ => ("", self.style()),
+        let is_signlost = packet.reading.what == What::Message("SIGNLOST");
+        let (marker, style) = match packet.fate {
+            Fate::LostOnPurpose => ("✗ lost on purpose: ".to_owned(), self.style().red()),
+            Fate::SentAgain(why) => (format!("↻ again, {why}: "), self.style().yellow()),
+            _ if is_signlost => (String::new(), self.style().yellow()),
+            _ => (String::new(), self.style()),
         };
-        let meaning = style.apply_to(format!("{marker}{}", packet.meaning));
+        let meaning = style.apply_to(format!("{marker}{}", packet.reading.meaning));
         if self.one_line() {
             return self.fit(&format!("{head}  {meaning}"));
         }
@@ -152,20 +159,24 @@ mod tests {
         super::story::{Chapter, Packet, Row},
         *,
     };
+    use crate::watch::{
+        event::packet::{Again, Protocol},
+        words::Reading,
+    };
 
-    fn row(meaning: &str, fate: &str) -> Row {
+    fn row(meaning: &str, fate: Fate) -> Row {
         Row {
             number: 12,
             time: Duration::from_micros(1_234_567),
             chapter: Chapter::Signals,
             packet: Packet {
-                role: "client".to_owned(),
-                protocol: "RUDP".to_owned(),
-                source: "127.20.30.100:65535".to_owned(),
-                destination: "127.0.0.10:49152".to_owned(),
+                role: Role::Client,
+                protocol: Protocol::Rudp,
+                source: ([127, 20, 30, 100], 65535).into(),
+                destination: ([127, 0, 0, 10], 49152).into(),
                 bytes: 20_000_000,
-                fate: fate.to_owned(),
-                meaning: meaning.to_owned(),
+                fate,
+                reading: Reading::message("SIGNECHO", meaning),
             },
         }
     }
@@ -176,9 +187,9 @@ mod tests {
         [
             table.titles(),
             table.heading(Chapter::Files),
-            table.row(&row("SIGNECHO 290: send my timestamp back", "sent")),
-            table.row(&row(&long, "lost")),
-            table.row(&row(&wide, "resent")),
+            table.row(&row("SIGNECHO 290: send my timestamp back", Fate::Sent)),
+            table.row(&row(&long, Fate::LostOnPurpose)),
+            table.row(&row(&wide, Fate::SentAgain(Again::Unanswered))),
         ]
         .join("\n")
     }
@@ -196,7 +207,8 @@ mod tests {
 
     #[test]
     fn eighty_columns_show_every_column_and_the_meaning_below() {
-        let text = Table::new(Some(80), false).row(&row("SIGNECHO 290: back, please", "lost"));
+        let text = Table::new(Some(80), false)
+            .row(&row("SIGNECHO 290: back, please", Fate::LostOnPurpose));
         let [first, second] = text.lines().collect::<Vec<_>>()[..] else {
             panic!("{text}");
         };
@@ -219,7 +231,7 @@ mod tests {
     #[test]
     fn a_wide_terminal_has_one_line_a_packet_and_shortens_with_an_ellipsis() {
         let long = "x".repeat(300);
-        let text = Table::new(Some(120), false).row(&row(&long, "sent"));
+        let text = Table::new(Some(120), false).row(&row(&long, Fate::Sent));
         assert_eq!(text.lines().count(), 1);
         assert!(text.ends_with('…'));
         assert_eq!(measure_text_width(&text), 120);
@@ -228,17 +240,17 @@ mod tests {
     #[test]
     fn a_pipe_gets_everything_and_no_colours() {
         let long = "x".repeat(300);
-        let text = Table::new(None, false).row(&row(&long, "sent"));
+        let text = Table::new(None, false).row(&row(&long, Fate::Sent));
         assert!(text.ends_with(&long));
         assert_eq!(strip_ansi_codes(&text), text);
-        let colored = Table::new(Some(120), true).row(&row("hello", "sent"));
+        let colored = Table::new(Some(120), true).row(&row("hello", Fate::Sent));
         assert_ne!(strip_ansi_codes(&colored), colored);
     }
 
     #[test]
     fn columns_stand_below_their_titles() {
         let table = Table::new(Some(120), false);
-        let (titles, row) = (table.titles(), table.row(&row("MEANS", "sent")));
+        let (titles, row) = (table.titles(), table.row(&row("MEANS", Fate::Sent)));
         for (title, value) in [
             ("ROLE", "client"),
             ("PROTO", "RUDP"),

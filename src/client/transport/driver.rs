@@ -4,7 +4,6 @@ use std::{
     collections::BTreeMap,
     future::poll_fn,
     io,
-    net::SocketAddr,
     sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
@@ -29,14 +28,15 @@ use crate::{
     },
     rudp::{
         congestion::Algorithm,
-        connection::{Arrival, CloseReason, Introduction, Transmit},
+        connection::{Arrival, CloseReason, Introduction},
         exchange::Head,
-        meaning,
         packet::{Cid, Protection, Text},
         pump::{Observer, Pump},
     },
-    telemetry::packets::{self, Fate},
-    watch::qlog::{self, About},
+    watch::{
+        event::packet::{Label, Protocol, Role},
+        qlog::{self, About},
+    },
 };
 
 /// What one piece of a body holds at most.
@@ -76,8 +76,6 @@ pub(super) struct Driver {
     batch: ReceiveBatch,
     timer: Timer,
     pub(super) room: Arc<Notify>,
-    /// Whether packets can be told in words.
-    readable: bool,
     /// Who waits for the handshake, and since when.
     connected: Option<oneshot::Sender<Result<Duration, Ended>>>,
     began: Instant,
@@ -152,7 +150,6 @@ impl Driver {
             batch: ReceiveBatch::new(),
             timer: Timer::new()?,
             room: Arc::default(),
-            readable: settings.protection == Protection::Checksum,
             connected: Some(tell),
             began,
             readers: BTreeMap::new(),
@@ -403,12 +400,7 @@ impl Driver {
     /// Sends what is to be sent, until the kernel has no room.
     fn transmit(&mut self) {
         let mut all = usize::MAX;
-        let mut outlet = Outlet {
-            local: &self.local,
-            server: self.settings.server,
-            readable: self.readable,
-            trouble: None,
-        };
+        let mut outlet = Outlet::default();
         self.pump.run(
             self.carrier.connection(),
             &self.socket,
@@ -445,10 +437,13 @@ async fn open(
     let socket = UdpSocket::adopt(&socket)?
         .unfragmented()?
         .hearing_refusals();
-    Ok(match link {
+    let socket = match link {
         Some(link) => LinkedSocket::behind(socket, link, 0),
         None => socket.into(),
-    })
+    };
+    let sealed = settings.protection != Protection::Checksum;
+    let label = Label::new(Role::Client, Protocol::Rudp).sealed(sealed);
+    Ok(socket.watched_as(label)?)
 }
 
 /// Hands on the kernel's news of addresses, as long as somebody wants them.
@@ -465,28 +460,13 @@ async fn hear_news(commands: mpsc::WeakUnboundedSender<Command>) {
     }
 }
 
-/// Tells whoever watches of what is sent, and keeps an error that is more than a loss.
-struct Outlet<'a> {
-    local: &'a Local,
-    server: SocketAddr,
-    /// Whether packets can be told in words.
-    readable: bool,
+/// Keeps an error that is more than a loss.
+#[derive(Default)]
+struct Outlet {
     trouble: Option<io::Error>,
 }
 
-impl Observer for Outlet<'_> {
-    fn made(&mut self, burst: &[u8], transmit: &Transmit) {
-        if !packets::watched() {
-            return;
-        }
-        let from = self.local.get();
-        for datagram in burst.chunks(transmit.segment.max(1)) {
-            let meaning = meaning::of_packet(datagram, self.readable);
-            let (to, bytes) = (self.server, datagram.len());
-            packets::sent("client", "RUDP", from, to, bytes, Fate::Sent, meaning);
-        }
-    }
-
+impl Observer for Outlet {
     fn sent(&mut self, _: usize) {}
 
     fn lost(&mut self, _: usize, error: &io::Error) {

@@ -10,12 +10,12 @@ use tokio::{
 };
 
 use crate::{
-    http::{Attend, Connection, Ends, Places},
-    telemetry::packets,
+    http::{Attend, Connection, Places},
+    watch::event::packet::{Label, Protocol, Role},
 };
 
 use super::counters::Counters;
-use crate::dns::{Authority, Outcome, Transport, meaning};
+use crate::dns::{Authority, Outcome, Transport};
 
 /// Answers to pipelined questions are written together up to about so many bytes. With a question
 /// and an answer of 65535 bytes each, a connection takes at most some 200 KB.
@@ -68,6 +68,10 @@ impl Service {
 pub(super) struct Questions(pub(super) Arc<Service>);
 
 impl Attend for Questions {
+    fn label(&self) -> Label {
+        Label::new(Role::Dns, Protocol::Dns)
+    }
+
     async fn attend(&self, mut connection: Connection) {
         let service = &self.0;
         let _open = Open::new(&service.counters);
@@ -105,7 +109,7 @@ impl Drop for Open<'_> {
 /// Answers the questions of one connection in their order, each message after its length (RFC 1035
 /// section 4.2.2, RFC 7766), until the peer closes it, is too slow, or sends what is no question.
 async fn converse(connection: &mut Connection, service: &Service) -> io::Result<()> {
-    let Ends { peer, local } = connection.ends;
+    let peer = connection.ends.peer;
     let stream = &mut connection.stream;
     let mut input = BytesMut::new();
     let mut output = Vec::new();
@@ -129,18 +133,6 @@ async fn converse(connection: &mut Connection, service: &Service) -> io::Result<
                 broken = true;
             } else {
                 let answer = &output[start + 2..];
-                if packets::watched() {
-                    let fate = packets::Fate::Sent;
-                    packets::sent(
-                        "dns",
-                        "DNS",
-                        local,
-                        peer,
-                        answer.len(),
-                        fate,
-                        meaning(answer),
-                    );
-                }
                 // An answer has at most 65535 bytes: see Authority::answer.
                 let length = (answer.len() as u16).to_be_bytes();
                 output[start..start + 2].copy_from_slice(&length);

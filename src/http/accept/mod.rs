@@ -5,7 +5,7 @@ mod pace;
 mod places;
 mod wire;
 
-use std::{cell::Cell, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{cell::Cell, io, net::SocketAddr, sync::Arc, task::Poll, time::Duration};
 
 pub use pace::PacedStream;
 pub use places::{Observer, Place, Places, Refusal};
@@ -17,7 +17,10 @@ use tokio::{
 };
 pub use wire::Wire;
 
-use crate::net::is_listening;
+use crate::{
+    net::{StreamTap, is_listening},
+    watch::event::packet::Label,
+};
 
 /// How long a refused peer may take to read why.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -28,6 +31,9 @@ const FAREWELLS: usize = 64;
 pub trait Attend: Clone + Send + Sync + 'static {
     /// Serves one connection to its end. Dropped if another needs its place.
     fn attend(&self, connection: Connection) -> impl Future<Output = ()> + Send;
+
+    /// Whose the connections are, and what is spoken on them: for who observes packets.
+    fn label(&self) -> Label;
 
     /// What a peer hears that gets no place; nothing if the protocol has no words for it.
     fn refusal(&self, _refusal: Refusal) -> Vec<u8> {
@@ -94,6 +100,7 @@ pub async fn accept(
         let Ok(local) = stream.local_addr() else {
             continue;
         };
+        let tap = StreamTap::new(service.label(), local, peer);
         let are_scarce = places.purpose.can_spare(&stream).is_err();
         let place = match places.admit(peer.ip(), are_scarce) {
             Ok(place) => Arc::new(place),
@@ -101,9 +108,9 @@ pub async fn accept(
                 tracing::debug!(%peer, %local, "refused: {refusal}");
                 if are_scarce {
                     // No time to wait until it has read them: the descriptor is another's.
-                    let _ = stream.try_write(&service.refusal(refusal));
+                    let _ = try_write(&stream, tap, &service.refusal(refusal));
                 } else {
-                    refuse(stream, service.refusal(refusal), &farewells);
+                    refuse(stream, tap, service.refusal(refusal), &farewells);
                 }
                 continue;
             }
@@ -111,7 +118,7 @@ pub async fn accept(
         let stream = Arc::new(stream);
         let connection = Connection {
             wire: Wire::new(&stream),
-            stream: PacedStream::new(stream, Arc::clone(&place)),
+            stream: PacedStream::new(stream, tap, Arc::clone(&place)),
             ends: Ends { peer, local },
             place: Arc::clone(&place),
             closing: closing.clone(),
@@ -158,9 +165,18 @@ impl Drop for Here {
     }
 }
 
+/// Writes what goes in at once; `None`: nothing does.
+fn try_write(stream: &TcpStream, tap: StreamTap, words: &[u8]) -> Option<usize> {
+    let write = || Poll::Ready(stream.try_write(words));
+    match tap.write(&[io::IoSlice::new(words)], write) {
+        Poll::Ready(Ok(written)) => Some(written),
+        _ => None,
+    }
+}
+
 /// Tells a peer why it is refused. What it has sent is read and thrown away: closing over unread
 /// bytes would reset the connection, and the peer could lose the words.
-fn refuse(mut stream: TcpStream, words: Vec<u8>, farewells: &Arc<Semaphore>) {
+fn refuse(mut stream: TcpStream, tap: StreamTap, words: Vec<u8>, farewells: &Arc<Semaphore>) {
     if words.is_empty() {
         return;
     }
@@ -168,7 +184,7 @@ fn refuse(mut stream: TcpStream, words: Vec<u8>, farewells: &Arc<Semaphore>) {
         return;
     };
     // A new connection's buffer is empty: the words go in as a whole.
-    if stream.try_write(&words).is_err() {
+    if try_write(&stream, tap, &words).is_none() {
         return;
     }
     tokio::spawn(async move {

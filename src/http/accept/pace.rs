@@ -17,6 +17,7 @@ use tokio::{
 };
 
 use super::places::Place;
+use crate::net::StreamTap;
 
 /// A peer that takes less than the least rate over so long is gone or means harm.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -80,6 +81,7 @@ impl Pace {
 /// has taken less of what is sent to it than the slowest line would carry.
 pub struct PacedStream {
     stream: Arc<TcpStream>,
+    tap: StreamTap,
     place: Arc<Place>,
     pace: Pace,
     /// Runs while there may be something that the peer has not taken.
@@ -90,9 +92,10 @@ pub struct PacedStream {
 }
 
 impl PacedStream {
-    pub(super) fn new(stream: Arc<TcpStream>, place: Arc<Place>) -> Self {
+    pub(super) fn new(stream: Arc<TcpStream>, tap: StreamTap, place: Arc<Place>) -> Self {
         Self {
             stream,
+            tap,
             place,
             pace: Pace::new(Instant::now()),
             look: None,
@@ -152,13 +155,15 @@ impl PacedStream {
     fn poll_try(
         &self,
         task: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
         write: impl Fn(&TcpStream) -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
         loop {
             ready!(self.stream.poll_write_ready(task))?;
-            match write(&self.stream) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                written => return Poll::Ready(written),
+            let written = || Poll::Ready(write(&self.stream));
+            match self.tap.write(slices, written) {
+                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::WouldBlock => {}
+                written => return written,
             }
         }
     }
@@ -194,9 +199,15 @@ impl AsyncRead for PacedStream {
                 Poll::Pending => return self.waiting(task),
                 Poll::Ready(ready) => ready?,
             }
+            let before = buffer.filled().len();
             match self.stream.try_read_buf(buffer) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                read => return Poll::Ready(read.map(|_| ())),
+                read => {
+                    let read = read.map(|_| ());
+                    self.tap
+                        .received(buffer.filled().get(before..).unwrap_or_default());
+                    return Poll::Ready(read);
+                }
             }
         }
     }
@@ -208,7 +219,9 @@ impl AsyncWrite for PacedStream {
         task: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let written = self.poll_try(task, |stream| stream.try_write(bytes));
+        let written = self.poll_try(task, &[io::IoSlice::new(bytes)], |stream| {
+            stream.try_write(bytes)
+        });
         self.after_write(task, written)
     }
 
@@ -217,7 +230,7 @@ impl AsyncWrite for PacedStream {
         task: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = self.poll_try(task, |stream| stream.try_write_vectored(slices));
+        let written = self.poll_try(task, slices, |stream| stream.try_write_vectored(slices));
         self.after_write(task, written)
     }
 

@@ -16,7 +16,7 @@ use axum::{
     response::Response,
 };
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header, request::Parts};
+use http::{HeaderName, HeaderValue, Version, header, request::Parts};
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use prometheus::IntCounter;
 use tokio::task::{JoinHandle, spawn_blocking};
@@ -29,10 +29,7 @@ use crate::origin::{
 use crate::{
     http::{Ends, Wire},
     net::{allowed_congestion, representation::CONGESTION},
-    telemetry::{
-        Metrics,
-        packets::{self, Fate},
-    },
+    telemetry::Metrics,
 };
 
 /// How much of a file is read at a time.
@@ -96,18 +93,6 @@ async fn handle(State(current): State<Current>, request: Request) -> Response {
         (Body::Text(text), _) => Outgoing::Memory(text.into()),
         (Body::Part(_) | Body::Empty, _) => Outgoing::Memory(Bytes::new()),
     };
-    if packets::watched()
-        && let Some(ends) = request.extensions.get::<Ends>()
-    {
-        let with_it = match &body {
-            Outgoing::Memory(bytes) => bytes.len(),
-            Outgoing::File(_) => 0,
-        };
-        let head = head_length(answer.status, &answer.headers);
-        let (local, peer) = (ends.local, ends.peer);
-        let (bytes, meaning) = (head + with_it, &answer.meaning);
-        packets::sent("origin", "HTTP", local, peer, bytes, Fate::Sent, meaning);
-    }
     let body = match body {
         Outgoing::Memory(bytes) => AxumBody::from(bytes),
         Outgoing::File(file) => AxumBody::new(file),
@@ -182,18 +167,6 @@ impl Site {
         let what = (file, length);
         Some(self.transfers.begin(client, wire, congestion?, what))
     }
-}
-
-fn head_length(status: StatusCode, headers: &HeaderMap) -> usize {
-    // The status line and the date, which hyper writes, and the empty line.
-    let reason = status.canonical_reason().unwrap_or_default();
-    let line = "HTTP/1.1 200 \r\n\r\n".len() + reason.len();
-    let date = "date: Sun, 06 Nov 1994 08:49:37 GMT\r\n".len();
-    let fields = headers.iter();
-    let fields: usize = fields
-        .map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len())
-        .sum();
-    line + date + fields
 }
 
 /// What follows the header.

@@ -25,7 +25,7 @@ use super::{
     source::{Progress, Source},
 };
 use crate::rudp::{
-    connection::{Arrival, CloseReason, Connection, Event, Stats, StreamId, Transmit},
+    connection::{Arrival, CloseReason, Connection, Event, Stats, StreamId},
     exchange,
     packet::{Cid, ErrorCode},
     serve::{Command, Limits, Server},
@@ -115,10 +115,6 @@ struct Outlet<'a> {
 }
 
 impl Observer for Outlet<'_> {
-    fn made(&mut self, burst: &[u8], transmit: &Transmit) {
-        self.shared.tell(burst, transmit);
-    }
-
     fn sent(&mut self, datagrams: usize) {
         self.shared.counters.packets_sent(datagrams);
     }

@@ -36,7 +36,7 @@ macro_rules! labels {
         impl $name {
             const ALL: [Self; [$($label),*].len()] = [$(Self::$variant,)*];
 
-            fn label(self) -> &'static str {
+            pub(super) fn label(self) -> &'static str {
                 match self { $(Self::$variant => $label,)* }
             }
         }

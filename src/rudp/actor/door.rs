@@ -1,6 +1,6 @@
 //! Whose a packet of the binary transport is, and who gets a new connection.
 
-use std::{net::SocketAddr, rc::Rc, sync::Arc, time::Instant};
+use std::{rc::Rc, sync::Arc, time::Instant};
 
 use super::{
     connection::{Displaced, RudpConnection, TRANSPORT},
@@ -8,15 +8,12 @@ use super::{
     settings::Settings,
     shared::{Shared, SharedTable, Table},
 };
+use crate::net::process::since_boot;
 use crate::rudp::{
     connection::{Admission, Arrival, Connection},
     connections::{Bounds, RateLimit},
     listener::{Listener, Reply, Shard, Unwelcome, Welcome},
     packet::{Cid, ErrorCode, Header, Hello, PacketType},
-};
-use crate::{
-    net::process::since_boot,
-    telemetry::packets::{self, Fate},
 };
 
 /// How many a second are told that their connection is lost, or refused one.
@@ -66,17 +63,15 @@ impl Door {
         now: Instant,
     ) -> Option<Cid> {
         let connections = &place.table.connections;
-        let counters = &place.shared.counters;
         match header.packet {
             PacketType::Data if connections.get(header.cid).is_some() => Some(header.cid),
             PacketType::Data => {
-                counters.dropped(Dropped::NoConnection).inc();
+                place.shared.refuse(Dropped::NoConnection, run, arrival);
                 self.reply.clear();
                 if self.refusals.take(now)
                     && self.listener.reset(header.cid, run.len(), &mut self.reply)
                 {
-                    let meaning = "RESET: I know nothing of this connection";
-                    self.answer(arrival, meaning, place.shared);
+                    self.answer(arrival, place.shared);
                 }
                 None
             }
@@ -85,7 +80,7 @@ impl Door {
             }
             PacketType::Reset => connections.greeted(arrival.remote, header.cid),
             PacketType::Cookie | PacketType::Versions | PacketType::Accept => {
-                counters.dropped(Dropped::Malformed).inc();
+                place.shared.refuse(Dropped::Malformed, run, arrival);
                 None
             }
         }
@@ -109,12 +104,12 @@ impl Door {
         let hello = match welcome {
             Welcome::Admit(hello) => hello,
             Welcome::Reply(reply) => {
-                let (step, meaning) = match reply {
-                    Reply::Cookie => (Step::Cookie, "COOKIE: show me that you are where you say"),
-                    Reply::Versions => (Step::Versions, "VERSIONS: these are what I speak"),
+                let step = match reply {
+                    Reply::Cookie => Step::Cookie,
+                    Reply::Versions => Step::Versions,
                 };
                 counters.handshake(step).inc();
-                self.answer(arrival, meaning, place.shared);
+                self.answer(arrival, place.shared);
                 return None;
             }
             Welcome::Drop(why) => {
@@ -123,7 +118,7 @@ impl Door {
                     Unwelcome::Integrity => Dropped::Integrity,
                     Unwelcome::ForgedCookie => Dropped::ForgedCookie,
                 };
-                counters.dropped(reason).inc();
+                place.shared.refuse(reason, datagram, arrival);
                 return None;
             }
         };
@@ -202,32 +197,20 @@ impl Door {
         shared: &Shared,
         now: Instant,
     ) {
-        let mut send = |connection: &mut Connection, meaning| {
+        let mut send = |connection: &mut Connection| {
             self.reply.clear();
             if connection.poll_transmit(now, &mut self.reply, 1).is_some() {
-                self.answer(arrival, meaning, shared);
+                self.answer(arrival, shared);
             }
         };
-        send(&mut connection, "ACCEPT: hello, but");
+        send(&mut connection);
         connection.close(ErrorCode::CONNECTION_REFUSED, reason, now);
-        send(&mut connection, "CLOSE: I take no more connections");
+        send(&mut connection);
     }
 
     /// Sends the reply: to whoever it may be, so it is not waited for.
-    fn answer(&self, arrival: &Arrival, meaning: &'static str, shared: &Shared) {
+    fn answer(&self, arrival: &Arrival, shared: &Shared) {
         let (to, local) = (arrival.remote, arrival.local);
-        if packets::watched() {
-            let from = SocketAddr::new(local.unwrap_or(shared.local.ip()), shared.local.port());
-            packets::sent(
-                "rudp",
-                "RUDP",
-                from,
-                to,
-                self.reply.len(),
-                Fate::Sent,
-                meaning,
-            );
-        }
         match shared.socket.try_send(&self.reply, to, local) {
             Ok(()) => shared.counters.packets_sent(1),
             Err(error) => {

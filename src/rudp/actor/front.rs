@@ -12,6 +12,7 @@ use crate::{
     link::{LinkedSocket, SocketLink},
     net::{Sockets, UdpSocket},
     rudp::{endpoint::HalfOpenLimits, listener, packet::Protection, session::Limits},
+    watch::event::packet::{Label, Protocol, Role},
 };
 
 /// The first byte of the packets that go to the socket that their connection id tells: DATA.
@@ -114,12 +115,14 @@ impl Front {
             .get(number)
             .ok_or(io::ErrorKind::AddrNotAvailable)?;
         let socket = UdpSocket::adopt(&shard.socket)?.unfragmented()?;
+        let sealed = *plan.settings.protection() != Protection::Checksum;
+        let label = Label::new(Role::Rudp, Protocol::Rudp).sealed(sealed);
+        let socket = LinkedSocket::behind(socket, &plan.link, self.port + number);
         let shared = Shared::new(
-            LinkedSocket::behind(socket, &plan.link, self.port + number),
+            socket.watched_as(label)?,
             self.local,
             &shard.table,
             plan.settings.send_memory,
-            *plan.settings.protection() == Protection::Checksum,
         )?;
         let place = listener::Shard {
             // As many as the configuration allows fit.

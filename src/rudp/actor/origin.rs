@@ -27,7 +27,7 @@ use crate::rudp::{
     exchange::{ErrorCode, Range},
     fetch,
 };
-use crate::telemetry::packets::{self, Fate};
+use crate::watch::event::packet::Protocol;
 
 /// How long an origin that can't be reached is tried: it may be restarting.
 const REACH: Duration = Duration::from_secs(3);
@@ -144,7 +144,6 @@ async fn request(
                 }
             };
             let request = build(url, range, validator).map_err(|error| error.to_string())?;
-            tell(shared, from, to, url, range);
             let response = sender.send_request(request).await;
             let response = response.map_err(|error| error.to_string())?;
             let turn = None;
@@ -173,8 +172,8 @@ async fn connect(
     from: IpAddr,
     read: usize,
 ) -> Result<Sender, Box<dyn std::error::Error>> {
-    let stream = fetch::connect(to, from).await?;
-    let _ = stream.set_nodelay(true);
+    let stream = fetch::connect(to, from, Protocol::Http).await?;
+    let _ = stream.socket().set_nodelay(true);
     let (sender, connection) = http1::Builder::new()
         .max_buf_size(read)
         .handshake(TokioIo::new(stream))
@@ -220,17 +219,4 @@ fn build(
         }
     }
     request.body(Empty::new())
-}
-
-fn tell(shared: &Shared, from: IpAddr, to: SocketAddr, url: &Url, range: Range) {
-    if packets::watched() {
-        let from = SocketAddr::new(from, shared.local.port());
-        let name = url.path().rsplit('/').next().unwrap_or_default();
-        let meaning = match range.first {
-            0 => format!("GET: send me {name}"),
-            first => format!("GET: send me {name} from byte {first} on"),
-        };
-        let bytes = url.as_str().len() + "GET  HTTP/1.1\r\n".len();
-        packets::sent("rudp", "HTTP", from, to, bytes, Fate::Sent, meaning);
-    }
 }

@@ -19,9 +19,6 @@ pub struct Pump {
 
 /// Who wants to know what becomes of a connection's datagrams.
 pub trait Observer {
-    /// These were made. They are in one burst, all but the last of the same size.
-    fn made(&mut self, burst: &[u8], transmit: &Transmit);
-
     /// So many were sent.
     fn sent(&mut self, datagrams: usize);
 
@@ -78,12 +75,10 @@ impl Pump {
             bytes.clear();
             let mut bursts = [None; BURSTS];
             for burst in &mut bursts {
-                let start = bytes.len();
                 *burst = connection.poll_transmit(Instant::now(), bytes, segments);
                 let Some(transmit) = burst else {
                     break;
                 };
-                observer.made(&bytes[start..], transmit);
                 *budget = budget.saturating_sub(transmit.length);
                 if *budget == 0 {
                     break;

@@ -149,7 +149,7 @@ impl Receiver {
                         };
                         signal.sort(run, &arrival, table, now);
                     }
-                    Some(Err(_)) => counters.dropped(Dropped::Malformed).inc(),
+                    Some(Err(_)) => self.shared.refuse(Dropped::Malformed, run, &arrival),
                     Some(Ok(header)) => {
                         let place = Place {
                             shared: &self.shared,

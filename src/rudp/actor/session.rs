@@ -25,7 +25,6 @@ use super::{
 };
 use crate::rudp::{
     endpoint::{HalfOpen, Serial},
-    meaning,
     output::{Change, Output, Reply},
     session::{Description, Limits, Query, Session},
     signal::{Answer, AnswerKind, MAX_LIST},
@@ -35,7 +34,7 @@ use crate::{
     net::drive,
     role::{Crash, Guarded, api},
     statistic::fields,
-    telemetry::packets,
+    watch::event::packet::{Again, Fate},
 };
 
 /// What is told instead of an answer that is too long for an address that is not known.
@@ -262,25 +261,12 @@ impl Shared {
     }
 
     fn send(&self, reply: &Reply<'_>, client: SocketAddr, local: Option<IpAddr>) {
-        if packets::watched() {
-            let source = SocketAddr::new(local.unwrap_or(self.local.ip()), self.local.port());
-            let fate = if reply.again {
-                packets::Fate::Resent
-            } else {
-                packets::Fate::Sent
-            };
-            let meaning = meaning::of_answer(reply.bytes);
-            packets::sent(
-                "rudp",
-                "RUDP",
-                source,
-                client,
-                reply.bytes.len(),
-                fate,
-                meaning,
-            );
-        }
-        match self.socket.try_send(reply.bytes, client, local) {
+        let fate = if reply.again {
+            Fate::SentAgain(Again::AskedAgain)
+        } else {
+            Fate::Sent
+        };
+        match self.socket.try_send_as(fate, reply.bytes, client, local) {
             Ok(()) => self.counters.sent(reply),
             Err(error) => {
                 tracing::debug!(%client, %error, "an answer could not be sent");

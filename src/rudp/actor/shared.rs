@@ -17,7 +17,7 @@ use std::{
 use super::{
     clock::Clock,
     connection::RudpConnection,
-    counters::{Counters, Step},
+    counters::{Counters, Dropped, Step},
     ended::EndedSessions,
     gate::Gate,
     kept_connections::KeptConnections,
@@ -27,16 +27,15 @@ use crate::config::{self, Shares};
 use crate::link::LinkedSocket;
 use crate::rudp::{
     allowance::Allowance,
-    connection::{Connection, Transmit},
+    connection::{Arrival, Connection},
     connections::{Connections, Crowd, share},
     endpoint::{Endpoint, HalfOpenLimits, Serial},
-    fetch, meaning,
+    fetch,
     output::{Change, Output},
     packet::{Cid, read_number},
     session::Query,
     turns,
 };
-use crate::telemetry::packets::{self, Fate};
 use crate::watch::{
     fates::Fates,
     qlog::{self, Qlog, Side},
@@ -72,7 +71,6 @@ pub(super) struct Shared {
     send_memory: u64,
     pub(super) busy: Busy,
     common: Common,
-    readable: bool,
     pub(super) gates: Gates,
     pub(super) ended: EndedSessions,
     blocked: RefCell<Vec<Waker>>,
@@ -80,13 +78,11 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    /// `readable`: whether whoever watches may look into packets, which no key hides.
     pub(super) fn new(
         socket: LinkedSocket,
         local: SocketAddr,
         table: &Arc<SharedTable>,
         send_memory: u64,
-        readable: bool,
     ) -> io::Result<Rc<Self>> {
         Ok(Rc::new(Self {
             socket,
@@ -101,7 +97,6 @@ impl Shared {
             send_memory,
             busy: table.common.busy.clone(),
             common: table.common.clone(),
-            readable,
             gates: table.common.gates.clone(),
             ended: table.common.ended.clone(),
             blocked: RefCell::default(),
@@ -175,18 +170,13 @@ impl Shared {
         fetch::ask(scraper, from, query, most).await
     }
 
-    /// Tells whoever watches of a connection's datagrams.
-    pub(super) fn tell(&self, burst: &[u8], transmit: &Transmit) {
-        if !packets::watched() {
-            return;
-        }
-        let ip = transmit.local.unwrap_or(self.local.ip());
-        let from = SocketAddr::new(ip, self.local.port());
-        for datagram in burst.chunks(transmit.segment) {
-            let (to, bytes) = (transmit.remote, datagram.len());
-            let meaning = meaning::of_packet(datagram, self.readable);
-            packets::sent("rudp", "RUDP", from, to, bytes, Fate::Sent, meaning);
-        }
+    /// Counts datagrams that nobody gets, by their reason, and tells who observes packets.
+    pub(super) fn refuse(&self, reason: Dropped, datagram: &[u8], arrival: &Arrival) {
+        self.counters.dropped(reason).inc();
+        let (remote, own) = (arrival.remote, arrival.local);
+        self.socket
+            .tap()
+            .refused(datagram, remote, own, reason.label());
     }
 
     /// Wakes a task when the kernel's queue may have room again. Many wait for the one socket, which

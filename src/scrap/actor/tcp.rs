@@ -18,10 +18,9 @@ use crate::scrap::{
     request::{MAX_REQUEST, NONE, Parsed, Request, parse},
 };
 use crate::{
-    http::{Attend, Connection, Ends},
+    http::{Attend, Connection},
     role::Keep,
-    telemetry::packets::{self, Fate},
-    text::printable,
+    watch::event::packet::{Label, Protocol, Role},
 };
 
 /// An answer must be taken within so long.
@@ -41,6 +40,10 @@ impl Peers {
 }
 
 impl Attend for Peers {
+    fn label(&self) -> Label {
+        Label::new(Role::Scrap, Protocol::List)
+    }
+
     async fn attend(&self, connection: Connection) {
         let Kept { index, metrics, .. } = self.0.get();
         let peer = Peer {
@@ -133,25 +136,6 @@ impl Peer {
                 catalog.url(name).map_or(NONE, |url| url.as_str())
             }
         };
-        if packets::watched() {
-            let meaning = match (request, catalog) {
-                (_, None) => "I could not read the page yet".into(),
-                (Request::List, Some(catalog)) => match catalog.files().len() {
-                    1 => "list: the page links to 1 file".into(),
-                    files => format!("list: the page links to {files} files"),
-                },
-                (Request::Url(_), Some(_)) if answer == NONE => {
-                    "the page links to no file of this name".into()
-                }
-                (Request::Url(name), Some(_)) => {
-                    let name = printable(name, 32);
-                    format!("this is where {name} is")
-                }
-            };
-            let Ends { local, peer } = self.connection.ends;
-            let bytes = answer.len();
-            packets::sent("scrap", "TCP", local, peer, bytes, Fate::Sent, meaning);
-        }
         self.connection.stream.write_all(answer.as_bytes()).await?;
         self.connection.stream.shutdown().await
     }

@@ -11,7 +11,7 @@
 use std::{
     collections::BTreeSet,
     io::IoSlice,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -47,8 +47,10 @@ pub struct Wants {
     pub linger: Duration,
     /// Only of these roles; empty: of all.
     pub roles: BTreeSet<Role>,
-    /// Only with these peers; empty: with all.
+    /// Only with these peers, or with `hosts`; both empty: with all.
     pub peers: BTreeSet<SocketAddr>,
+    /// Only with these hosts, or with `peers`.
+    pub hosts: BTreeSet<IpAddr>,
 }
 
 impl Default for Wants {
@@ -61,6 +63,7 @@ impl Default for Wants {
             linger: Duration::ZERO,
             roles: BTreeSet::new(),
             peers: BTreeSet::new(),
+            hosts: BTreeSet::new(),
         }
     }
 }
@@ -68,9 +71,10 @@ impl Default for Wants {
 impl Wants {
     fn takes(&self, place: &Place) -> bool {
         (self.roles.is_empty() || self.roles.contains(&place.label.role))
-            && (self.peers.is_empty()
-                || self.peers.contains(&place.remote)
-                || self.peers.contains(&place.local))
+            && (self.peers.is_empty() && self.hosts.is_empty()
+                || [place.local, place.remote]
+                    .iter()
+                    .any(|end| self.peers.contains(end) || self.hosts.contains(&end.ip())))
     }
 
     fn kept(&self, place: &Place, start: &[u8]) -> usize {
@@ -313,8 +317,15 @@ struct Record {
 }
 
 impl Batch {
-    fn size(&self) -> usize {
+    /// What it takes of memory.
+    pub fn size(&self) -> usize {
         self.bytes.len() + self.records.len() * size_of::<Record>()
+    }
+
+    /// Takes no more memory than that: for who keeps it.
+    pub fn shrink(&mut self) {
+        self.bytes.shrink_to_fit();
+        self.records.shrink_to_fit();
     }
 
     /// The packets.
@@ -397,6 +408,12 @@ impl Closer {
     /// Ends it.
     pub fn close(&self) {
         close(&self.0);
+    }
+
+    /// Whether the observer has seen all that has happened, and waits for more.
+    pub fn is_drained(&self) -> bool {
+        let state = self.0.lock();
+        state.is_awaited && state.open.records.is_empty() && state.sealed.records.is_empty()
     }
 }
 

@@ -1,11 +1,86 @@
+//! DNS messages in plain words.
+
 use std::fmt::Write;
 
 use hickory_proto::{
-    op::{Message, ResponseCode},
+    op::{Message, MessageType, ResponseCode},
     rr::{DNSClass, Name, RData},
 };
 
 use super::RecordType;
+use crate::watch::{
+    event::packet::{Carrier, Packet},
+    words::{Read, Reading},
+};
+
+/// A reader of DNS messages.
+pub fn reader() -> Box<dyn Read> {
+    Box::new(Reader)
+}
+
+struct Reader;
+
+impl Read for Reader {
+    fn read(&mut self, packet: &Packet<'_>) -> Reading {
+        match packet.place.carrier {
+            Carrier::Udp => read(packet.payload),
+            Carrier::Tcp => read_stream(packet.payload),
+        }
+    }
+}
+
+/// Messages, each after its length (RFC 1035 section 4.2.2): the words are those of the first.
+fn read_stream(bytes: &[u8]) -> Reading {
+    let message = bytes.split_first_chunk::<2>().and_then(|(length, rest)| {
+        let length = usize::from(u16::from_be_bytes(*length));
+        Some((rest.get(..length)?, rest.len() > length))
+    });
+    let Some((message, more)) = message else {
+        return Reading::unreadable("a part of a message over TCP");
+    };
+    let mut reading = read(message);
+    let more = if more { ", and more" } else { "" };
+    reading.meaning = format!("over TCP, {}{more}", reading.meaning);
+    reading
+}
+
+fn read(bytes: &[u8]) -> Reading {
+    let Ok(message) = Message::from_vec(bytes) else {
+        return Reading::unreadable("no DNS message");
+    };
+    let question = message.queries.first();
+    let (name, text) = if message.metadata.message_type == MessageType::Query {
+        let text = question.map_or_else(
+            || "query: without a question".to_owned(),
+            |question| {
+                let name = short(question.name(), LONG);
+                match RecordType(question.query_type().into()) {
+                    RecordType::A => format!("query: what is {name}'s IPv4 address?"),
+                    RecordType::AAAA => format!("query: what is {name}'s IPv6 address?"),
+                    other => format!("query: what is the {other} record of {name}?"),
+                }
+            },
+        );
+        ("query", text)
+    } else {
+        ("answer", meaning(bytes))
+    };
+    let mut reading =
+        Reading::message(name, text).with("id", format!("{:#06x}", message.metadata.id));
+    if let Some(question) = question {
+        let rtype = RecordType(question.query_type().into());
+        reading = reading
+            .with("name", question.name().to_ascii())
+            .with("type", rtype.to_string());
+    }
+    if name == "answer" {
+        let code = message.metadata.response_code;
+        reading = reading
+            .with("rcode", format!("{code:?}").to_uppercase())
+            .with("answers", message.answers.len());
+    }
+    reading
+}
 
 /// What an answer means, in a few words for a student: "answer: example.com is at 127.0.0.10".
 ///

@@ -1,0 +1,359 @@
+//! Captures of the process's own traffic: into files that rotate, to whoever asks, and in a ring of
+//! the last minutes that is written out when something happens.
+
+use std::{
+    collections::{BTreeSet, VecDeque},
+    fs::{self, File},
+    io::{self, BufWriter, Write},
+    path::{Path, PathBuf},
+    sync::{
+        Arc, LazyLock, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use prometheus::{IntCounter, Opts};
+
+use super::{
+    event::{
+        hub::{self, Batch, Closer, Subscription, Wants},
+        packet::Role,
+    },
+    pcapng::Writer,
+};
+use crate::config;
+
+/// `labnet_capture_dropped_total`: packets that are in no capture because it was too slow.
+pub static DROPPED: LazyLock<IntCounter> = LazyLock::new(|| {
+    let opts = Opts::new(
+        "labnet_capture_dropped_total",
+        "Packets that a capture has missed because it was too slow",
+    );
+    // A fixed name and help make a counter.
+    #[expect(clippy::expect_used, reason = "the name is valid")]
+    IntCounter::with_opts(opts).expect("a valid name")
+});
+
+/// What is kept of a packet that carries a file's data, if nobody says how much.
+pub const DATA_BYTES: usize = 128;
+/// And of one that says something: a message, a signal, the head of an answer.
+const MESSAGE_BYTES: usize = 2048;
+/// What waits to be written, at most.
+const QUEUE: usize = 16 << 20;
+/// Packets gather for so long before they are written.
+const LINGER: Duration = Duration::from_millis(20);
+/// So often a capture looks whether somebody still wants it.
+const LOOK: Duration = Duration::from_secs(1);
+/// After a crash so much more is awaited: what came of it belongs to the story.
+const AFTERMATH: Duration = Duration::from_secs(2);
+/// At least so long between two files that crashes write.
+const CRASHES: Duration = Duration::from_secs(60);
+/// So many files of crashes are kept.
+const CRASH_FILES: usize = 8;
+
+/// What a capture wants of each packet.
+pub fn wants(roles: BTreeSet<Role>, data_bytes: usize) -> Wants {
+    Wants {
+        data_bytes,
+        message_bytes: MESSAGE_BYTES.max(data_bytes),
+        queue_bytes: QUEUE,
+        linger: LINGER,
+        roles,
+        ..Wants::default()
+    }
+}
+
+/// Captures into `out` until it breaks, `wanted` says no more, or nothing more comes. To be called in
+/// a thread of its own.
+///
+/// # Errors
+/// Those of `out`.
+pub fn run<W: Write>(
+    subscription: &Subscription,
+    out: W,
+    mut wanted: impl FnMut() -> bool,
+) -> io::Result<()> {
+    let mut writer = Writer::new(out)?;
+    writer.flush()?;
+    let (mut batch, mut known) = (Batch::default(), 0);
+    while wanted() {
+        let closed = subscription.is_closed();
+        if subscription.read(&mut batch, LOOK) {
+            for packet in batch.packets() {
+                writer.packet(&packet)?;
+            }
+            writer.flush()?;
+        } else if closed {
+            break;
+        }
+        known = count_lost(subscription, known);
+    }
+    writer.statistics(known)
+}
+
+fn count_lost(subscription: &Subscription, known: u64) -> u64 {
+    let lost = subscription.lost();
+    DROPPED.inc_by(lost.saturating_sub(known));
+    lost
+}
+
+/// What `[capture]` asks for, at work.
+static RUNNING: Mutex<Option<Running>> = Mutex::new(None);
+
+struct Running {
+    config: config::Capture,
+    ring: Option<Arc<Ring>>,
+    /// Their threads end when these are closed.
+    closers: Vec<Closer>,
+    threads: Vec<thread::JoinHandle<()>>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        for closer in &self.closers {
+            closer.close();
+        }
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn running() -> MutexGuard<'static, Option<Running>> {
+    RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Follows `[capture]`: at the start, with every reload, and with `None` at the end.
+pub fn follow(config: Option<&config::Capture>) {
+    let running = &mut *running();
+    if running.as_ref().map(|running| &running.config) == config {
+        return;
+    }
+    // A file that goes on is finished first.
+    *running = None;
+    *running = config.map(start);
+}
+
+fn start(config: &config::Capture) -> Running {
+    let mut running = Running {
+        config: config.clone(),
+        ring: None,
+        closers: Vec::new(),
+        threads: Vec::new(),
+    };
+    let roles: BTreeSet<Role> = config
+        .roles
+        .iter()
+        .filter_map(|name| Role::named(name))
+        .collect();
+    let mut begin = |name: &str, capture: Box<dyn FnOnce(Subscription) + Send>| {
+        let subscription = hub::subscribe(wants(roles.clone(), config.data_bytes));
+        running.closers.push(subscription.closer());
+        let thread = thread::Builder::new().name(name.to_owned());
+        match thread.spawn(move || capture(subscription)) {
+            Ok(thread) => running.threads.push(thread),
+            Err(error) => tracing::error!("no thread for [capture]: {error}"),
+        }
+    };
+    if let Some(file) = &config.file {
+        let files = Files {
+            file: file.clone(),
+            size: config.max_size,
+            count: config.max_files,
+        };
+        let capture = move |subscription: Subscription| {
+            if let Err(error) = files.capture(&subscription) {
+                let file = files.file.display();
+                tracing::error!("the capture into {file} has ended: {error}");
+            }
+        };
+        begin("capture-file", Box::new(capture));
+    }
+    if config.ring > 0 {
+        let ring = Arc::new(Ring::new(config.ring));
+        let (kept, crashes) = (Arc::clone(&ring), config.crashes.clone());
+        let capture = move |subscription: Subscription| kept.run(&subscription, &crashes);
+        begin("capture-ring", Box::new(capture));
+        running.ring = Some(ring);
+    }
+    running
+}
+
+/// The ring of the last minutes, if `[capture]` has one.
+pub fn ring() -> Option<Arc<Ring>> {
+    running().as_ref().and_then(|running| running.ring.clone())
+}
+
+/// Something has crashed: the ring writes itself to a file in a moment.
+pub fn crashed() {
+    // A crash while the captures change is not waited for.
+    if let Ok(running) = RUNNING.try_lock()
+        && let Some(ring) = running.as_ref().and_then(|running| running.ring.as_ref())
+    {
+        ring.crashed.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Files that rotate: `capture.pcapng` is the newest, `capture.1.pcapng` the one before.
+struct Files {
+    file: PathBuf,
+    size: u64,
+    count: usize,
+}
+
+impl Files {
+    fn capture(&self, subscription: &Subscription) -> io::Result<()> {
+        let (mut batch, mut known, mut told) = (Batch::default(), 0, 0);
+        let mut writer = self.next()?;
+        loop {
+            let closed = subscription.is_closed();
+            let more = subscription.read(&mut batch, LOOK);
+            for packet in batch.packets() {
+                writer.packet(&packet)?;
+                if writer.bytes() >= self.size {
+                    writer.statistics(known - told)?;
+                    told = known;
+                    writer = self.next()?;
+                }
+            }
+            writer.flush()?;
+            known = count_lost(subscription, known);
+            if closed && !more {
+                return writer.statistics(known - told);
+            }
+        }
+    }
+
+    /// The next file, and the oldest is gone.
+    fn next(&self) -> io::Result<Writer<BufWriter<File>>> {
+        if let Some(folder) = self.file.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        for number in (1..self.count).rev() {
+            let older = self.numbered(number);
+            let newer = if number == 1 {
+                self.file.clone()
+            } else {
+                self.numbered(number - 1)
+            };
+            if newer.exists() {
+                fs::rename(newer, older)?;
+            }
+        }
+        Writer::new(BufWriter::new(File::create(&self.file)?))
+    }
+
+    fn numbered(&self, number: usize) -> PathBuf {
+        let stem = self.file.file_stem().unwrap_or_default().to_string_lossy();
+        self.file.with_file_name(format!("{stem}.{number}.pcapng"))
+    }
+}
+
+/// The last packets, within a bound of memory.
+pub struct Ring {
+    bytes: usize,
+    batches: Mutex<VecDeque<Batch>>,
+    crashed: AtomicBool,
+}
+
+impl Ring {
+    fn new(bytes: usize) -> Self {
+        Self {
+            bytes,
+            batches: Mutex::default(),
+            crashed: AtomicBool::new(false),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Batch>> {
+        self.batches.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn run(&self, subscription: &Subscription, crashes: &Path) {
+        let (mut batch, mut known) = (Batch::default(), 0);
+        let (mut due, mut quiet_until) = (None, Instant::now());
+        loop {
+            let closed = subscription.is_closed();
+            let more = subscription.read(&mut batch, LOOK);
+            if more {
+                self.keep(std::mem::take(&mut batch));
+            }
+            known = count_lost(subscription, known);
+            let now = Instant::now();
+            if self.crashed.swap(false, Ordering::Relaxed) && due.is_none() && now >= quiet_until {
+                due = Some(now + AFTERMATH);
+            }
+            if due.is_some_and(|due| now >= due || closed) {
+                due = None;
+                quiet_until = now + CRASHES;
+                self.write_crash(crashes);
+            }
+            if closed && !more {
+                return;
+            }
+        }
+    }
+
+    fn keep(&self, mut batch: Batch) {
+        batch.shrink();
+        let batches = &mut *self.lock();
+        batches.push_back(batch);
+        let mut held: usize = batches.iter().map(Batch::size).sum();
+        while held > self.bytes
+            && let Some(oldest) = batches.pop_front()
+        {
+            held -= oldest.size();
+        }
+    }
+
+    fn write_crash(&self, folder: &Path) {
+        let seconds = SystemTime::now().duration_since(UNIX_EPOCH);
+        let seconds = seconds.unwrap_or_default().as_secs();
+        let file = folder.join(format!("crash-{seconds}.pcapng"));
+        let written = fs::create_dir_all(folder)
+            .and_then(|()| File::create(&file))
+            .and_then(|out| self.write(BufWriter::new(out)));
+        match written {
+            Ok(()) => tracing::warn!("the packets before the crash are in {}", file.display()),
+            Err(error) => {
+                tracing::error!("{}: the packets before the crash: {error}", file.display());
+            }
+        }
+        if let Err(error) = forget_old(folder) {
+            tracing::warn!("{}: old captures stay: {error}", folder.display());
+        }
+    }
+
+    /// Writes all that it holds.
+    ///
+    /// # Errors
+    /// Those of `out`.
+    pub fn write<W: Write>(&self, out: W) -> io::Result<()> {
+        let mut writer = Writer::new(out)?;
+        // Its packets go on coming: they wait in the queue, not at the sockets.
+        for batch in self.lock().iter() {
+            for packet in batch.packets() {
+                writer.packet(&packet)?;
+            }
+        }
+        writer.statistics(0)
+    }
+}
+
+fn forget_old(folder: &Path) -> io::Result<()> {
+    let mut files: Vec<PathBuf> = fs::read_dir(folder)?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            name.starts_with("crash-") && name.ends_with(".pcapng")
+        })
+        .collect();
+    files.sort();
+    let old = files.len().saturating_sub(CRASH_FILES);
+    for file in files.into_iter().take(old) {
+        fs::remove_file(file)?;
+    }
+    Ok(())
+}
