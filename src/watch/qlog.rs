@@ -49,6 +49,9 @@ const BATCH: usize = 256;
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 /// Batches before the writer.
 const QUEUE: usize = 256;
+/// Probes of the datagram's size that may still be lost: one at a time is under way, and what is lost is
+/// told within some round trips.
+const PROBES: usize = 16;
 /// What a full file keeps for the words that say so.
 const LAST_WORDS: u64 = 1024;
 
@@ -458,6 +461,8 @@ struct Words {
     received: Option<(f64, u64, u16)>,
     acknowledged: Vec<u64>,
     tuples: u64,
+    /// The newest packets that tried a size of datagrams.
+    probes: VecDeque<u64>,
 }
 
 impl Words {
@@ -471,6 +476,7 @@ impl Words {
             received: None,
             acknowledged: Vec::new(),
             tuples: 0,
+            probes: VecDeque::new(),
         }
     }
 
@@ -612,6 +618,10 @@ impl Words {
             Step::Sent(sent) => {
                 let mut data = packet(sent.number, sent.size);
                 if sent.probe {
+                    if self.probes.len() == PROBES {
+                        self.probes.pop_front();
+                    }
+                    self.probes.push_back(sent.number);
                     data.insert("is_mtu_probe_packet".to_owned(), true.into());
                 }
                 let names = ("quic:packet_sent", "transport:packet_sent");
@@ -626,6 +636,9 @@ impl Words {
                 // The schema has no size here.
                 data.remove("raw");
                 data.insert("trigger".to_owned(), trigger.into());
+                if self.probes.contains(&lost.number) {
+                    data.insert("is_mtu_probe_packet".to_owned(), true.into());
+                }
                 let names = ("quic:packet_lost", "recovery:packet_lost");
                 self.event(time, names, data.into());
             }

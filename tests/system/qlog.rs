@@ -32,6 +32,10 @@ fn events(folder: &Path, version: &str) -> Vec<Found> {
             let event: Value = serde_json::from_slice(text).expect("JSON");
             let name = event["name"].as_str().expect("a name").to_owned();
             let sent = name.ends_with(":packet_sent");
+            // Neither side counts a lost probe of the datagram's size among its losses.
+            let probe =
+                name.ends_with(":packet_lost") && event["data"]["is_mtu_probe_packet"] == true;
+            let name = if probe { "probe lost".to_owned() } else { name };
             let length = event["data"]["raw"]["length"].as_u64();
             Found {
                 time: event["time"].as_f64().expect("a time"),

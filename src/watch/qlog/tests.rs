@@ -72,6 +72,13 @@ fn all(began: Instant) -> Vec<(Instant, Step)> {
             sent_at: began,
         },
         Step::Lost(Lost {
+            number: 2,
+            size: 1200,
+            sent_at: began,
+            rule,
+            congestion: false,
+        }),
+        Step::Lost(Lost {
             number: 3,
             size: 1200,
             sent_at: began,
@@ -157,6 +164,7 @@ fn every_step_is_an_event_of_the_newest_schema() {
             "quic:packet_received",
             "quic:packets_acked",
             "quic:packet_lost",
+            "quic:packet_lost",
             "quic:recovery_metrics_updated",
             "quic:congestion_state_updated",
             "loglevel:info",
@@ -168,6 +176,13 @@ fn every_step_is_an_event_of_the_newest_schema() {
             "quic:packet_received",
         ]
     );
+    let lost = records
+        .iter()
+        .filter(|record| record["name"] == "quic:packet_lost");
+    let probes: Vec<_> = lost
+        .map(|lost| &lost["data"]["is_mtu_probe_packet"])
+        .collect();
+    assert_eq!(probes, [&Value::Bool(true), &Value::Null]);
     // The schema's own crate reads each of them as what it is.
     let file = BufReader::new(File::open(&path).unwrap());
     let reader = QlogSeqReader::new(Box::new(file)).unwrap();
