@@ -119,11 +119,19 @@ fn what_is_written_is_what_both_sides_counted() {
         let client = events(Path::new(&at("client")), version);
         let server = events(Path::new(&at("server")), version);
         let told = |key: &str| summary["client"][key].as_u64().expect(key);
-        // Two HELLOs have no number. The goodbye was not sent yet.
-        let sent = count(&client, ":packet_sent");
-        assert_eq!(sent + 2, told("packets_sent") + 1, "{summary}");
-        assert_eq!(count(&client, ":packet_received"), told("packets_received"));
-        assert_eq!(count(&client, ":packet_lost"), told("packets_lost"));
+        // The client counts before it says goodbye; a packet or two may cross its goodbye.
+        for (event, key, unnumbered) in [
+            // Two HELLOs have no number.
+            (":packet_sent", "packets_sent", 2),
+            (":packet_received", "packets_received", 0),
+            (":packet_lost", "packets_lost", 0),
+        ] {
+            let (found, told) = (count(&client, event) + unnumbered, told(key));
+            assert!(
+                (told..=told + 4).contains(&found),
+                "{key}: {found}, {told} told"
+            );
+        }
         assert_eq!(Some(count(&server, ":packet_lost")), ended["lost"].as_u64());
         // An ACCEPT has no number, either.
         let bytes = ended["bytes_sent"].as_u64().expect("a number");
