@@ -133,7 +133,7 @@ impl Exchange {
         let name = self.shown();
         let range = head.field("range").and_then(|range| {
             let range = range.strip_prefix("bytes=")?;
-            Some(range.split('-').next()?.parse::<u64>().ok()?)
+            range.split('-').next()?.parse::<u64>().ok()
         });
         let conditional =
             head.field("if-none-match").is_some() || head.field("if-modified-since").is_some();
