@@ -15,7 +15,7 @@ use crate::statistic::{Described, Series};
 const WITH_SERIES: usize = 64;
 
 /// The series of sessions and transfers. Each is of one `client` and one `connection`: names repeat,
-/// connections do not. They end with the session; beyond [`WITH_SERIES`] a session has none, which is
+/// connections do not. They end with the session; beyond 64 of a kind a session has none, which is
 /// counted.
 #[derive(Clone)]
 pub struct SessionSeries(Arc<Inner>);
