@@ -16,6 +16,7 @@ use url::Url;
 use super::{
     WRONG_USE,
     carriage::CarriageOptions,
+    explain,
     link::{Impairment, OWN_SIGNALS},
     observe::Observe,
     why,
@@ -102,6 +103,9 @@ pub(super) struct Args {
     /// Print one JSON object a line
     #[arg(long, global = true)]
     json: bool,
+    /// Explain each kind of message the first time: layer by layer, why it is sent, what a NAT would change
+    #[arg(long, global = true)]
+    explain: bool,
     #[command(flatten)]
     carriage: CarriageOptions,
     #[command(flatten)]
@@ -165,6 +169,14 @@ pub(super) fn run(args: Args) -> ExitCode {
         Err(problem) => {
             output.complain(problem);
             return ExitCode::from(WRONG_USE);
+        }
+    };
+    let explaining = args.explain.then(explain::start).transpose();
+    let _explaining = match explaining {
+        Ok(explaining) => explaining,
+        Err(error) => {
+            output.complain(format_args!("no thread: {error}"));
+            return ExitCode::FAILURE;
         }
     };
     let runtime = tokio::runtime::Builder::new_current_thread()

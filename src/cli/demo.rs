@@ -2,12 +2,13 @@
 
 mod ending;
 mod fold;
+mod manner;
 mod stage;
 mod story;
 mod table;
 
 use std::{
-    io,
+    io::{self, IsTerminal},
     process::ExitCode,
     sync::mpsc::{self, Sender},
     thread,
@@ -16,6 +17,7 @@ use std::{
 
 use console::Term;
 use ending::{Arrived, Ending, Outcome};
+use manner::{Manner, Pause};
 use stage::{FILES, Stage};
 use story::{Chapter, Happening, Packet, Telling, Transfer};
 use table::Table;
@@ -29,6 +31,7 @@ use tracing::level_filters::LevelFilter;
 use super::{
     WRONG_USE,
     carriage::{By, algorithms},
+    explain::Explainer,
     link::{Impairment, OWN_SIGNALS},
     observe::Observe,
 };
@@ -41,7 +44,7 @@ use crate::{
         part,
         walk::{self, Carriage, Dhcp, Gathered, Plan, Step, Via, Walk, Way},
     },
-    config::BadLink,
+    config::{BadLink, link_options::duration},
     link::SignalLoss,
     origin,
     rudp::{congestion::Algorithm, packet::Protection, signal::Name},
@@ -70,6 +73,15 @@ pub(super) struct Args {
     /// Go on serving at the end, until Ctrl-C
     #[arg(long)]
     keep: bool,
+    /// Explain each kind of message the first time: layer by layer, why it is sent, what a NAT would change
+    #[arg(long, conflicts_with = "json")]
+    explain: bool,
+    /// Wait so long before each line (500ms, 2s)
+    #[arg(long, value_name = "TIME", value_parser = duration, conflicts_with = "json")]
+    pace: Option<Duration>,
+    /// Wait for a key before each line; q ends the story
+    #[arg(long, conflicts_with_all = ["json", "pace"])]
+    step: bool,
     /// How the files come
     #[arg(long, value_name = "WAY", default_value = "http")]
     via: By,
@@ -97,6 +109,10 @@ pub(super) fn run(args: Args) -> ExitCode {
             return ExitCode::from(WRONG_USE);
         }
     };
+    if args.step && !(io::stdin().is_terminal() && io::stdout().is_terminal()) {
+        fail("--step waits for a key and needs a terminal; --pace TIME goes on by itself");
+        return ExitCode::from(WRONG_USE);
+    }
     let (happenings, heard) = mpsc::channel();
     logging::init(None, LevelFilter::WARN);
     let _observing = match args.observe.start() {
@@ -123,10 +139,19 @@ pub(super) fn run(args: Args) -> ExitCode {
         let _ = happenings.send(Happening::Text(cast));
         Telling::Table(table.clone())
     };
+    let mut manner = Manner {
+        explainer: (args.explain)
+            .then(|| Explainer::new(table.columns(), console::colors_enabled())),
+        pause: match (args.pace, args.step) {
+            (Some(pace), _) => Pause::For(pace),
+            (None, true) => Pause::Key,
+            (None, false) => Pause::None,
+        },
+    };
     let began = Instant::now();
     let teller = thread::Builder::new()
         .name("story".to_owned())
-        .spawn(move || story::tell(&heard, &telling, began, io::stdout()));
+        .spawn(move || story::tell(&heard, &telling, &mut manner, began, io::stdout()));
     let teller = match teller {
         Ok(teller) => teller,
         Err(error) => return fail(&format!("no thread: {error}")),

@@ -10,6 +10,7 @@ mod completions;
 mod configuration;
 mod demo;
 mod doctor;
+mod explain;
 mod init;
 mod leases;
 mod link;

@@ -354,3 +354,49 @@ fn a_kept_lab_goes_on_until_it_is_told_to_stop() {
         .any(|name| name.starts_with(&folder));
     assert!(!left, "its folder is gone");
 }
+
+#[test]
+fn the_story_is_explained_each_kind_of_message_once() {
+    let output = demo(&["--explain"]);
+    assert!(output.status.success(), "{output:?}");
+    let text = String::from_utf8(output.stdout).expect("text");
+    let lines = |start: &str| {
+        let is = |line: &&str| line.trim_start().starts_with(start);
+        text.lines().filter(is).count()
+    };
+    for kind in [
+        "application  DHCP DISCOVER",
+        "application  DNS query",
+        "application  RUDP SIGNEW",
+        "application  RUDP SIGNECHO",
+        "application  RUDP ACKEND",
+    ] {
+        assert_eq!(lines(kind), 1, "{kind}: {text}");
+    }
+    // The scraper asks the origin, and so does the client: for them a NAT is not the same.
+    assert_eq!(lines("application  HTTP GET"), 2, "{text}");
+    let tables = lines("application");
+    assert!(tables > 15, "{text}");
+    for layer in ["transport", "network", "link", "why", "behind a NAT"] {
+        assert_eq!(lines(layer), tables, "{layer}: {text}");
+    }
+}
+
+#[test]
+fn a_pace_is_kept_and_steps_want_a_terminal() {
+    let began = std::time::Instant::now();
+    let output = demo(&["--pace", "20ms"]);
+    assert!(output.status.success(), "{output:?}");
+    let text = String::from_utf8(output.stdout).expect("text");
+    let numbered = |line: &&str| {
+        let first = line.split_whitespace().next();
+        first.is_some_and(|first| first.parse::<u32>().is_ok())
+    };
+    let rows = text.lines().filter(numbered).count() as u32;
+    assert!(rows > 40, "{text}");
+    assert!(began.elapsed() >= std::time::Duration::from_millis(20) * rows);
+    let output = demo(&["--step"]);
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("needs a terminal"), "{said}");
+}

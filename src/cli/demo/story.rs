@@ -13,6 +13,7 @@ use serde_json::json;
 use super::{
     ending::{self, Ending},
     fold::Fold,
+    manner::Manner,
     table::Table,
 };
 use crate::{
@@ -180,6 +181,7 @@ pub(super) enum Telling {
 pub(super) fn tell(
     happenings: &Receiver<Happening>,
     telling: &Telling,
+    manner: &mut Manner,
     began: Instant,
     mut out: impl Write,
 ) {
@@ -253,6 +255,9 @@ pub(super) fn tell(
                 {
                     let _ = say(&folded);
                 }
+                if matches!(telling, Telling::Table(_)) && !manner.pause() {
+                    break;
+                }
                 spoke = Instant::now();
                 // A chapter is headed by its first packet: none is told that stays empty.
                 if chapter != Some(announced) {
@@ -262,7 +267,10 @@ pub(super) fn tell(
                     }
                 }
                 match telling {
-                    Telling::Table(table) => say(&table.row(&row)),
+                    Telling::Table(table) => {
+                        let lines = [vec![table.row(&row)], manner.explain(&row.packet)];
+                        say(&lines.concat().join("\n"))
+                    }
                     Telling::Json => say(&as_json(&row)),
                 }
             }
@@ -404,7 +412,13 @@ mod tests {
             sender.send(happening).expect("it listens");
         }
         let mut out = Vec::new();
-        tell(&happenings, telling, Instant::now(), &mut out);
+        tell(
+            &happenings,
+            telling,
+            &mut Manner::default(),
+            Instant::now(),
+            &mut out,
+        );
         String::from_utf8(out).expect("text")
     }
 
@@ -473,7 +487,13 @@ mod tests {
                 sender.send(happening).expect("it listens");
             }
             let mut out = Vec::new();
-            tell(&happenings, telling, Instant::now(), &mut out);
+            tell(
+                &happenings,
+                telling,
+                &mut Manner::default(),
+                Instant::now(),
+                &mut out,
+            );
             String::from_utf8(out).expect("text")
         };
         let table = told(&Telling::Table(Table::new(Some(120), false)));
