@@ -113,6 +113,12 @@ pub(super) fn run(args: Args) -> ExitCode {
         fail("--step waits for a key and needs a terminal; --pace TIME goes on by itself");
         return ExitCode::from(WRONG_USE);
     }
+    if let (Via::Http, Some(option)) = (&via, args.impairment.given()) {
+        complain(format_args!(
+            "labnet demo: {option} is for the signals: the files come over TCP, past the bad network (--via rudp \
+             takes them through it)"
+        ));
+    }
     let (happenings, heard) = mpsc::channel();
     logging::init(None, LevelFilter::WARN);
     let _observing = match args.observe.start() {

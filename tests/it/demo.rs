@@ -262,6 +262,21 @@ fn a_pipe_gets_plain_text() {
 }
 
 #[test]
+fn who_slows_down_a_network_that_the_files_do_not_take_is_told() {
+    for (arguments, told) in [
+        (&["--json", "--rate", "1mbit"][..], true),
+        (&["--json"], false),
+        (&["--json", "--rate", "50mbit", "--via", "rudp"], false),
+    ] {
+        let output = demo(arguments);
+        assert!(output.status.success(), "{arguments:?}");
+        let said = String::from_utf8_lossy(&output.stderr);
+        let about = said.contains("--rate is for the signals: the files come over TCP");
+        assert_eq!(about, told, "{arguments:?}: {said}");
+    }
+}
+
+#[test]
 fn wrong_use_is_told_from_failure() {
     for arguments in [
         &["--loss", "101"][..],
@@ -269,7 +284,7 @@ fn wrong_use_is_told_from_failure() {
         &["--seed", "-1"],
         &["--name", "a;b"],
         &["--nonsense"],
-        &["--congestion", "bbr"],
+        &["--congestion", "nonsense"],
     ] {
         assert_eq!(demo(arguments).status.code(), Some(2), "{arguments:?}");
     }
