@@ -227,12 +227,16 @@ fn what_sessions_ended_with_can_be_told_afterwards() {
         end["bytes_received"],
         3 * "SIGNECHO:290;x".len() + "SIGNEND:293;SIGNEND".len()
     );
-    let log = lab.log();
-    for told in [
+    let told = [
         "how=\"end\"",
         "how=\"crash\" cause=\"fault injection\"",
         "how=\"refused\"",
-    ] {
+    ];
+    let log = wait_for("a line for each", || {
+        let log = lab.log();
+        told.iter().all(|told| log.contains(told)).then_some(log)
+    });
+    for told in told {
         assert_eq!(log.matches(told).count(), 1, "{told}: {log}");
     }
     let url = format!("http://{}/", lab.http);

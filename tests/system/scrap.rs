@@ -324,6 +324,7 @@ fn large_downloads_cost_little_memory() {
     let lab = Lab::start(&format!(
         "[origin]\nlisten = \"{ip}:8080\"\nsamples = [\"500MB.zip\"]\n"
     ));
+    let idle = crate::support::peak_resident(lab.pid());
     let server = SocketAddr::from((ip, 8080));
     let request = b"GET /500MB.zip HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
     // Two hundred who ask for all of it and take nothing.
@@ -360,13 +361,14 @@ fn large_downloads_cost_little_memory() {
     assert_eq!(received, 500_000_000);
     let sample = sample("500MB.zip").expect("a sample");
     assert_eq!(<[u8; 32]>::from(hash.finalize()), sample.sha256());
-    let peak = crate::support::peak_resident(lab.pid());
+    // What the program itself takes depends on how it was built.
+    let more = crate::support::peak_resident(lab.pid()) - idle;
     println!(
-        "500 MB in {took:.1?}, {:.0} MB/s; peak memory {} kB",
+        "500 MB in {took:.1?}, {:.0} MB/s; {} kB more memory than idle",
         500.0 / took.as_secs_f64(),
-        peak / 1024
+        more / 1024
     );
-    assert!(peak < 64 << 20, "{peak} bytes");
+    assert!(more < 56 << 20, "{more} bytes");
     drop(stalled);
 }
 
