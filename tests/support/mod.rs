@@ -324,10 +324,11 @@ pub fn request(server: SocketAddr, method: &str, path: &str) -> (u16, String) {
     let exchange = || -> std::io::Result<(u16, String)> {
         let mut stream = TcpStream::connect_timeout(&server, PATIENCE)?;
         stream.set_read_timeout(Some(PATIENCE))?;
-        write!(
-            stream,
+        // In one piece, as every client sends it.
+        let question = format!(
             "{method} {path} HTTP/1.1\r\nHost: {server}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
-        )?;
+        );
+        stream.write_all(question.as_bytes())?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
         let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
