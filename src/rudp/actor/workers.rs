@@ -127,8 +127,10 @@ async fn receive(
         },
     );
     tokio::select! {
-        failure = failed => endpoint.do_send(WorkerFailed(failure)),
-        // An error is the sender's end.
+        // First: what comes after a reload is for the receiver that follows, which may listen where this
+        // one takes nobody new. An error is the sender's end.
+        biased;
         _ = ended.changed() => {}
+        failure = failed => endpoint.do_send(WorkerFailed(failure)),
     }
 }
