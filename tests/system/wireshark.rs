@@ -1,207 +1,29 @@
 //! What tshark says of labnet's packets with the dissector in conf/wireshark.
 
+mod capture;
+mod format;
+
 use std::{
     collections::BTreeMap,
     fs,
-    path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-    thread,
-    time::Duration,
+    path::Path,
+    process::{Command, Stdio},
 };
 
-use labnet::rudp::packet::{Agreement, Cid, Hello, Parameters, Protection, Side, Text};
+use labnet::rudp::packet::{Agreement, Cid, Protection, Side};
 use rand::{Rng, RngExt, SeedableRng};
 use rand_pcg::Pcg32;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::support::{Lab, Namespace, run, signal, wait_for};
+use self::{
+    capture::{Capture, Captured, DISSECTOR},
+    format::samples,
+};
+use crate::support::{Lab, Namespace, wait_for};
 
-const DISSECTOR: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/conf/wireshark/labnet.lua");
 const LABNET: &str = env!("CARGO_BIN_EXE_labnet");
 const SECRET: &str = "correct horse battery staple";
-/// What is sent behind the last packet of interest.
-const LAST: &str = "this is the end of the capture";
-
-/// The UDP packets of an interface, written to a file.
-struct Capture {
-    child: Child,
-    file: PathBuf,
-    dir: TempDir,
-    namespace: String,
-}
-
-impl Capture {
-    fn start(namespace: &Namespace, interface: &str) -> Self {
-        let dir = TempDir::new().expect("a folder");
-        let file = dir.path().join("capture.pcapng");
-        let log = fs::File::create(dir.path().join("log")).expect("a file");
-        let child = Command::new("ip")
-            .args(["netns", "exec", &namespace.name, "dumpcap", "-q"])
-            // MiB: more than any of these tests sends.
-            .args(["-i", interface, "-B", "200", "-f", "udp", "-w"])
-            .arg(&file)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .expect("ip starts");
-        let capture = Self {
-            child,
-            file,
-            dir,
-            namespace: namespace.name.clone(),
-        };
-        wait_for("the capture", || {
-            capture.log().contains("File:").then_some(())
-        });
-        capture
-    }
-
-    fn log(&self) -> String {
-        fs::read_to_string(self.dir.path().join("log")).expect("a log")
-    }
-
-    /// All packets up to now, none missing.
-    #[track_caller]
-    fn stop(mut self, interface_address: &str) -> Captured {
-        wait_for("the last packet", || {
-            let end = format!("echo '{LAST}' > /dev/udp/{interface_address}/9");
-            let inside = ["netns", "exec", &self.namespace, "bash", "-c", &end];
-            run("ip", &inside);
-            thread::sleep(Duration::from_millis(100));
-            let bytes = fs::read(&self.file).expect("a capture");
-            let mut windows = bytes.windows(LAST.len());
-            windows
-                .any(|window| window == LAST.as_bytes())
-                .then_some(())
-        });
-        signal(self.child.id(), "INT");
-        self.child.wait().expect("its end");
-        let log = self.log();
-        let dropped = log.split("(pcap:").nth(1).expect("its counts");
-        assert!(dropped.starts_with("0/dumpcap:0/"), "{log}");
-        Captured {
-            file: self.file.clone(),
-            _dir: std::mem::replace(&mut self.dir, TempDir::new().expect("a folder")),
-        }
-    }
-}
-
-impl Drop for Capture {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// A capture, to be read with the dissector.
-struct Captured {
-    file: PathBuf,
-    _dir: TempDir,
-}
-
-impl Captured {
-    /// Of datagrams from the proxy (`true`) and to it, as Linux would capture them without a link
-    /// layer; of each as many bytes as `most` allows.
-    fn of(datagrams: &[(bool, Vec<u8>)], most: usize) -> Self {
-        let dir = TempDir::new().expect("a folder");
-        let file = dir.path().join("made.pcap");
-        // pcap's header: version 2.4, raw IP.
-        let mut bytes = Vec::new();
-        for field in [0xa1b2_c3d4u32, 0x0004_0002, 0, 0, 1 << 18, 101] {
-            bytes.extend_from_slice(&field.to_le_bytes());
-        }
-        for (n, (from_proxy, payload)) in datagrams.iter().enumerate() {
-            let (source, destination) = match from_proxy {
-                true => (([127, 0, 0, 10], 49152u16), ([127, 20, 30, 41], 40000u16)),
-                false => (([127, 20, 30, 41], 40000), ([127, 0, 0, 10], 49152)),
-            };
-            let udp = 8 + payload.len() as u16;
-            let mut packet = vec![0x45, 0];
-            packet.extend_from_slice(&(20 + udp).to_be_bytes());
-            packet.extend_from_slice(&[0, 0, 0, 0, 64, 17, 0, 0]);
-            packet.extend_from_slice(&source.0);
-            packet.extend_from_slice(&destination.0);
-            for field in [source.1, destination.1, udp, 0] {
-                packet.extend_from_slice(&field.to_be_bytes());
-            }
-            packet.extend_from_slice(payload);
-            let kept = packet.len().min(28 + most);
-            for field in [1_800_000_000, n as u32, kept as u32, packet.len() as u32] {
-                bytes.extend_from_slice(&field.to_le_bytes());
-            }
-            bytes.extend_from_slice(&packet[..kept]);
-        }
-        fs::write(&file, bytes).expect("written");
-        Self { file, _dir: dir }
-    }
-
-    /// What tshark prints, which must have nothing to say against the dissector.
-    #[track_caller]
-    fn tshark(&self, arguments: &[&str]) -> String {
-        let script = format!("lua_script:{DISSECTOR}");
-        let file = self.file.to_str().expect("a path");
-        let output = run(
-            "tshark",
-            &[&["-X", &script, "-r", file], arguments].concat(),
-        );
-        let stderr = String::from_utf8_lossy(&output.stderr);
-        let said: Vec<&str> = stderr
-            .lines()
-            .filter(|line| !line.starts_with("Running as user"))
-            .collect();
-        assert!(said.is_empty(), "{said:?}");
-        String::from_utf8_lossy(&output.stdout).into_owned()
-    }
-
-    /// These fields of the packets that fit the filter: for each packet, for each field, all values.
-    #[track_caller]
-    fn fields(&self, filter: &str, names: &[&str]) -> Vec<Vec<Vec<String>>> {
-        let mut arguments = vec!["-Y", filter, "-T", "fields", "-E", "aggregator=|"];
-        arguments.extend(names.iter().flat_map(|name| ["-e", *name]));
-        let values = |field: &str| match field {
-            "" => Vec::new(),
-            field => field.split('|').map(str::to_owned).collect(),
-        };
-        let text = self.tshark(&arguments);
-        let lines = text
-            .lines()
-            .map(|line| line.split('\t').map(values).collect());
-        lines.collect()
-    }
-
-    /// How often each value of a field is there.
-    #[track_caller]
-    fn tally(&self, filter: &str, name: &str) -> BTreeMap<String, u64> {
-        let mut tally = BTreeMap::new();
-        for packet in self.fields(filter, &[name]) {
-            for value in packet.into_iter().flatten() {
-                *tally.entry(value).or_default() += 1;
-            }
-        }
-        tally
-    }
-
-    /// How many packets of the protocol there are, trains taken apart.
-    #[track_caller]
-    fn packets(&self, filter: &str) -> u64 {
-        let both = [
-            self.tally(filter, "labnet.packet"),
-            self.tally(filter, "labnet.signal"),
-        ];
-        both.iter().flat_map(BTreeMap::values).sum()
-    }
-
-    /// That every datagram to and from the port is dissected, and none of them malformed.
-    #[track_caller]
-    fn all_well(&self, port: u16) {
-        let not = format!("udp.port == {port} && !labnet && !icmp");
-        assert_eq!(self.tshark(&["-Y", &not]), "");
-        let wrong = "labnet.malformed || _ws.malformed || _ws.lua.error || labnet.integrity.bad || labnet.cut";
-        assert_eq!(self.tshark(&["-Y", wrong]), "");
-    }
-}
 
 /// The last line of what a command printed: a JSON object.
 #[track_caller]
@@ -356,13 +178,7 @@ fn a_transfer_with_losses_is_counted_as_the_proxy_counts_it() {
             assert_eq!(protected.values().sum::<u64>(), count(&data, "0x80"));
         }
         // Who comes late has seen no handshake: what is readable is found to be so.
-        let late = Captured {
-            file: captured.file.with_file_name("late.pcapng"),
-            _dir: TempDir::new().expect("a folder"),
-        };
-        let path = late.file.to_str().expect("a path").to_owned();
-        let filter = format!("udp.port == {port} && frame.number > 40");
-        captured.tshark(&["-Y", &filter, "-w", &path]);
+        let late = captured.only(&format!("udp.port == {port} && frame.number > 40"));
         let decode_as = format!("udp.port=={port},labnet");
         let text = late.tshark(&[
             "-d",
@@ -469,117 +285,6 @@ fn a_damaged_packet_is_shown_as_its_receiver_finds_it() {
         captured.tshark(&["-Y", "_ws.malformed || _ws.lua.error"]),
         ""
     );
-}
-
-fn unhex(digits: &str) -> Vec<u8> {
-    let digits: Vec<u8> = digits.bytes().filter(u8::is_ascii_hexdigit).collect();
-    let pairs = digits.as_chunks::<2>().0.iter();
-    pairs
-        .map(|pair| u8::from_str_radix(str::from_utf8(pair).unwrap(), 16).unwrap())
-        .collect()
-}
-
-/// The samples of the format's page, for a tag's length.
-fn samples(protection: &Protection) -> Vec<(bool, Vec<u8>)> {
-    let mut hello = Vec::new();
-    Hello {
-        cid: Cid(0x0102_0304_0506_0708),
-        nonce: *b"nonce of client.",
-        cookie: b"",
-        parameters: Parameters {
-            reset_token: Some(labnet::rudp::packet::Token::new([0xaa; 16])),
-            congestion: Some(Text::new("bbr").unwrap()),
-            name: Some(Text::new("Tal").unwrap()),
-            ..Parameters::default()
-        },
-    }
-    .encode(&protection.handshake_key(), &mut hello);
-    let accept = "c400000001010203040506070811121314151617186e6f6e6365206f66207365
-        727665722ebbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb001f010480007530020480
-        1000000304801000000402406405048000ffcf060119";
-    let cookie = "c10000000101020304050607086e6f6e6365206f6620636c69656e742e117365
-        76656e7465656e2062797465732e2e";
-    let versions = "c2010203040506070800000001f93e2860";
-    let reset = "c31112131415161718bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
-    let [cookie_tag, accept_tag, client, server] = match protection {
-        Protection::Checksum => [
-            "895cb04b",
-            "0c9ee636",
-            "801112131415161718000000030b0000054c4953540a9c1bf244",
-            "80010203040506070800400000020440fa40010001010800004f4b203020382038202d0a9f479dc5",
-        ],
-        Protection::Psk(_) => [
-            "e2c49c39b0689fffa59dddaa007a2f65",
-            "214ae0bd953b8b6ab4ce60da62e55ba8",
-            "8011121314151617180000000364b403f9f3d00ebd89a73cc416386076bbc0c7cd4fc2c59d6b",
-            "800102030405060708004000009afb2510658ac9c36b9ee326e9e75f945719bd
-             f280efae75cf7a4de0deff5f80c9e9b0b3fdff04",
-        ],
-    };
-    vec![
-        (false, hello),
-        (true, unhex(&format!("{cookie}{cookie_tag}"))),
-        (true, unhex(versions)),
-        (true, unhex(&format!("{accept}{accept_tag}"))),
-        (false, unhex(client)),
-        (true, unhex(server)),
-        (true, unhex(reset)),
-    ]
-}
-
-#[test]
-#[ignore = "needs tshark"]
-fn the_samples_of_the_format_read_as_its_page_says() {
-    let secret = labnet::rudp::packet::Secret::new("correct horse battery").expect("long enough");
-    for protection in [Protection::Checksum, Protection::Psk(secret)] {
-        let captured = Captured::of(&samples(&protection), usize::MAX - 28);
-        captured.all_well(49152);
-        let one = |filter: &str, field: &str| {
-            let values: Vec<String> = captured.tally(filter, field).into_keys().collect();
-            values.join(" ")
-        };
-        assert_eq!(one("labnet", "labnet.connection"), "0");
-        assert_eq!(
-            one("labnet", "labnet.mode").split(' ').next(),
-            Some(protection.name())
-        );
-        let hello = "labnet.packet == 0xc0";
-        assert_eq!(one(hello, "labnet.cid.client"), "0102030405060708");
-        assert_eq!(one(hello, "labnet.parameter.name"), "Tal");
-        assert_eq!(one(hello, "labnet.parameter.congestion"), "bbr");
-        assert_eq!(one(hello, "labnet.parameter.reset_token"), "aa".repeat(16));
-        assert_eq!(one(hello, "labnet.parameter.max_udp_payload_size"), "65487");
-        assert_eq!(one(hello, "labnet.parameter.max_idle_timeout"), "30000");
-        let cookie = "labnet.packet == 0xc1";
-        assert_eq!(
-            one(cookie, "labnet.cookie"),
-            "736576656e7465656e2062797465732e2e"
-        );
-        assert_eq!(one("labnet.packet == 0xc2", "labnet.version"), "1");
-        let accept = "labnet.packet == 0xc4";
-        assert_eq!(one(accept, "labnet.cid.server"), "1112131415161718");
-        assert_eq!(one(accept, "labnet.token"), "bb".repeat(16));
-        let (client, server) = ("labnet.number == 3", "labnet.number == 4194304");
-        assert_eq!(one(client, "labnet.direction"), "0");
-        assert_eq!(one(server, "labnet.direction"), "1");
-        assert_eq!(captured.tshark(&["-Y", "labnet.token.wrong"]), "");
-        match protection {
-            Protection::Checksum => {
-                assert_eq!(one("labnet", "labnet.integrity"), "0");
-                assert_eq!(one(client, "labnet.question"), "LIST");
-                assert_eq!(one(client, "labnet.stream.fin"), "1");
-                assert_eq!(one(server, "labnet.ack.range"), "0-1 4");
-                assert_eq!(one(server, "labnet.ack.delay"), "250");
-                assert_eq!(one(server, "labnet.answer.length"), "8");
-                assert_eq!(one(server, "labnet.stream.length"), "11");
-            }
-            Protection::Psk(_) => {
-                assert_eq!(one("labnet.packet != 0xc2", "labnet.integrity"), "2");
-                assert_eq!(one(client, "labnet.protected"), "64b403f9f3d00ebd89");
-                assert_eq!(one("labnet", "labnet.frame"), "");
-            }
-        }
-    }
 }
 
 #[test]

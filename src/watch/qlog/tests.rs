@@ -4,8 +4,12 @@ use std::{io::BufReader, os::unix::fs::symlink};
 
 use ::qlog::reader::{Event as Read, QlogSeqReader};
 
+use serde_json::{Value, json};
+
 use super::*;
-use crate::watch::event::transport::{Change, Limit, Lost, Reaction, Sent, Spent, Spurious, State};
+use crate::watch::event::transport::{
+    Cause, Change, Limit, Lost, Reaction, Rule, Sent, Spent, Spurious, State,
+};
 
 fn about(began: Instant, cid: u64) -> About {
     About {
