@@ -250,7 +250,11 @@ impl Drop for Lab {
         let _ = self.process.kill();
         let _ = self.process.wait();
         if thread::panicking() {
-            eprintln!("--- the lab's log\n{}---", self.log());
+            // The end is enough, and what failed stays in sight above it.
+            let log = self.log();
+            let lines: Vec<&str> = log.lines().collect();
+            let last = &lines[lines.len().saturating_sub(40)..];
+            eprintln!("--- the end of the lab's log\n{}\n---", last.join("\n"));
         }
     }
 }

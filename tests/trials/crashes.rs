@@ -135,7 +135,8 @@ fn crashes() {
     let lab = Lab::start_with(&config(&addresses, v6), &files, None);
     wait_for("the file list", || addresses.scrap(Duration::from_secs(5)));
     let proxies = [addresses.at(49152), v6];
-    let load = Load::start(&addresses, &proxies);
+    let mut load = Load::start(&addresses, &proxies);
+    load.download_slowly(proxies[0]);
     load.wait_for_downloads();
     let mut gauges = Gauges::new();
     let (mut roles, mut signals, mut connections) = ([0; ROLES.len()], 0, 0);
@@ -149,7 +150,11 @@ fn crashes() {
             load.expect_cut(ROLES[role]);
             crash_role(&lab, ROLES[role]);
             roles[role] += 1;
-        } else if (n / SESSIONS).is_multiple_of(2) && crash_connection(&lab) {
+        } else if (n / SESSIONS).is_multiple_of(2) {
+            // The one that is found may end before it can be crashed.
+            wait_for("a crash of a connection", || {
+                crash_connection(&lab).then_some(())
+            });
             connections += 1;
         } else if crash_signals(&lab, proxies[n % 2]) {
             signals += 1;

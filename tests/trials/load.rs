@@ -59,6 +59,8 @@ pub(crate) struct Load {
     leases: Leases,
     cuts: BTreeMap<&'static str, Cuts>,
     redialled: Arc<AtomicU64>,
+    /// Of the file that all downloads are of.
+    contents: Arc<Vec<u8>>,
 }
 
 /// How often a role has been made to cut the TCP connections on which it is asked nothing.
@@ -75,6 +77,7 @@ impl Load {
             threads: Vec::new(),
             leases: Leases::default(),
             redialled: Arc::default(),
+            contents: Arc::default(),
             cuts: ["dns", "origin", "http"]
                 .map(|role| (role, Cuts::default()))
                 .into(),
@@ -87,6 +90,7 @@ impl Load {
             .expect("the sample");
         assert_eq!(contents.len(), 5_000_000);
         let contents = Arc::new(contents);
+        load.contents = Arc::clone(&contents);
 
         let dns = at(5300);
         load.ask("dns udp", PAUSE, Box::new(move || ask_dns(dns)));
@@ -118,7 +122,7 @@ impl Load {
             load.ask("signals, new sessions", PAUSE, Box::new(fresh));
             let expected = Arc::clone(&contents);
             let redialled = Arc::clone(&load.redialled);
-            let download = move || download(proxy, &expected, &redialled);
+            let download = move || download(proxy, &[], &expected, &redialled);
             load.ask("rudp download", DOWNLOAD_PAUSE, Box::new(download));
         }
 
@@ -162,6 +166,14 @@ impl Load {
         };
         load.ask("scrap", PAUSE, Box::new(list));
         load
+    }
+
+    /// Downloads over a slow link, too: some connection is under way nearly all the time, however fast the
+    /// machine is.
+    pub(crate) fn download_slowly(&mut self, proxy: SocketAddr) {
+        let (expected, redialled) = (Arc::clone(&self.contents), Arc::clone(&self.redialled));
+        let download = move || download(proxy, &["--rate", "40mbit"], &expected, &redialled);
+        self.ask("slow rudp download", Duration::ZERO, Box::new(download));
     }
 
     fn ask(&mut self, name: &'static str, pause: Duration, mut ask: Ask) {
@@ -560,11 +572,12 @@ impl Signals {
 }
 
 /// A file by the binary transport, and whether it is whole.
-fn download(proxy: SocketAddr, expected: &[u8], redialled: &AtomicU64) -> Answer {
+fn download(proxy: SocketAddr, options: &[&str], expected: &[u8], redialled: &AtomicU64) -> Answer {
     let out = tempfile::tempdir().expect("a temporary folder");
     let mut client = Command::new(env!("CARGO_BIN_EXE_labnet"))
         .args(["client", "--server", &proxy.to_string(), "--via", "rudp"])
         .args(["--json", "--out", out.path().to_str().expect("UTF-8")])
+        .args(options)
         .args(["get", FILE])
         .env("NO_COLOR", "1")
         .env_remove("RUST_LOG")
