@@ -28,6 +28,8 @@
 pub mod cli;
 // The client's walk through all roles: one file a step.
 pub mod client;
+// Senders compared over the same bad network: the experiment, its outcome, the report.
+pub mod compare;
 // The configuration: file shapes, compilation into valid values, differences.
 pub mod config;
 // The DHCP server (RFC 2131).

@@ -129,6 +129,7 @@ fn arrows_point_one_way() {
             "main" | "lib" => continue,
             "cli" => vec![
                 "cli",
+                "compare",
                 "supervisor",
                 "client",
                 "config",
@@ -169,6 +170,22 @@ fn arrows_point_one_way() {
                 "scrap",
                 "watch",
             ],
+            "compare" => [
+                &ROLES[..],
+                &[
+                    "compare",
+                    "supervisor",
+                    "client",
+                    "simulation",
+                    "config",
+                    "link",
+                    "net",
+                    "role",
+                    "telemetry",
+                    "watch",
+                ],
+            ]
+            .concat(),
             "text" | "statistic" => vec![],
             "watch" if is_vocabulary(&source) => vec![],
             "watch" => vec!["watch", "role", "link", "net", "config"],
