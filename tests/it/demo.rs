@@ -58,6 +58,7 @@ fn five_files_verified(lines: &[Value]) {
     let totals = of_type(lines, "totals");
     assert_eq!(totals.len(), 1);
     assert_eq!(totals[0]["verified"], 5);
+    assert_eq!(totals[0]["interrupted"], false);
     assert_eq!(totals[0]["packets"], of_type(lines, "packet").len());
 }
 
@@ -273,6 +274,55 @@ fn who_slows_down_a_network_that_the_files_do_not_take_is_told() {
         let said = String::from_utf8_lossy(&output.stderr);
         let about = said.contains("--rate is for the signals: the files come over TCP");
         assert_eq!(about, told, "{arguments:?}: {said}");
+    }
+}
+
+#[test]
+fn an_interrupted_demo_still_tells_what_was_done() {
+    for (name, after, arrived) in [
+        // Before the client has an address, and between two files.
+        ("TERM", "packet", 0),
+        ("INT", "transfer", 1),
+    ] {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_labnet"))
+            .args(["demo", "--json", "--via", "rudp", "--rate", "8mbit"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("labnet starts");
+        let mut lines = BufReader::new(child.stdout.take().expect("piped"));
+        let mut packets = 0;
+        let mut count = |line: &Value| packets += usize::from(line["type"] == "packet");
+        loop {
+            let line = next(&mut lines);
+            count(&line);
+            if line["type"] == after {
+                break;
+            }
+        }
+        signal(child.id(), name);
+        let rest: Vec<Value> = lines
+            .lines()
+            .map(|line| serde_json::from_str(&line.expect("text")).expect("JSON"))
+            .collect();
+        rest.iter().for_each(count);
+        let output = child.wait_with_output().expect("it ends");
+        assert_eq!(output.status.code(), Some(1));
+        assert_eq!(
+            String::from_utf8_lossy(&output.stderr),
+            "labnet demo: interrupted\n"
+        );
+        let totals = rest.last().expect("a last line");
+        assert_eq!(totals["type"], "totals", "{totals}");
+        assert_eq!(totals["interrupted"], true);
+        assert_eq!(totals["packets"], packets);
+        assert!(totals["verified"].as_u64() >= Some(arrived), "{totals}");
+        let files = of_type(&rest, "file");
+        assert_eq!(files.len(), 5);
+        let verified = files.iter().filter(|file| file["verified"] == true).count();
+        assert_eq!(totals["verified"], verified);
+        assert!(verified < 5, "it was interrupted");
     }
 }
 

@@ -67,6 +67,8 @@ impl Arrived {
 /// What the client brought home.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Ending {
+    /// By Ctrl-C or SIGTERM, before all was done.
+    pub(super) interrupted: bool,
     /// The files.
     pub(super) files: Vec<Arrived>,
     /// The time that their downloads took together.
@@ -76,7 +78,7 @@ pub(super) struct Ending {
     /// What the binary transport tells of itself, if it carried the files.
     pub(super) carried: Option<Carried>,
     /// The client's address, while it had one.
-    pub(super) address: IpAddr,
+    pub(super) address: Option<IpAddr>,
 }
 
 impl Ending {
@@ -97,7 +99,7 @@ impl Ending {
 
     /// Whether every file is here, byte for byte.
     pub(super) fn is_happy(&self) -> bool {
-        !self.files.is_empty() && self.verified() == self.files.len()
+        !self.interrupted && !self.files.is_empty() && self.verified() == self.files.len()
     }
 }
 
@@ -105,6 +107,7 @@ impl Ending {
 pub(super) fn json_lines(ending: &Ending, tally: &Tally) -> String {
     let mut totals = json!({
         "type": "totals",
+        "interrupted": ending.interrupted,
         "packets": tally.packets,
         "protocols": tally.protocols,
         "packets_of_the_client": tally.by_client,
@@ -141,15 +144,20 @@ pub(super) fn describe(table: &Table, ending: &Ending, tally: &Tally) -> String 
         count(ending.files.len() as u64, "file"),
     );
     let style = table.style().bold();
+    let at = (ending.address).map_or_else(String::new, |address| format!(" at {address}"));
+    let interrupted = if ending.interrupted {
+        "interrupted: "
+    } else {
+        ""
+    };
     let verdict = if ending.is_happy() {
         style.green().apply_to(format!(
-            "✓ {all} arrived at {}, each byte for byte what the origin has",
-            ending.address
+            "✓ {all} arrived{at}, each byte for byte what the origin has"
         ))
     } else {
         style
             .red()
-            .apply_to(format!("✗ {verified} of {all} verified"))
+            .apply_to(format!("✗ {interrupted}{verified} of {all} verified"))
     };
     lines.push(verdict.to_string());
     lines
