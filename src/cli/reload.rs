@@ -65,8 +65,17 @@ fn describe(reloaded: &Reloaded) -> String {
     } else {
         format!("configuration {generation} runs\n")
     };
-    for Change { component, action } in &reloaded.changes {
-        text += &format!("  {component:<7} {action}\n");
+    for Change {
+        component,
+        action,
+        reason,
+    } in &reloaded.changes
+    {
+        text += &format!("  {component:<7} {action}");
+        if let Some(reason) = reason {
+            text += &format!(": {}", printable(reason, 4 * LONG));
+        }
+        text.push('\n');
     }
     for change in &reloaded.keys {
         text += &format!("  {}\n", difference(change));

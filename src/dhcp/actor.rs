@@ -31,7 +31,10 @@ use crate::{
     },
     telemetry::Metrics,
     text::{SHORT, printable},
-    watch::event::packet::{self, Label, Protocol},
+    watch::event::{
+        FailureKind,
+        packet::{self, Label, Protocol},
+    },
 };
 
 /// How often the actor looks for what no client asks about: expired leases, a clock that was set, a
@@ -168,9 +171,9 @@ impl Role for DhcpActor {
         Ok(())
     }
 
-    fn change(&mut self, ctx: &mut Context<Self>) -> Result<bool, Failure> {
+    fn change(&mut self, ctx: &mut Context<Self>) -> Result<(), Failure> {
         let Some(ledger) = &self.ledger else {
-            return Ok(false);
+            return Err(Failure::new(FailureKind::Ended, "it has no leases yet"));
         };
         self.kept = self.keep.get();
         let (stored, _) = ledger.owner.load();
@@ -180,8 +183,7 @@ impl Role for DhcpActor {
             .reconfigured(&self.kept.config, links, stored, ledger.now());
         self.tell_all();
         self.export();
-        self.listen(ctx)?;
-        Ok(true)
+        self.listen(ctx)
     }
 
     fn retire(metrics: &Metrics) {

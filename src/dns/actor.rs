@@ -210,14 +210,13 @@ impl Role for DnsActor {
             .map_err(|error| Failure::socket("taking over the DNS sockets", error))
     }
 
-    fn change(&mut self, ctx: &mut Context<Self>) -> Result<bool, Failure> {
+    fn change(&mut self, ctx: &mut Context<Self>) -> Result<(), Failure> {
         let new = self.keep.get().authority;
         self.questions.0.set_authority(Arc::clone(&new));
         let old = std::mem::replace(&mut self.authority, new);
         // A million names take their time to be forgotten: nobody shall wait for that.
         tokio::task::spawn_blocking(move || drop(old));
-        self.start(ctx)?;
-        Ok(true)
+        self.start(ctx)
     }
 
     fn retire(metrics: &Metrics) {

@@ -149,9 +149,8 @@ impl Role for HttpActor {
     }
 
     /// Connections live on; what they ask next is answered by the new rules.
-    fn change(&mut self, ctx: &mut Context<Self>) -> Result<bool, Failure> {
-        self.start(ctx)?;
-        Ok(true)
+    fn change(&mut self, ctx: &mut Context<Self>) -> Result<(), Failure> {
+        self.start(ctx)
     }
 
     fn unbind(kept: &mut Kept) {

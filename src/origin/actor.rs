@@ -139,9 +139,8 @@ impl Role for OriginActor {
     }
 
     /// Connections live on and ask of the new files next; downloads under way are of the old ones.
-    fn change(&mut self, ctx: &mut Context<Self>) -> Result<bool, Failure> {
-        self.start(ctx)?;
-        Ok(true)
+    fn change(&mut self, ctx: &mut Context<Self>) -> Result<(), Failure> {
+        self.start(ctx)
     }
 
     fn unbind(kept: &mut Kept) {

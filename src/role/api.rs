@@ -201,6 +201,29 @@ pub struct Change {
     /// `kept`, `changed` (while it runs), `restarted` (made anew by what is kept of it), `started` or
     /// `stopped`.
     pub action: String,
+    /// Why it is restarted, or not changed at once.
+    #[serde(default)]
+    pub reason: Option<String>,
+}
+
+impl Change {
+    /// Something that needs no reason.
+    pub fn new(component: &str, action: &str) -> Self {
+        Self {
+            component: component.to_owned(),
+            action: action.to_owned(),
+            reason: None,
+        }
+    }
+
+    /// What is changed about a role that has failed and waits to be restarted: it is restarted at once.
+    /// Every other takes its change while it runs; what it can't take so is refused.
+    pub fn restarted(component: &str, failure: Option<&str>) -> Self {
+        Self {
+            reason: Some(format!("it was down: {}", failure.unwrap_or("it failed"))),
+            ..Self::new(component, "restarted")
+        }
+    }
 }
 
 /// A reload that was not carried out as a whole. It was refused and everything runs on as before;

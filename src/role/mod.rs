@@ -108,14 +108,12 @@ pub trait Role: Actor<Context = Context<Self>> + Supervised + Handler<Crash> {
     /// Why it can't.
     fn start(&mut self, ctx: &mut Context<Self>) -> Result<(), Failure>;
 
-    /// Goes on with what is kept now, which a reload has changed; false: it can't while it runs, and
-    /// has to be made anew.
+    /// Goes on with what is kept now, which a reload has changed. What can't be changed while it runs
+    /// is refused by [`prepare`](Role::prepare).
     ///
     /// # Errors
-    /// Why it can't go on.
-    fn change(&mut self, _ctx: &mut Context<Self>) -> Result<bool, Failure> {
-        Ok(false)
-    }
+    /// Why it can't go on; it is made anew then, as after any failure.
+    fn change(&mut self, ctx: &mut Context<Self>) -> Result<(), Failure>;
 
     /// Closes what it listens on, and lets go of the sessions: it was stopped, and connections that
     /// finish what they are at may hold what is kept for long.

@@ -237,15 +237,14 @@ impl Role for RudpEndpoint {
     }
 
     /// The receivers are made anew by what is kept now; what waits in the sockets waits for them.
-    fn change(&mut self, ctx: &mut Context<Self>) -> Result<bool, Failure> {
+    fn change(&mut self, ctx: &mut Context<Self>) -> Result<(), Failure> {
         let before = std::mem::take(&mut self.receiving).into_iter();
         let draining = std::mem::take(&mut self.draining).into_iter();
         for (receiving, _) in before.chain(draining.map(|(_, handle, running)| (handle, running))) {
             ctx.cancel_future(receiving);
         }
         self.kept = self.keep.get();
-        self.listen(ctx)?;
-        Ok(true)
+        self.listen(ctx)
     }
 
     fn start(&mut self, ctx: &mut Context<Self>) -> Result<(), Failure> {

@@ -181,9 +181,8 @@ impl Role for ScrapActor {
         Ok(())
     }
 
-    fn change(&mut self, ctx: &mut Context<Self>) -> Result<bool, Failure> {
-        self.start(ctx)?;
-        Ok(true)
+    fn change(&mut self, ctx: &mut Context<Self>) -> Result<(), Failure> {
+        self.start(ctx)
     }
 
     fn unbind(kept: &mut Kept) {

@@ -55,8 +55,17 @@ pub(super) enum Report {
     GaveUp { failure: Failure },
 }
 
-/// What came of a change: `true` if the child went on, `false` if it was made anew.
-pub(super) type Changed = Result<bool, Failure>;
+/// What came of a change.
+pub(super) type Changed = Result<Going, Failure>;
+
+/// How a child works by what is kept now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Going {
+    /// It went on.
+    On,
+    /// It was made anew, as it did not run just then.
+    Anew,
+}
 
 enum Control {
     /// Go on with what is kept now.
@@ -189,8 +198,8 @@ pub(super) fn tell_missing<R: Role>(keep: &Keep<R::Kept>, kept: &R::Kept) {
 enum Woken {
     /// It has started and runs.
     Up,
-    /// It has taken a change while it runs, or can't.
-    Changed(bool),
+    /// It has taken a change while it runs.
+    Changed,
     Failed(Failure),
     Control(Option<Control>),
 }
@@ -206,8 +215,8 @@ struct Runner<R: Role> {
     waiting: Vec<oneshot::Sender<Changed>>,
     /// It has not yet been polled since it was made.
     starting: bool,
-    /// The actor's word on a change.
-    changed: Rc<Cell<Option<bool>>>,
+    /// Set by the actor when it has taken a change.
+    changed: Rc<Cell<bool>>,
 }
 
 impl<R: Role> Runner<R> {
@@ -238,24 +247,18 @@ impl<R: Role> Runner<R> {
                     self.policy.on_started(Instant::now());
                     tell_missing::<R>(&self.keep, &self.keep.get());
                     self.report(Report::Up);
-                    self.answer(&Ok(false));
+                    self.answer(&Ok(Going::Anew));
                 }
-                Woken::Changed(true) => {
+                Woken::Changed => {
                     tell_missing::<R>(&self.keep, &self.keep.get());
-                    self.answer(&Ok(true));
-                }
-                Woken::Changed(false) => {
-                    if let Err(failure) = self.renew() {
-                        self.give_up(failure);
-                        break None;
-                    }
+                    self.answer(&Ok(Going::On));
                 }
                 Woken::Control(Some(Control::Change(done))) => {
                     self.waiting.push(done);
                     let changed = Rc::clone(&self.changed);
                     let change =
                         fut::ready(()).map(move |(), role: &mut R, ctx| match role.change(ctx) {
-                            Ok(live) => changed.set(Some(live)),
+                            Ok(()) => changed.set(true),
                             Err(failure) => role.fail(ctx, failure),
                         });
                     self.actor.context().spawn(change);
@@ -291,11 +294,9 @@ impl<R: Role> Runner<R> {
                 return Poll::Ready(Woken::Control(control));
             }
             match self.actor.poll(task) {
-                Poll::Pending => match self.changed.take() {
-                    Some(live) => Poll::Ready(Woken::Changed(live)),
-                    None if self.starting => Poll::Ready(Woken::Up),
-                    None => Poll::Pending,
-                },
+                Poll::Pending if self.changed.take() => Poll::Ready(Woken::Changed),
+                Poll::Pending if self.starting => Poll::Ready(Woken::Up),
+                Poll::Pending => Poll::Pending,
                 Poll::Ready(Ok(())) => {
                     let failure = self.keep.take_failure();
                     Poll::Ready(Woken::Failed(failure.unwrap_or_else(|| {

@@ -98,10 +98,8 @@ impl Supervisor {
                 }
                 service::tell_ready(&supervisor.resources.roster.summary());
                 if failures.is_empty() {
-                    for Change { component, action } in &mut reloaded.changes {
-                        if made_anew.contains(&component.as_str()) {
-                            "restarted".clone_into(action);
-                        }
+                    for change in &mut reloaded.changes {
+                        supervisor.correct(change, &made_anew);
                     }
                     tracing::info!(generation, "reloaded{}", in_a_line(&reloaded));
                     return Ok(reloaded);
@@ -142,6 +140,24 @@ impl Supervisor {
             .config_last_reload_success_timestamp
             .set(now.unwrap_or_default().as_secs_f64());
         self.config = config;
+    }
+
+    /// Says what has happened, where it is not what was foreseen: a role has failed meanwhile, or was
+    /// up again.
+    fn correct(&self, change: &mut Change, made_anew: &[&str]) {
+        let component = &change.component;
+        match change.action.as_str() {
+            "changed" if made_anew.contains(&component.as_str()) => {
+                let mut entries = self.resources.roster.write();
+                let member = entries.member_mut(component);
+                let failure = member.and_then(|member| member.last_failure.as_deref());
+                *change = Change::restarted(component, failure);
+            }
+            "restarted" if !made_anew.contains(&component.as_str()) => {
+                *change = Change::new(component, "changed");
+            }
+            _ => {}
+        }
     }
 
     fn refuse(&self, problems: Vec<String>) -> ReloadRefused {

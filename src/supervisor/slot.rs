@@ -13,11 +13,12 @@ use actix::Addr;
 use tokio::{sync::oneshot, time::timeout};
 
 use super::{
-    child::{Changed, Child, Reports, tell_missing},
+    child::{Changed, Child, Going, Reports, tell_missing},
     policy::{Limits, Policy, Verdict},
 };
 use crate::{
     config::Config,
+    role::api::Change,
     role::{Failure, Member, PrepareError, Resources, Role, Roster},
     telemetry::Metrics,
     watch::event::{FailureKind, State},
@@ -37,7 +38,7 @@ pub(super) type Pending = Pin<Box<dyn Future<Output = Result<Done, Failure>>>>;
 pub(super) enum Done {
     /// As it was prepared.
     AsPrepared,
-    /// It could not take a change while it runs, and was made anew.
+    /// It did not run, and was made anew at once.
     MadeAnew,
     /// It failed as it began; its policy decides what follows.
     Failing(Failure),
@@ -50,8 +51,8 @@ fn at_once() -> Pending {
 /// What becomes of a role that begins to work; `anew` is said of one whose actor was made for it.
 async fn begun(begins: oneshot::Receiver<Changed>, anew: Done) -> Result<Done, Failure> {
     Ok(match timeout(CHANGE_TIMEOUT, begins).await {
-        Ok(Ok(Ok(true))) => Done::AsPrepared,
-        Ok(Ok(Ok(false))) => anew,
+        Ok(Ok(Ok(Going::On))) => Done::AsPrepared,
+        Ok(Ok(Ok(Going::Anew))) => anew,
         Ok(Ok(Err(failure))) => Done::Failing(failure),
         Ok(Err(_)) => Done::Failing(Failure::new(FailureKind::Ended, "it does not run")),
         Err(_) => {
@@ -72,15 +73,34 @@ enum Prepared<R: Role> {
 }
 
 impl<R: Role> Prepared<R> {
-    /// The word for it in the answer to a reload; none for a role that isn't there.
-    fn as_str(&self) -> Option<&'static str> {
-        match self {
-            Self::Keep => Some("kept"),
-            Self::Start(..) => Some("started"),
-            Self::Change(..) => Some("changed"),
-            Self::Stop => Some("stopped"),
-            Self::Absent => None,
+    /// What the answer to a reload says of it, while the role fares as the `roster` says; nothing of a
+    /// role that isn't there.
+    fn told(&self, roster: &Roster) -> Option<Change> {
+        let action = match self {
+            Self::Keep => "kept",
+            Self::Start(..) => "started",
+            Self::Change(..) => return Some(changed(R::NAME, roster)),
+            Self::Stop => "stopped",
+            Self::Absent => return None,
+        };
+        Some(Change::new(R::NAME, action))
+    }
+}
+
+/// What becomes of a role that a reload changes: one that runs takes the change while it runs.
+fn changed(component: &str, roster: &Roster) -> Change {
+    let mut entries = roster.write();
+    match entries.member_mut(component) {
+        Some(member) if member.state() == State::Restarting => {
+            Change::restarted(component, member.last_failure.as_deref())
         }
+        Some(member) if member.state() == State::Stuck => Change {
+            reason: Some(
+                "its thread does nothing: once that is replaced, or works again".to_owned(),
+            ),
+            ..Change::new(component, "changed")
+        },
+        _ => Change::new(component, "changed"),
     }
 }
 
@@ -117,13 +137,13 @@ pub(super) enum Pulse {
 /// A slot without its role's type.
 pub(super) trait Slot {
     fn name(&self) -> &'static str;
-    /// Does all that can fail, and tells in a word what the configuration means for the role
-    /// (nothing for one that isn't there). Nothing has changed for a running one when it returns.
+    /// Does all that can fail, and tells what the configuration means for the role (nothing for one
+    /// that isn't there). Nothing has changed for a running one when it returns.
     fn prepare(
         &mut self,
         config: &Config,
         resources: &Resources,
-    ) -> Result<Option<&'static str>, PrepareError>;
+    ) -> Result<Option<Change>, PrepareError>;
     /// Forgets what was prepared.
     fn discard(&mut self);
     /// Carries out what was prepared.
@@ -238,7 +258,7 @@ impl<R: Role> Slot for RoleSlot<R> {
         &mut self,
         config: &Config,
         resources: &Resources,
-    ) -> Result<Option<&'static str>, PrepareError> {
+    ) -> Result<Option<Change>, PrepareError> {
         let prepared = match ((self.table)(config), &self.running) {
             (None, None) => Prepared::Absent,
             (None, Some(_)) => Prepared::Stop,
@@ -246,17 +266,20 @@ impl<R: Role> Slot for RoleSlot<R> {
                 Prepared::Keep
             }
             (Some(table), Some((_, child))) => {
-                let kept = R::prepare(&table, Some(&child.keep.get()), resources)?;
-                Prepared::Change(table, kept)
+                let held =
+                    "its thread was stopped while it held what a change needs: try again later";
+                let kept = child.keep.try_get();
+                let kept = kept.ok_or_else(|| PrepareError::new(R::NAME, held))?;
+                Prepared::Change(table.clone(), R::prepare(&table, Some(&kept), resources)?)
             }
             (Some(table), None) => {
                 let kept = R::prepare(&table, None, resources)?;
                 Prepared::Start(table, kept)
             }
         };
-        let action = prepared.as_str();
+        let told = prepared.told(&resources.roster);
         self.prepared = Some(prepared);
-        Ok(action)
+        Ok(told)
     }
 
     fn discard(&mut self) {
@@ -281,6 +304,10 @@ impl<R: Role> Slot for RoleSlot<R> {
                 }
                 let changed = child.change(kept);
                 *current = table;
+                if self.stuck {
+                    // Its thread can't say that it goes on: its successor will.
+                    return at_once();
+                }
                 Box::pin(begun(changed, Done::MadeAnew))
             }
             Some(Prepared::Stop) => self.stop(around),

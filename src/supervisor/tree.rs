@@ -26,7 +26,7 @@ pub(super) struct Prepared {
 /// What came of it.
 #[derive(Debug, Default)]
 pub(super) struct Committed {
-    /// Roles that could not take the change while they run.
+    /// Roles that did not run, and were made anew.
     pub(super) made_anew: Vec<&'static str>,
     /// Roles that failed as they began, and will be started again.
     pub(super) failing: Vec<String>,
@@ -75,10 +75,7 @@ impl Tree {
         };
         for slot in &mut self.0 {
             match slot.prepare(config, resources) {
-                Ok(action) => prepared.changes.extend(action.map(|action| Change {
-                    component: slot.name().to_owned(),
-                    action: action.to_owned(),
-                })),
+                Ok(change) => prepared.changes.extend(change),
                 Err(error) => prepared.errors.push(error),
             }
         }

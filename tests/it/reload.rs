@@ -7,8 +7,9 @@ use std::{
 };
 
 use labnet::net::allowed_congestion;
+use serde_json::Value;
 
-use crate::support::{Lab, PATIENCE, labnet, loopback, wait_for};
+use crate::support::{Lab, PATIENCE, labnet, loopback, probe::Addresses, wait_for};
 
 #[test]
 fn the_role_that_answers_is_made_anew_and_its_answer_arrives() {
@@ -192,5 +193,147 @@ fn the_origin_s_congestion_control_changes_under_a_live_connection() {
     assert!(
         told.contains("origin.congestion: this kernel has no"),
         "{told}"
+    );
+}
+
+/// What `POST path` answers, without what a look beforehand cannot have.
+fn foreseen(lab: &Lab, path: &str) -> (u16, Value) {
+    let (code, body) = lab.post(path);
+    let mut answer: Value = serde_json::from_str(&body).expect("JSON");
+    let answer_of = answer.as_object_mut().expect("an object");
+    assert!(answer_of.remove("generation").is_some(), "{body}");
+    answer_of.remove("dry_run");
+    (code, answer)
+}
+
+#[test]
+fn a_dry_run_answers_what_the_reload_then_does() {
+    let addresses = Addresses(loopback());
+    let (ip, other) = (addresses.0, loopback());
+    let zone = addresses.zone();
+    let whole = addresses.config(
+        &format!("http://{ip}:8080/"),
+        &format!("[origin]\nlisten = \"{ip}:8080\"\nsamples = [\"1MB.zip\"]\n"),
+    ) + "[supervisor]\nmax_restarts = 1000\nwithin = \"1h\"\n";
+    let lab = Lab::start_with(&whole, &[("example.com.zone", &zone)], None);
+    let both = |config: &str| {
+        fs::write(lab.config(), config).expect("written");
+        let before = foreseen(&lab, "/-/reload?dry_run");
+        let then = foreseen(&lab, "/-/reload");
+        assert_eq!(before, then, "{config}");
+        before
+    };
+    let actions = |answer: &Value| -> Vec<(String, String)> {
+        let changes = answer["changes"].as_array().expect("a list");
+        let text = |value: &Value| value.as_str().expect("text").to_owned();
+        let change = |change: &Value| (text(&change["component"]), text(&change["action"]));
+        changes.iter().map(change).collect()
+    };
+    let all = ["origin", "scrap", "dns", "dhcp", "rudp", "http"];
+    let alike = |action: &str| {
+        all.map(|role| (role.to_owned(), action.to_owned()))
+            .to_vec()
+    };
+
+    let (code, answer) = both(&whole);
+    assert_eq!((code, actions(&answer)), (200, alike("kept")));
+
+    // Of every role something, all of it while it runs: a list of addresses, too, and a zone's file.
+    let changed = whole
+        .replace("24h", "12h")
+        .replace("1MB.zip", "2MB.zip")
+        .replace(
+            "fault_injection = true",
+            "fault_injection = true\nprotect_reads = false\nhosts = [\"lab.test\"]",
+        )
+        .replace(
+            &format!("\"{ip}:5300\""),
+            &format!("\"{other}:5300\", \"{ip}:5300\""),
+        )
+        .replace(
+            &format!("\"{ip}:49152\""),
+            &format!("\"{other}:49152\"\nmax_window = 7"),
+        )
+        .replace(
+            &format!("\"{ip}:49153\""),
+            &format!("\"{ip}:49153\"\nrefresh = \"7s\""),
+        );
+    let longer = format!("{zone}new IN A {ip}\n");
+    fs::write(lab.dir().join("example.com.zone"), &longer).expect("written");
+    let (code, answer) = both(&changed);
+    assert_eq!((code, actions(&answer)), (200, alike("changed")));
+    assert_eq!(answer["files"].as_array().map(Vec::len), Some(1));
+
+    // Some go, some come back.
+    let shorter = format!(
+        "[http]\nlisten = \"{ip}:9167\"\nfault_injection = true\n[supervisor]\nmax_restarts = 1000\nwithin = \"1h\"\n"
+    );
+    let (code, answer) = both(&shorter);
+    let mut gone = alike("stopped");
+    gone[5].1 = "changed".to_owned();
+    assert_eq!((code, actions(&answer)), (200, gone));
+    let (code, answer) = both(&whole);
+    let mut back = alike("started");
+    back[5].1 = "kept".to_owned();
+    assert_eq!((code, actions(&answer)), (200, back));
+
+    // What can't change while it runs is refused, by both, with the key.
+    for (from, to, key) in [
+        ("\"state\"", "\"elsewhere\"", "state_dir: "),
+        (":49152\"", ":49152\"\nshards = 2", "rudp.shards: "),
+        ("lease_time", "lease_tome", "dhcp.subnet"),
+    ] {
+        let (code, answer) = both(&whole.replacen(from, to, 1));
+        assert_eq!(code, 400, "{answer}");
+        let problem = answer["problems"][0].as_str().expect("a problem");
+        assert!(problem.contains(key), "{problem}");
+    }
+
+    // A role that has failed, and pauses, is restarted. It may come back by itself between the two.
+    let told = (0..10).find_map(|round: u32| {
+        let state = || {
+            let (_, status) = lab.get("/api/v1/status");
+            let status: Value = serde_json::from_str(&status).expect("JSON");
+            let components = status["components"].as_array().expect("a list");
+            let dns = components
+                .iter()
+                .find(|component| component["name"] == "dns");
+            dns.expect("it is there").clone()
+        };
+        let before = state()["restarts"].as_u64().expect("a number");
+        for _ in 0..6 {
+            assert_eq!(lab.post("/api/v1/components/dns/crash").0, 202);
+        }
+        wait_for("the sixth failure", || {
+            (state()["restarts"] == before + 6).then_some(())
+        });
+        fs::write(
+            lab.config(),
+            whole.replace(
+                "[dns]\n",
+                &format!("[dns]\nmax_connections = {}\n", 100 + round),
+            ),
+        )
+        .expect("written");
+        let url = format!("http://{}/", lab.http);
+        let words = labnet(&["reload", "--dry-run", "--url", &url]).stdout;
+        let foreseen_now = foreseen(&lab, "/-/reload?dry_run");
+        let then = foreseen(&lab, "/-/reload");
+        let came_back = actions(&then.1)[2].1 == "changed";
+        if came_back {
+            return None;
+        }
+        assert_eq!(foreseen_now, then);
+        Some((String::from_utf8(words).expect("UTF-8"), then.1))
+    });
+    let (words, answer) = told.expect("never seen while it was down");
+    assert_eq!(answer["changes"][2]["action"], "restarted", "{answer}");
+    assert_eq!(
+        answer["changes"][2]["reason"],
+        "it was down: fault injection"
+    );
+    assert!(
+        words.contains("dns     restarted: it was down: fault injection"),
+        "{words}"
     );
 }

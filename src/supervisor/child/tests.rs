@@ -22,7 +22,6 @@ struct Kept {
     timers: Arc<AtomicU32>,
     step: u32,
     cannot_start: bool,
-    live: bool,
 }
 
 #[derive(Message)]
@@ -69,13 +68,12 @@ impl Role for Counter {
         Ok(())
     }
 
-    fn change(&mut self, _: &mut Context<Self>) -> Result<bool, Failure> {
-        let kept = self.keep.get();
-        if kept.live {
-            self.kept = kept;
-            return Ok(true);
+    fn change(&mut self, _: &mut Context<Self>) -> Result<(), Failure> {
+        self.kept = self.keep.get();
+        if self.kept.cannot_start {
+            return Err(Failure::socket("binding", "no such address"));
         }
-        Ok(false)
+        Ok(())
     }
 }
 
@@ -176,17 +174,24 @@ async fn too_many_panics_are_given_up_and_it_can_still_be_stopped() {
 }
 
 #[actix::test]
-async fn a_change_makes_it_anew_without_counting_a_restart() {
-    let (child, mut reports) = start(Kept::default(), limits(0));
+async fn a_change_ends_the_pause_of_one_that_has_failed() {
+    let hour = Duration::from_secs(3600);
+    let patient = Limits {
+        backoff_first: hour,
+        backoff_max: hour,
+        ..limits(1)
+    };
+    let (child, mut reports) = start(Kept::default(), patient);
     assert_eq!(heard(&mut reports).await, Report::Up);
-    assert_eq!(child.address.send(Count).await, Ok((1, 1)));
+    child.address.do_send(Crash);
+    assert!(matches!(heard(&mut reports).await, Report::Down { .. }));
     let changed = child.change(Kept {
         step: 10,
         ..child.keep.get()
     });
-    assert_eq!(changed.await, Ok(Ok(false)));
+    assert_eq!(changed.await, Ok(Ok(Going::Anew)));
     assert_eq!(heard(&mut reports).await, Report::Up);
-    assert_eq!(child.address.send(Count).await, Ok((1, 11)));
+    assert_eq!(child.address.send(Count).await, Ok((1, 10)));
     child.stop().await;
 }
 
@@ -197,10 +202,9 @@ async fn a_live_change_leaves_the_actor_s_own_state() {
     assert_eq!(child.address.send(Count).await, Ok((1, 1)));
     let changed = child.change(Kept {
         step: 10,
-        live: true,
         ..child.keep.get()
     });
-    assert_eq!(changed.await, Ok(Ok(true)));
+    assert_eq!(changed.await, Ok(Ok(Going::On)));
     assert_eq!(child.address.send(Count).await, Ok((2, 11)));
     child.stop().await;
     assert_eq!(heard(&mut reports).await, Report::Ended);
