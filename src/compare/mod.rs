@@ -2,4 +2,5 @@
 
 pub mod bounds;
 pub mod outcome;
+pub mod report;
 pub mod series;
