@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 use serde_json::Value;
 
+use super::LinkOptions;
+
 /// The value of one key of the file.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) enum Key<T> {
@@ -57,11 +59,16 @@ pub(super) type Unknown = BTreeMap<String, Value>;
 
 impl<'de, T: DeserializeOwned> Deserialize<'de> for Key<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let value = Value::deserialize(deserializer)?;
-        Ok(match T::deserialize(&value) {
+        Value::deserialize(deserializer).map(Self::of)
+    }
+}
+
+impl<T: DeserializeOwned> Key<T> {
+    fn of(value: Value) -> Self {
+        match T::deserialize(&value) {
             Ok(value) => Self::Is(value),
             Err(_) => Self::Wrong(describe(&value)),
-        })
+        }
     }
 }
 
@@ -222,37 +229,6 @@ tables! {
         congestion: Key<String>,
         initial_window: Key<String>,
     }
-    /// `[link]`
-    Link {
-        loss: Key<Scalar>,
-        burst: Key<Scalar>,
-        delay: Key<Scalar>,
-        jitter: Key<Scalar>,
-        rate: Key<Scalar>,
-        queue: Key<Scalar>,
-        reorder: Key<Scalar>,
-        reorder_by: Key<Scalar>,
-        duplicate: Key<Scalar>,
-        corrupt: Key<Scalar>,
-        blackout: Key<Scalar>,
-        seed: Key<i64>,
-        up: Key<LinkWay>,
-        down: Key<LinkWay>,
-    }
-    /// `[link.up]`, `[link.down]`
-    LinkWay {
-        loss: Key<Scalar>,
-        burst: Key<Scalar>,
-        delay: Key<Scalar>,
-        jitter: Key<Scalar>,
-        rate: Key<Scalar>,
-        queue: Key<Scalar>,
-        reorder: Key<Scalar>,
-        reorder_by: Key<Scalar>,
-        duplicate: Key<Scalar>,
-        corrupt: Key<Scalar>,
-        blackout: Key<Scalar>,
-    }
     /// `[scrap]`
     Scrap {
         listen: Key<OneOrMany<String>>,
@@ -299,21 +275,52 @@ pub(super) const TABLES: [(&str, &[&str]); 18] = [
     ("[origin]", Origin::KEYS),
 ];
 
-impl LinkWay {
-    /// What is written, by the names of [`LinkOptions`](super::LinkOptions).
-    pub(super) fn options(self) -> [(&'static str, Key<Scalar>); 11] {
-        [
-            ("loss", self.loss),
-            ("burst", self.burst),
-            ("delay", self.delay),
-            ("jitter", self.jitter),
-            ("rate", self.rate),
-            ("queue", self.queue),
-            ("reorder", self.reorder),
-            ("reorder_by", self.reorder_by),
-            ("duplicate", self.duplicate),
-            ("corrupt", self.corrupt),
-            ("blackout", self.blackout),
-        ]
+/// `[link]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Link {
+    pub(super) seed: Key<i64>,
+    pub(super) up: Key<LinkWay>,
+    pub(super) down: Key<LinkWay>,
+    /// What is for both directions.
+    #[serde(flatten)]
+    pub(super) both: LinkWay,
+}
+
+/// `[link.up]`, `[link.down]`: the options of [`LINK_OPTIONS`](super::link_options::LINK_OPTIONS).
+#[derive(Debug, Default, Deserialize)]
+#[serde(from = "Unknown")]
+pub(super) struct LinkWay {
+    /// What is written, by the options' names, in their order.
+    pub(super) options: Vec<(&'static str, Key<Scalar>)>,
+    pub(super) unknown: Unknown,
+}
+
+impl From<Unknown> for LinkWay {
+    fn from(mut unknown: Unknown) -> Self {
+        let written = |key| Some((key, unknown.remove(key).map(Key::of)?));
+        Self {
+            options: LinkOptions::KEYS.into_iter().filter_map(written).collect(),
+            unknown,
+        }
     }
+}
+
+impl Table for LinkWay {
+    const KEYS: &'static [&'static str] = &LinkOptions::KEYS;
+}
+
+impl Table for Link {
+    const KEYS: &'static [&'static str] = &{
+        let options = LinkOptions::KEYS;
+        let mut keys = ["seed"; LinkOptions::KEYS.len() + 3];
+        let mut index = 0;
+        while index < options.len() {
+            keys[index] = options[index];
+            index += 1;
+        }
+        keys[index + 1] = "up";
+        keys[index + 2] = "down";
+        keys
+    };
 }

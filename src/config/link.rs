@@ -12,22 +12,8 @@ const RIGHT: &str = "a number, or a text in quotes";
 // As in compile: `None` only after a problem has been noted.
 impl Compiler<'_> {
     pub(super) fn link(&mut self, table: file::Link) -> Option<BadLink> {
-        self.unknown::<file::Link>("link", &table.unknown);
-        let both = file::LinkWay {
-            loss: table.loss,
-            burst: table.burst,
-            delay: table.delay,
-            jitter: table.jitter,
-            rate: table.rate,
-            queue: table.queue,
-            reorder: table.reorder,
-            reorder_by: table.reorder_by,
-            duplicate: table.duplicate,
-            corrupt: table.corrupt,
-            blackout: table.blackout,
-            unknown: file::Unknown::new(),
-        };
-        let both = self.direction("link", LinkOptions::default(), both);
+        self.unknown::<file::Link>("link", &table.both.unknown);
+        let both = self.direction("link", LinkOptions::default(), table.both);
         if let Some(both) = &both {
             self.check_options("link", both);
         }
@@ -60,7 +46,7 @@ impl Compiler<'_> {
     ) -> Option<LinkOptions> {
         let mut options = base;
         let mut is_right = true;
-        for (key, own) in own.options() {
+        for (key, own) in own.options {
             let read = |scalar: Scalar| options.put(key, &scalar.into_text());
             is_right &= self
                 .scalar(&format!("{at}.{key}"), own, RIGHT, read)

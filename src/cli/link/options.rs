@@ -1,7 +1,6 @@
 //! The options of a link, on the command line and as JSON.
 
-use std::{num::NonZeroU64, time::Duration};
-
+use clap::{Arg, ArgMatches, Command, FromArgMatches};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -9,55 +8,75 @@ use super::Way;
 use crate::client::command::MAX_LOSS;
 use crate::{
     config::{
-        BadLink, Blackout, LinkOptions,
-        link_options::{blackout, burst, duration, percent, rate, size},
+        BadLink, LinkOptions,
+        link_options::{LINK_OPTIONS, LinkOption},
     },
     link::{LinkControl, SignalLoss},
 };
 
 /// What happens to packets; nothing, if no option is given.
-#[derive(Debug, Clone, clap::Args)]
-#[command(next_help_heading = "What happens to packets")]
+#[derive(Debug, Clone)]
 pub(in crate::cli) struct Impairment {
-    /// Lose so many percent of them
-    #[arg(long, global = true, value_name = "PERCENT", value_parser = percent)]
-    loss: Option<f64>,
-    /// Lose so many in a row, on average
-    #[arg(long, global = true, value_name = "N", value_parser = burst)]
-    burst: Option<f64>,
-    /// Take so long for each way
-    #[arg(long, global = true, value_name = "TIME", value_parser = duration)]
-    delay: Option<Duration>,
-    /// Vary the delay by up to so much; the order stays
-    #[arg(long, global = true, value_name = "TIME", value_parser = duration)]
-    jitter: Option<Duration>,
-    /// Carry so many bits a second (10mbit, 500kbit)
-    #[arg(long, global = true, value_name = "RATE", value_parser = rate)]
-    rate: Option<NonZeroU64>,
-    /// Let so many bytes wait for the rate, drop others; without it, those of 100 ms
-    #[arg(long, global = true, value_name = "SIZE", value_parser = size)]
-    queue: Option<usize>,
-    /// Hold back so many percent, so that others overtake them
-    #[arg(long, global = true, value_name = "PERCENT", value_parser = percent)]
-    reorder: Option<f64>,
-    /// By how much they are held back; without it, 5ms
-    #[arg(long, global = true, value_name = "TIME", value_parser = duration)]
-    reorder_by: Option<Duration>,
-    /// Deliver so many percent twice
-    #[arg(long, global = true, value_name = "PERCENT", value_parser = percent)]
-    duplicate: Option<f64>,
-    /// Change one byte of so many percent
-    #[arg(long, global = true, value_name = "PERCENT", value_parser = percent)]
-    corrupt: Option<f64>,
-    /// Work for some time, then lose everything for some time, over and over (5s/2s)
-    #[arg(long, global = true, value_name = "WORKS/DARK", value_parser = blackout)]
-    blackout: Option<Blackout>,
+    /// The options for both directions that are given, each with its value as it is written.
+    both: Vec<(&'static LinkOption, String)>,
+    own: Own,
+}
+
+/// What is for one direction.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = HEADING)]
+struct Own {
     /// Other options for packets to the server, a list like `loss=5,delay=20ms`
     #[arg(long, global = true, value_name = "LIST", value_parser = list)]
     up: Option<String>,
     /// Other options for packets from the server
     #[arg(long, global = true, value_name = "LIST", value_parser = list)]
     down: Option<String>,
+}
+
+const HEADING: &str = "What happens to packets";
+
+/// Each of [`LINK_OPTIONS`] is an argument, and so are those of [`Own`].
+impl clap::Args for Impairment {
+    fn augment_args(mut command: Command) -> Command {
+        for option in LINK_OPTIONS {
+            let right = |text: &str| {
+                let mut options = LinkOptions::default();
+                option.read(&mut options, text).map(|()| text.to_owned())
+            };
+            let arg = Arg::new(option.key)
+                .long(option.key.replace('_', "-"))
+                .global(true)
+                .value_name(option.value)
+                .value_parser(right)
+                .help(option.does)
+                .help_heading(HEADING);
+            command = command.arg(arg);
+        }
+        Own::augment_args(command)
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl FromArgMatches for Impairment {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let given = |option: &'static LinkOption| {
+            let text = matches.get_one::<String>(option.key)?;
+            Some((option, text.clone()))
+        };
+        Ok(Self {
+            both: LINK_OPTIONS.iter().filter_map(given).collect(),
+            own: Own::from_arg_matches(matches)?,
+        })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
 }
 
 /// What `--loss` means to a client: see [`Impairment::of_signals`].
@@ -71,24 +90,12 @@ fn list(text: &str) -> Result<String, String> {
 
 impl Impairment {
     /// The first one that is given, if one is.
-    pub(in crate::cli) fn given(&self) -> Option<&'static str> {
-        let given = [
-            ("--loss", self.loss.is_some()),
-            ("--burst", self.burst.is_some()),
-            ("--delay", self.delay.is_some()),
-            ("--jitter", self.jitter.is_some()),
-            ("--rate", self.rate.is_some()),
-            ("--queue", self.queue.is_some()),
-            ("--reorder", self.reorder.is_some()),
-            ("--reorder-by", self.reorder_by.is_some()),
-            ("--duplicate", self.duplicate.is_some()),
-            ("--corrupt", self.corrupt.is_some()),
-            ("--blackout", self.blackout.is_some()),
-            ("--up", self.up.is_some()),
-            ("--down", self.down.is_some()),
-        ];
-        let given = given.into_iter().find(|(_, given)| *given);
-        given.map(|(option, _)| option)
+    pub(in crate::cli) fn given(&self) -> Option<String> {
+        let both = self.both.iter().map(|(option, _)| option.key);
+        let own = [("up", &self.own.up), ("down", &self.own.down)];
+        let own = own.into_iter().filter(|(_, list)| list.is_some());
+        let first = both.chain(own.map(|(key, _)| key)).next()?;
+        Some(format!("--{}", first.replace('_', "-")))
     }
 
     /// What a client makes of them for its signals: its own are lost by their numbers, the same ones
@@ -101,11 +108,9 @@ impl Impairment {
         }
         let loss = SignalLoss::of(&up, seed);
         (up.loss, up.burst) = (0.0, None);
-        let own = Self {
-            loss: None,
-            ..self.clone()
-        };
-        let (_, down) = own.directions()?;
+        let mut others = self.clone();
+        others.both.retain(|(option, _)| option.key != "loss");
+        let (_, down) = others.directions()?;
         Ok((loss, BadLink { up, down, seed }))
     }
 
@@ -118,29 +123,20 @@ impl Impairment {
 
     /// The options of both directions, up first.
     pub(in crate::cli) fn directions(&self) -> Result<(LinkOptions, LinkOptions), String> {
-        let both = LinkOptions {
-            loss: self.loss.unwrap_or_default(),
-            burst: self.burst,
-            delay: self.delay.unwrap_or_default(),
-            jitter: self.jitter.unwrap_or_default(),
-            rate: self.rate,
-            queue: self.queue,
-            reorder: self.reorder.unwrap_or_default(),
-            reorder_by: self.reorder_by,
-            duplicate: self.duplicate.unwrap_or_default(),
-            corrupt: self.corrupt.unwrap_or_default(),
-            blackout: self.blackout,
-        };
+        let mut both = LinkOptions::default();
+        for (option, text) in &self.both {
+            option.read(&mut both, text)?;
+        }
         let mut options = Directions {
             up: both,
             down: both,
         };
         options
             .up
-            .set_list(self.up.as_deref().unwrap_or_default())?;
+            .set_list(self.own.up.as_deref().unwrap_or_default())?;
         options
             .down
-            .set_list(self.down.as_deref().unwrap_or_default())?;
+            .set_list(self.own.down.as_deref().unwrap_or_default())?;
         options.check()?;
         Ok((options.up, options.down))
     }
@@ -202,14 +198,14 @@ mod tests {
     use super::*;
 
     #[derive(Debug, Parser)]
-    struct Command {
+    struct Line {
         #[command(flatten)]
         impairment: Impairment,
     }
 
     fn said(line: &str) -> Result<String, String> {
         let words = std::iter::once("x").chain(line.split_whitespace());
-        let command = Command::try_parse_from(words).map_err(|error| error.to_string())?;
+        let command = Line::try_parse_from(words).map_err(|error| error.to_string())?;
         let (up, down) = command.impairment.directions()?;
         Ok(format!("{up} {down}"))
     }
@@ -250,7 +246,7 @@ mod tests {
     fn a_client_s_own_signals_are_lost_by_their_numbers_and_the_rest_is_the_link_s() {
         let made = |line: &str| {
             let words = std::iter::once("x").chain(line.split_whitespace());
-            let command = Command::try_parse_from(words).expect(line);
+            let command = Line::try_parse_from(words).expect(line);
             command.impairment.of_signals(7)
         };
         for (line, percent, link) in [
