@@ -3,6 +3,7 @@
 mod ending;
 mod fold;
 mod manner;
+mod row;
 mod scene;
 mod stage;
 mod story;

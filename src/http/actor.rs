@@ -5,12 +5,15 @@ use std::{path::PathBuf, sync::Arc};
 
 use actix::Context;
 
-use super::{Places, access::Access, routes, serve_http, token::Token};
+use super::{
+    kept::{Kept, Rules},
+    routes, serve_http,
+    token::Token,
+};
 use crate::{
     config,
     net::{Purpose, TcpListeners},
-    role::{Accepting, Failure, Keep, PrepareError, Resources, Role, Roster, role_actor},
-    telemetry::Metrics,
+    role::{Accepting, Failure, Keep, PrepareError, Resources, Role, role_actor},
     watch::event::packet,
 };
 
@@ -18,49 +21,6 @@ use crate::{
 pub struct HttpActor {
     keep: Keep<Kept>,
     accepting: Accepting,
-}
-
-/// What outlives the actor.
-#[derive(Clone)]
-pub struct Kept {
-    listeners: TcpListeners,
-    places: Arc<Places>,
-    pub(super) rules: Arc<Rules>,
-    pub(super) metrics: Arc<Metrics>,
-    pub(super) roster: Roster,
-}
-
-/// What a reload may change.
-pub(super) struct Rules {
-    connections: config::Connections,
-    pub(super) fault_injection: bool,
-    pub(super) access: Arc<Access>,
-    token_file: Option<PathBuf>,
-    /// What the file held when the configuration was loaded.
-    loaded: Option<Token>,
-}
-
-impl Rules {
-    fn new(config: &config::Http) -> Result<Self, PrepareError> {
-        let token = match &config.token_file {
-            Some(file) => {
-                let token = Token::read(file);
-                Some(token.map_err(|problem| PrepareError::new("http.token_file", problem))?)
-            }
-            None => None,
-        };
-        Ok(Self {
-            loaded: token.as_ref().map(Token::as_it_is),
-            connections: config.connections,
-            fault_injection: config.fault_injection,
-            access: Arc::new(Access {
-                hosts: config.hosts.clone(),
-                token,
-                protect_reads: config.protect_reads,
-            }),
-            token_file: config.token_file.clone(),
-        })
-    }
 }
 
 impl Role for HttpActor {

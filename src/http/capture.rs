@@ -22,7 +22,7 @@ use http::{StatusCode, header};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use url::form_urlencoded;
 
-use super::{actor::Kept, problem, routes::ASK_TIMEOUT};
+use super::{ask::ASK_TIMEOUT, kept::Kept, problem};
 use crate::{
     role::api::ListSessions,
     watch::{

@@ -3,13 +3,12 @@
 use std::{net::IpAddr, sync::Arc};
 
 use axum::{
-    Extension, Json, Router,
+    Extension, Router,
     extract::Request,
     middleware::{self, Next},
     response::{IntoResponse, Response},
 };
-use http::{HeaderName, HeaderValue, StatusCode, header};
-use serde::Serialize;
+use http::{HeaderName, HeaderValue, header};
 
 use super::Ends;
 use super::access::{Access, Refused};
@@ -76,14 +75,4 @@ async fn for_browsers(mut response: Response) -> Response {
         headers.insert(name, HeaderValue::from_static(value));
     }
     response
-}
-
-#[derive(Serialize)]
-struct Problem<'a> {
-    error: &'a str,
-}
-
-/// A refusal that says why.
-pub(crate) fn problem(code: StatusCode, error: &str) -> Response {
-    (code, Json(Problem { error })).into_response()
 }

@@ -4,9 +4,12 @@
 mod accept;
 mod access;
 mod actor;
+mod ask;
 mod capture;
 mod guard;
+mod kept;
 mod page;
+mod problem;
 mod routes;
 mod serve;
 mod token;
@@ -19,7 +22,7 @@ pub use accept::{
 pub use access::{Access, Refused};
 pub use actor::HttpActor;
 pub use guard::guarded;
-pub(crate) use guard::problem;
+pub(crate) use problem::problem;
 pub use serve::serve_http;
 pub use token::{Token, read_token};
 pub use words::reader;

@@ -1,22 +1,21 @@
 //! The API's routes, and how the roles are asked.
 
-use std::{net::SocketAddr, time::Duration};
+use std::net::SocketAddr;
 
-use actix::{Message, Recipient};
 use axum::{
     Extension, Json, Router,
-    extract::{FromRef, Path, RawQuery, Request, State},
+    extract::{Path, RawQuery, Request, State},
     http::{StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use serde::Serialize;
 
 use super::{
-    actor::Kept,
+    ask::{ASK_TIMEOUT, ask, listed, silent},
     capture,
     guard::{Untold, guarded},
+    kept::Kept,
     page, problem,
 };
 use crate::{
@@ -27,16 +26,6 @@ use crate::{
     role::{Crash, Keep},
     watch::why::LAST,
 };
-
-/// How long a role may take to answer what the API asks it.
-pub(super) const ASK_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Each request is answered by what is kept then: a reload changes the rules under a connection.
-impl FromRef<Keep<Kept>> for Kept {
-    fn from_ref(keep: &Keep<Kept>) -> Self {
-        keep.get()
-    }
-}
 
 /// All routes.
 pub(super) fn router(keep: Keep<Kept>) -> Router {
@@ -161,35 +150,6 @@ async fn sessions(State(kept): State<Kept>, RawQuery(query): RawQuery) -> Respon
     }
 }
 
-/// What a role lists; nothing if it is not configured, and `None` if it does not answer.
-async fn listed<M, T>(whom: Option<&Recipient<M>>, message: M) -> Option<Vec<T>>
-where
-    M: Message<Result = Vec<T>> + Send + 'static,
-    T: Send + 'static,
-{
-    match whom {
-        Some(whom) => reply(whom, message).await,
-        None => Some(Vec::new()),
-    }
-}
-
-/// What a role says, if it answers in time.
-async fn reply<M>(whom: &Recipient<M>, message: M) -> Option<M::Result>
-where
-    M: Message + Send + 'static,
-    M::Result: Send + 'static,
-{
-    let answer = tokio::time::timeout(ASK_TIMEOUT, whom.send(message)).await;
-    answer.ok()?.ok()
-}
-
-fn silent(name: &str) -> Response {
-    problem(
-        StatusCode::SERVICE_UNAVAILABLE,
-        &format!("{name} does not answer, it may be restarting: try again"),
-    )
-}
-
 /// Why a connection's window is what it is: by the client's name, its ADDRESS:PORT or the connection,
 /// over or not; all that fit, the newest first. `?changes=N`: the last N changes of it.
 async fn why(
@@ -232,21 +192,6 @@ async fn why(
 async fn link(State(kept): State<Kept>) -> Response {
     let asked = kept.roster.read().link.clone();
     ask(asked, DescribeLink, "rudp").await
-}
-
-/// Asks a role and answers with what it says.
-async fn ask<M>(whom: Option<Recipient<M>>, message: M, name: &str) -> Response
-where
-    M: Message + Send + 'static,
-    M::Result: Serialize + Send + 'static,
-{
-    let Some(whom) = whom else {
-        return problem(StatusCode::NOT_FOUND, &format!("{name} is not configured"));
-    };
-    match reply(&whom, message).await {
-        Some(answer) => Json(answer).into_response(),
-        None => silent(name),
-    }
 }
 
 async fn reload(State(kept): State<Kept>, RawQuery(query): RawQuery) -> Response {

@@ -7,9 +7,10 @@
 //! | `session`, `connection` | one client each: of the signals, of the binary transport |
 //! | `pump` | from a connection to the kernel; the client's end has the same |
 //! | `source`, `origin`, `answer`, `kept_connections` | a file on its way from the HTTP origin |
-//! | `shared` | what those of one socket have in common, and who there is |
-//! | `workers` | the threads of the sockets beyond the first |
-//! | `front` | the sockets of one address |
+//! | `shared`, `table` | what those of one socket have in common, and who there is |
+//! | `message` | what sessions and connections are asked and told |
+//! | `workers`, `running` | the threads of the sockets beyond the first, and the receivers in them |
+//! | `front`, `plan` | the sockets of one address, and what their receivers are made with |
 //! | `ended` | those that are over |
 //! | `gate` | turns at the origin and the scraper |
 //! | `settings`, `key` | what the configuration means for them |
@@ -24,13 +25,17 @@ mod front;
 mod gate;
 mod kept_connections;
 mod key;
+mod message;
 mod origin;
+mod plan;
 pub mod pump;
 mod receiver;
+mod running;
 mod session;
 mod settings;
 mod shared;
 mod source;
+mod table;
 mod workers;
 
 use std::{
@@ -46,12 +51,8 @@ use futures_util::future::join_all;
 
 pub use self::{connection::RudpConnection, session::RudpSession};
 use self::{
-    counters::Counters,
-    front::{Front, Plan},
-    session::Describe,
-    settings::Settings,
-    shared::{Common, SharedTable},
-    workers::{Running, Workers},
+    counters::Counters, front::Front, message::Describe, plan::Plan, running::Running,
+    settings::Settings, shared::Common, table::SharedTable, workers::Workers,
 };
 use super::{endpoint::HalfOpenLimits, session::Limits};
 use crate::{
@@ -269,7 +270,7 @@ fn receive(
     let mut receiver = front.receiver(plan, 0).map_err(|error| {
         Failure::socket(format_args!("taking over the socket at udp {local}"), error)
     })?;
-    let running = Workers::start(front, plan, &ctx.address(), beats);
+    let running = Running::start(front, plan, &ctx.address(), beats);
     let receiving = drive(move |_: &mut RudpEndpoint, _, task| {
         let error = std::task::ready!(receiver.poll(task));
         let tried = format_args!("receiving at udp {local}");

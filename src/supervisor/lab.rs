@@ -6,13 +6,13 @@ use actix::{Actor, Addr};
 use tokio::sync::{mpsc, watch};
 
 use super::{
-    root::{Shutdown, Supervisor, surroundings},
+    root::{Ended, Shutdown, Supervisor, surroundings},
     tree::{Committed, Tree},
 };
 use crate::{
     config::Config,
     net::Sockets,
-    role::{Failure, PrepareError, Resources, Roster, api::Reload},
+    role::{PrepareError, Resources, Roster, api::Reload},
     telemetry::Metrics,
     watch::qlog::Qlog,
 };
@@ -23,20 +23,6 @@ pub struct Lab {
     ended: watch::Receiver<Option<Ended>>,
     roster: Roster,
     metrics: Arc<Metrics>,
-}
-
-/// Why a lab ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Ended {
-    /// It was asked to.
-    Shutdown,
-    /// A component failed too often.
-    Failed {
-        /// Which.
-        component: &'static str,
-        /// Its last failure.
-        cause: Failure,
-    },
 }
 
 /// Why a lab did not start. Nothing of it runs.

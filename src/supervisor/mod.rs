@@ -18,5 +18,6 @@ mod slot;
 mod tree;
 mod watchdog;
 
-pub use lab::{Ended, Lab, StartError};
+pub use lab::{Lab, StartError};
 pub use policy::{Limits, Policy, Verdict};
+pub use root::Ended;

@@ -14,7 +14,6 @@ use tokio::sync::{mpsc, watch};
 use super::{
     child::{Report, Reports},
     files::FileWatch,
-    lab::Ended,
     policy::Limits,
     service,
     slot::{Pulse, Surroundings},
@@ -24,12 +23,26 @@ use super::{
 use crate::{
     config::Config,
     net::interface::InterfaceWatch,
-    role::{Lack, Resources},
+    role::{Failure, Lack, Resources},
     watch::event::{FailureKind, State},
 };
 
 /// When a role that could not be prepared for changed interfaces is tried again.
 const ADAPT_AGAIN: Duration = Duration::from_secs(5);
+
+/// Why a lab ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ended {
+    /// It was asked to.
+    Shutdown,
+    /// A component failed too often.
+    Failed {
+        /// Which.
+        component: &'static str,
+        /// Its last failure.
+        cause: Failure,
+    },
+}
 
 /// Stops everything.
 #[derive(Message)]

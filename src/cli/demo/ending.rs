@@ -5,7 +5,7 @@ use std::{net::IpAddr, time::Duration};
 use console::measure_text_width;
 use serde_json::{Value, json};
 
-use super::{stage::Addresses, story::Tally, table::Table};
+use super::{row::Tally, stage::Addresses, table::Table};
 use crate::client::{
     report::json_counts,
     session::Counts,

@@ -1,6 +1,6 @@
 //! Folds the many packets that carry a file into one line.
 
-use super::story::{Chapter, Row};
+use super::row::{Chapter, Row};
 use crate::{
     client::units::{Size, count},
     watch::{

@@ -4,7 +4,7 @@ use std::{thread, time::Duration};
 
 use console::{Key, Term};
 
-use super::story::Packet;
+use super::row::Packet;
 use crate::cli::explain::{Explainer, Message};
 
 /// How the story is told.

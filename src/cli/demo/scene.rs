@@ -11,8 +11,9 @@ use tokio::{
 use super::{
     Args,
     ending::{self, Arrived, Ending, Outcome},
+    row::{Chapter, Packet},
     stage::{FILES, Stage},
-    story::{Chapter, Happening, Packet, Transfer},
+    story::{Happening, Transfer},
     table::Table,
 };
 use crate::{

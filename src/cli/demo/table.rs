@@ -2,7 +2,7 @@
 
 use console::{Style, measure_text_width, truncate_str};
 
-use super::story::{Chapter, Row};
+use super::row::{Chapter, Row};
 use crate::{
     client::units::Size,
     watch::{
@@ -156,7 +156,7 @@ mod tests {
     use console::strip_ansi_codes;
 
     use super::{
-        super::story::{Chapter, Packet, Row},
+        super::row::{Chapter, Packet, Row},
         *,
     };
     use crate::watch::{

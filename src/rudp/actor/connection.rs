@@ -19,8 +19,8 @@ use super::{
     clock::Alarm,
     counters::Shown,
     ended::Life,
+    message::{Describe, Displaced, Stop},
     pump::{Observer, Pump, Pumped},
-    session::{Describe, Stop},
     shared::{BusyOne, Shared},
     source::{Progress, Source},
 };
@@ -129,7 +129,7 @@ impl RudpConnection {
     /// Starts a connection on the current thread. When it ends, however, the table hears of it.
     pub(super) fn start(connection: Connection, shared: Rc<Shared>, now: Instant) -> Addr<Self> {
         let cid = connection.cid();
-        let table = shared.table.clone();
+        let registry = shared.registry.clone();
         let alarm = Alarm::new(&shared.clock);
         let name = connection.peer().name;
         let mut life = Life::new(
@@ -170,8 +170,8 @@ impl RudpConnection {
             if let Err(failure) = outcome {
                 life.how("crash", Some(&failure.cause));
             }
-            if let Some(table) = table.upgrade() {
-                table.closed(cid, &life.told().how);
+            if let Some(registry) = registry.upgrade() {
+                registry.closed(cid, &life.told().how);
             }
             life.end(&ended);
         });
@@ -311,8 +311,8 @@ impl RudpConnection {
         match event {
             Event::Stream(event) => self.server.handle_event(event, &mut self.connection, now),
             Event::Connected => {
-                if let Some(table) = self.shared.table.upgrade() {
-                    table.confirmed(self.cid);
+                if let Some(registry) = self.shared.registry.upgrade() {
+                    registry.confirmed(self.cid);
                 }
                 let address = self.connection.remote().ip();
                 self.shared.allowance().proven(address, now);
@@ -327,8 +327,8 @@ impl RudpConnection {
             Event::Unheard => {}
             Event::Moved { from, to } => {
                 tracing::info!(connection = %self.cid, %from, %to, "the client has moved");
-                if let Some(table) = self.shared.table.upgrade() {
-                    table.lock().connections.moved(self.cid, to);
+                if let Some(registry) = self.shared.registry.upgrade() {
+                    registry.moved(self.cid, to);
                 }
             }
             Event::Closed(reason) => {
@@ -475,12 +475,6 @@ impl Handler<Stop> for RudpConnection {
         self.stops = true;
     }
 }
-
-/// Ends a connection whose handshake takes long: others of its address want to begin as well, and it
-/// has most of those that have begun.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(super) struct Displaced;
 
 impl Handler<Displaced> for RudpConnection {
     type Result = ();

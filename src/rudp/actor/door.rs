@@ -3,10 +3,12 @@
 use std::{rc::Rc, sync::Arc, time::Instant};
 
 use super::{
-    connection::{Displaced, RudpConnection, TRANSPORT},
+    connection::{RudpConnection, TRANSPORT},
     counters::{Dropped, Step},
+    message::Displaced,
     settings::Settings,
-    shared::{Shared, SharedTable, Table},
+    shared::Shared,
+    table::{SharedTable, Table},
 };
 use crate::net::process::since_boot;
 use crate::rudp::{
@@ -150,7 +152,12 @@ impl Door {
         let displaced = {
             let mut crowd = place.all.crowd();
             let bounds = &self.settings.bounds;
-            let displaced = crowd.begin(cid, arrival.remote.ip(), address.clone(), bounds);
+            let displaced = crowd.begin(
+                cid,
+                arrival.remote.ip(),
+                address.clone().recipient(),
+                bounds,
+            );
             counters.handshakes_under_way(crowd.handshakes());
             displaced
         };

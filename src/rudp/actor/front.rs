@@ -3,15 +3,16 @@
 use std::{io, net::SocketAddr, num::NonZeroU16, sync::Arc};
 
 use super::{
+    plan::Plan,
     receiver::Receiver,
-    settings::Settings,
-    shared::{Common, Shared, SharedTable, Table},
+    shared::Common,
+    table::{SharedTable, Table},
     workers::Workers,
 };
 use crate::{
-    link::{LinkedSocket, SocketLink},
+    link::LinkedSocket,
     net::{Sockets, UdpSocket},
-    rudp::{endpoint::HalfOpenLimits, listener, packet::Protection, session::Limits},
+    rudp::{listener, packet::Protection},
     watch::event::packet::{Label, Protocol, Role},
 };
 
@@ -36,26 +37,6 @@ pub(super) struct Front {
 struct Shard {
     socket: Arc<std::net::UdpSocket>,
     table: Arc<SharedTable>,
-}
-
-/// What receivers are made with.
-#[derive(Clone)]
-pub(super) struct Plan {
-    pub(super) settings: Settings,
-    /// What cookies and resets are made with.
-    pub(super) key: [u8; 32],
-    pub(super) limits: Limits,
-    pub(super) half_open: HalfOpenLimits,
-    pub(super) link: SocketLink,
-}
-
-impl Plan {
-    /// The same for a socket that takes nobody new.
-    pub(super) fn draining(mut self) -> Self {
-        self.half_open.most = 0;
-        self.settings.bounds.handshakes = 0;
-        self
-    }
 }
 
 impl Front {
@@ -118,10 +99,9 @@ impl Front {
         let sealed = *plan.settings.protection() != Protection::Checksum;
         let label = Label::new(Role::Rudp, Protocol::Rudp).sealed(sealed);
         let socket = LinkedSocket::behind(socket, &plan.link, self.port + number);
-        let shared = Shared::new(
+        let shared = shard.table.shared(
             socket.watched_as(label)?,
             self.local,
-            &shard.table,
             plan.settings.send_memory,
         )?;
         let place = listener::Shard {

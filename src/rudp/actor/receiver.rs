@@ -19,9 +19,10 @@ use super::{
     connection::{Packets, Run},
     counters::Dropped,
     door::{Door, Place},
-    front::Plan,
+    plan::Plan,
     session::{Deliver, RudpSession, SIGNALS},
-    shared::{Shared, SharedTable, Table},
+    shared::Shared,
+    table::{SharedTable, Table},
 };
 use crate::net::ReceiveBatch;
 use crate::rudp::{

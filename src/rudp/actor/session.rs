@@ -21,6 +21,7 @@ use tokio::time::{Sleep, sleep_until};
 use super::{
     counters::{Dropped, Shown},
     ended::Life,
+    message::{Describe, Stop},
     shared::Shared,
 };
 use crate::rudp::{
@@ -70,16 +71,6 @@ pub(super) struct Deliver {
     pub(super) local: Option<IpAddr>,
 }
 
-/// Asks a session how it stands.
-#[derive(Message)]
-#[rtype(result = "api::Session")]
-pub(super) struct Describe;
-
-/// Ends a session: its endpoint is gone.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(super) struct Stop;
-
 impl RudpSession {
     /// Starts a session on the current thread. When it ends, however, the table hears of it.
     pub(super) fn start(
@@ -89,7 +80,7 @@ impl RudpSession {
         shown: Option<Shown<Description>>,
         shared: Rc<Shared>,
     ) -> Addr<Self> {
-        let table = Weak::clone(&shared.table);
+        let registry = Weak::clone(&shared.registry);
         let timer = Box::pin(sleep_until(session.poll_timeout().into()));
         let life = Life::new(SIGNALS, client, session.name().as_str());
         let life = Rc::new(RefCell::new(life));
@@ -113,8 +104,8 @@ impl RudpSession {
             if let Err(failure) = outcome {
                 life.how("crash", Some(&failure.cause));
             }
-            if let Some(table) = table.upgrade() {
-                table.gone(client, serial, &life.told().how);
+            if let Some(registry) = registry.upgrade() {
+                registry.gone(client, serial, &life.told().how);
             }
             life.end(&ended);
         });
@@ -180,8 +171,8 @@ impl RudpSession {
             *life = Life::new(SIGNALS, self.client, self.session.name().as_str());
         }
         drop(life);
-        if let Some(table) = self.shared.table.upgrade() {
-            table.turned(self.client, self.serial, change);
+        if let Some(registry) = self.shared.registry.upgrade() {
+            registry.turned(self.client, self.serial, change);
         }
         // First the old name's place, then the new one's.
         self.shown = None;

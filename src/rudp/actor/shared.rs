@@ -16,20 +16,19 @@ use std::{
 
 use super::{
     clock::Clock,
-    connection::RudpConnection,
-    counters::{Counters, Dropped, Step},
+    counters::{Counters, Dropped},
     ended::EndedSessions,
     gate::Gate,
     kept_connections::KeptConnections,
-    session::{RudpSession, Stop},
+    message::Displaced,
 };
 use crate::config::{self, Shares};
 use crate::link::LinkedSocket;
 use crate::rudp::{
     allowance::Allowance,
     connection::{Arrival, Connection},
-    connections::{Connections, Crowd, share},
-    endpoint::{Endpoint, HalfOpenLimits, Serial},
+    connections::{Crowd, share},
+    endpoint::Serial,
     fetch,
     output::{Change, Output},
     packet::{Cid, read_number},
@@ -41,7 +40,7 @@ use crate::watch::{
     qlog::{self, Qlog, Side},
     ring::{About, Rings},
 };
-use actix::Addr;
+use actix::Recipient;
 
 /// Questions to the scraper at once: it takes no more peers than its own bound, and
 /// closes on the oldest beyond.
@@ -49,6 +48,28 @@ const QUESTIONS: turns::Limits = turns::Limits {
     most: 32,
     per_address: 16,
 };
+
+/// Who keeps the list of the sessions and connections: what they tell it of themselves. Once it is gone,
+/// they end.
+pub(super) trait Registry {
+    /// Whom to ask for files.
+    fn scraper(&self) -> Option<SocketAddr>;
+
+    /// A turn in a session's life.
+    fn turned(&self, client: SocketAddr, serial: Serial, change: Change);
+
+    /// A session is gone; `reason` counts unless it had ended before.
+    fn gone(&self, client: SocketAddr, serial: Serial, reason: &str);
+
+    /// A connection's client has answered from this address.
+    fn confirmed(&self, cid: Cid);
+
+    /// A connection's client has another address.
+    fn moved(&self, cid: Cid, to: SocketAddr);
+
+    /// A connection is gone.
+    fn closed(&self, cid: Cid, reason: &str);
+}
 
 /// Bounds of a [`Shared::portion`].
 const LEAST_PORTION: u64 = 16 << 10;
@@ -58,7 +79,7 @@ const MOST_PORTION: u64 = 1 << 20;
 pub(super) struct Shared {
     pub(super) socket: LinkedSocket,
     pub(super) local: SocketAddr,
-    pub(super) table: Weak<SharedTable>,
+    pub(super) registry: Weak<dyn Registry>,
     pub(super) counters: Arc<Counters>,
     pub(super) output: RefCell<Output>,
     /// The last list of files, so that sessions remember one copy of it.
@@ -81,24 +102,25 @@ impl Shared {
     pub(super) fn new(
         socket: LinkedSocket,
         local: SocketAddr,
-        table: &Arc<SharedTable>,
+        registry: Weak<dyn Registry>,
+        common: &Common,
         send_memory: u64,
     ) -> io::Result<Rc<Self>> {
         Ok(Rc::new(Self {
             socket,
             local,
-            table: Arc::downgrade(table),
-            counters: Arc::clone(&table.counters),
+            registry,
+            counters: Arc::clone(&common.counters),
             output: RefCell::default(),
             list: RefCell::new(Arc::from("")),
             clock: Clock::start()?,
             burst: RefCell::default(),
             origins: KeptConnections::default(),
             send_memory,
-            busy: table.common.busy.clone(),
-            common: table.common.clone(),
-            gates: table.common.gates.clone(),
-            ended: table.common.ended.clone(),
+            busy: common.busy.clone(),
+            common: common.clone(),
+            gates: common.gates.clone(),
+            ended: common.ended.clone(),
             blocked: RefCell::default(),
             waits: Cell::new(false),
         }))
@@ -162,7 +184,8 @@ impl Shared {
         query: &Query,
         most: usize,
     ) -> Option<String> {
-        let scraper = self.table.upgrade().and_then(|t| t.lock().scraper);
+        let registry = self.registry.upgrade();
+        let scraper = registry.and_then(|registry| registry.scraper());
         let Some(scraper) = scraper else {
             return Some(String::new());
         };
@@ -249,18 +272,10 @@ impl Drop for BusyOne {
     }
 }
 
-/// The sessions and connections of one socket, and what they have to know of the newest
-/// configuration. When the last holder of the table drops it, the role is gone, and they end.
-pub(super) struct SharedTable {
-    table: Mutex<Table>,
-    common: Common,
-    pub(super) counters: Arc<Counters>,
-}
-
 /// What the sockets of all addresses have in common.
 #[derive(Clone)]
 pub(super) struct Common {
-    crowd: Arc<Mutex<Handshakes>>,
+    pub(super) crowd: Arc<Mutex<Handshakes>>,
     busy: Busy,
     allowance: Arc<Mutex<Allowance>>,
     pub(super) gates: Gates,
@@ -307,158 +322,9 @@ impl Common {
     }
 }
 
-/// How many there are; a connection whose handshake is under way is reached by its address.
-pub(super) type Handshakes = Crowd<Addr<RudpConnection>>;
+/// How many sessions and connections there are; one whose handshake is under way can be told to make room.
+pub(super) type Handshakes = Crowd<Recipient<Displaced>>;
 
-pub(super) struct Table {
-    pub(super) endpoint: Endpoint<Addr<RudpSession>>,
-    pub(super) connections: Connections<Addr<RudpConnection>>,
-    /// Whom to ask for files.
-    pub(super) scraper: Option<SocketAddr>,
-}
-
-impl Table {
-    /// Forgets the half-open sessions whose time has come.
-    pub(super) fn expire(&mut self, limits: &HalfOpenLimits, counters: &Counters, now: Instant) {
-        let expired = self.endpoint.expire(limits, now);
-        if expired > 0 {
-            counters.half_open(-(expired as i64));
-            counters.many_ended("idle", expired);
-        }
-    }
-}
-
-fn is_free<T>(mutex: &Mutex<T>) -> bool {
+pub(super) fn is_free<T>(mutex: &Mutex<T>) -> bool {
     !matches!(mutex.try_lock(), Err(TryLockError::WouldBlock))
-}
-
-impl SharedTable {
-    pub(super) fn new(common: &Common) -> Self {
-        let table = Mutex::new(Table {
-            endpoint: Endpoint::default(),
-            connections: Connections::default(),
-            scraper: None,
-        });
-        Self {
-            table,
-            common: common.clone(),
-            counters: Arc::clone(&common.counters),
-        }
-    }
-
-    /// Whether no thread is in the middle of changing it.
-    pub(super) fn is_free(&self) -> bool {
-        is_free(&self.table)
-    }
-
-    /// Never lock it while [`crowd`](Self::crowd) is locked.
-    pub(super) fn lock(&self) -> MutexGuard<'_, Table> {
-        // Whole between any two calls, even if a thread died while it held the lock.
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// How many there are.
-    pub(super) fn crowd(&self) -> MutexGuard<'_, Handshakes> {
-        self.common
-            .crowd
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Notes a turn in a session's life.
-    pub(super) fn turned(&self, client: SocketAddr, serial: Serial, change: Change) {
-        let counters = &self.counters;
-        match change {
-            Change::Ended => {
-                counters.ended("end");
-                self.set_open(client, serial, false);
-            }
-            Change::Replaced => {
-                counters.ended("replaced");
-                counters.opened();
-            }
-            Change::Reopened => {
-                counters.opened();
-                self.set_open(client, serial, true);
-            }
-        }
-    }
-
-    fn set_open(&self, client: SocketAddr, serial: Serial, open: bool) {
-        let mut table = self.lock();
-        if table.endpoint.set_open(client, serial, open) {
-            let mut crowd = self.crowd();
-            if open {
-                crowd.enter_signals(client.ip());
-            } else {
-                crowd.leave_signals(client.ip());
-            }
-        }
-    }
-
-    /// Notes that a session is gone; `reason` counts unless it had ended before.
-    pub(super) fn gone(&self, client: SocketAddr, serial: Serial, reason: &str) {
-        let mut table = self.lock();
-        if table.endpoint.remove(client, serial) {
-            self.counters.ended(reason);
-            self.crowd().leave_signals(client.ip());
-        }
-    }
-
-    /// Notes that a connection's client has answered from this address.
-    pub(super) fn confirmed(&self, cid: Cid) {
-        if self.lock().connections.confirm(cid) {
-            let mut crowd = self.crowd();
-            crowd.confirm(cid);
-            self.counters.handshakes_under_way(crowd.handshakes());
-            drop(crowd);
-            self.counters.opened();
-            self.counters.handshake(Step::Confirmed).inc();
-        }
-    }
-
-    /// Notes that a connection is gone.
-    pub(super) fn closed(&self, cid: Cid, reason: &str) {
-        let removed = self.lock().connections.remove(cid);
-        if let Some((address, confirmed)) = removed {
-            let mut crowd = self.crowd();
-            crowd.end(cid, address, confirmed);
-            self.counters.handshakes_under_way(crowd.handshakes());
-            drop(crowd);
-            if confirmed {
-                self.counters.ended(reason);
-            } else {
-                self.counters.handshake(Step::Expired).inc();
-            }
-        }
-    }
-}
-
-impl Drop for SharedTable {
-    fn drop(&mut self) {
-        let table = self.lock();
-        let half_open = table.endpoint.half_open().count();
-        self.counters.half_open(-(half_open as i64));
-        self.counters.many_ended("shutdown", half_open);
-        let mut crowd = self.crowd();
-        for client in table.endpoint.open_clients() {
-            crowd.leave_signals(client.ip());
-        }
-        for (cid, address, confirmed) in table.connections.counted() {
-            crowd.end(cid, address, confirmed);
-        }
-        drop(crowd);
-        for (open, address) in table.endpoint.iter() {
-            if open {
-                self.counters.ended("shutdown");
-            }
-            address.do_send(Stop);
-        }
-        for (_, _) in table.connections.iter() {
-            self.counters.ended("shutdown");
-        }
-        for address in table.connections.handles() {
-            address.do_send(Stop);
-        }
-    }
 }

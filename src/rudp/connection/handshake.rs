@@ -12,7 +12,7 @@ use super::{
     Arrival, CloseReason, Config, Connection, Event, Parts, State, Transmit,
     path::{Learned, Path, Proof},
     sent::SentPackets,
-    streams::Limits,
+    streams::FlowLimits,
 };
 use crate::rudp::{
     congestion::Algorithm,
@@ -358,8 +358,8 @@ impl Connection {
     }
 }
 
-pub(super) fn limits(parameters: &Parameters) -> Limits {
-    Limits {
+pub(super) fn limits(parameters: &Parameters) -> FlowLimits {
+    FlowLimits {
         connection: parameters.initial_max_data,
         stream: parameters.initial_max_stream_data,
         streams: parameters.initial_max_streams,

@@ -47,6 +47,7 @@ mod send_buffer;
 mod sending;
 mod sent;
 mod stats;
+mod stream;
 mod streams;
 mod tail;
 mod trace;
@@ -69,14 +70,15 @@ use self::{
     migration::Previous,
     path::{Learned, Path, Proof},
     recovery::Recovery,
-    streams::Limits,
+    streams::FlowLimits,
 };
 pub use self::{
     config::Config,
     event::{Arrival, CloseReason, Ecn, Event},
     handshake::{Admission, HANDSHAKE, Introduction},
     stats::Stats,
-    streams::{Read, StreamError, StreamEvent, StreamId, Streams},
+    stream::{Read, StreamError, StreamEvent, StreamId},
+    streams::Streams,
     transmit::Transmit,
 };
 use super::{
@@ -175,7 +177,7 @@ impl Connection {
             &learned,
             now,
         );
-        let ours = Limits {
+        let ours = FlowLimits {
             connection: config.connection_window,
             stream: config.stream_window,
             streams: config.max_streams,
@@ -318,7 +320,7 @@ impl Connection {
 
     /// Gives back memory that a connection at its end has no use for.
     fn forget(&mut self) {
-        let none = Limits {
+        let none = FlowLimits {
             connection: 0,
             stream: 0,
             streams: 0,

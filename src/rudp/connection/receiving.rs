@@ -3,7 +3,7 @@
 use super::{
     Violation,
     assembler::Assembler,
-    streams::{Read, StreamError},
+    stream::{Read, StreamError},
 };
 use crate::rudp::packet::ErrorCode;
 

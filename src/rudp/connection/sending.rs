@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::{
     send_buffer::{SendBuffer, Why},
-    streams::{Piece, StreamError, Streams},
+    stream::{LOW, Piece, StreamError},
 };
 
 /// The half that we send.
@@ -116,7 +116,7 @@ impl Sending {
     pub(super) fn write(&mut self, data: Bytes) -> Result<(), StreamError> {
         self.check_open()?;
         self.buffer.write(data);
-        self.wants_room = self.buffer.unsent() >= Streams::LOW;
+        self.wants_room = self.buffer.unsent() >= LOW;
         Ok(())
     }
 
@@ -204,7 +204,7 @@ impl Sending {
 
     /// Whether the application is to hear now that there is room again.
     pub(super) fn take_room(&mut self) -> bool {
-        let room = self.wants_room && self.buffer.unsent() < Streams::LOW;
+        let room = self.wants_room && self.buffer.unsent() < LOW;
         self.wants_room &= !room;
         room
     }

@@ -11,54 +11,9 @@ use super::{
     receiving::{Arrived, Receiving},
     send_buffer::Why,
     sending::{Load, Sending},
+    stream::{LOW, Piece, Read, StreamError, StreamEvent, StreamId},
 };
 use crate::rudp::packet::ErrorCode;
-
-/// Names a stream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct StreamId(pub u64);
-
-/// Why a stream can't be used so.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum StreamError {
-    /// The peer allows no more of them now.
-    #[error("the peer allows no more streams at a time")]
-    Exhausted,
-    /// It is finished, or never was.
-    #[error("the stream is not open")]
-    Closed,
-}
-
-/// What came out of reading.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Read {
-    /// Bytes.
-    Data(Bytes),
-    /// No more for now.
-    Blocked,
-    /// All were read.
-    Finished,
-    /// The peer gave it up, with this code.
-    Reset(u64),
-}
-
-/// What the application should look at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StreamEvent {
-    /// The peer opened it.
-    Opened(StreamId),
-    /// It has bytes to read, or its end. Told once, and again only after a read has returned
-    /// [`Read::Blocked`]: read on until then.
-    Readable(StreamId),
-    /// Less than [`Streams::LOW`] bytes of it wait to be sent for the first time.
-    Writable(StreamId),
-    /// Everything written, its end included, has arrived.
-    Delivered(StreamId),
-    /// The peer wants no more of it, for this reason.
-    Stopped(StreamId, u64),
-    /// More streams may be opened.
-    Available,
-}
 
 /// A stream that is not over in both directions.
 #[derive(Debug)]
@@ -69,7 +24,7 @@ pub(super) struct Stream {
 
 /// The limits that one side sets.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Limits {
+pub(super) struct FlowLimits {
     pub(super) connection: u64,
     pub(super) stream: u64,
     pub(super) streams: u64,
@@ -112,8 +67,8 @@ pub struct Streams {
     max_streams: u64,
     /// Streams with something to send, in turn.
     queue: VecDeque<u64>,
-    ours: Limits,
-    theirs: Limits,
+    ours: FlowLimits,
+    theirs: FlowLimits,
     /// Bytes sent for the first time, of all streams.
     sent: u64,
     /// The peer lets us send so many.
@@ -147,24 +102,11 @@ impl Control {
     }
 }
 
-/// A piece of a stream to send.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Piece {
-    pub(super) id: u64,
-    pub(super) offset: u64,
-    pub(super) length: usize,
-    pub(super) fin: bool,
-    /// Why it is sent again, if it is.
-    pub(super) again: Option<Why>,
-    /// It is sent once more at a transfer's end, though nothing says that it got lost.
-    pub(super) twice: bool,
-}
-
 impl Streams {
     /// Below so many unsent bytes a stream asks for more.
-    pub const LOW: u64 = 256 << 10;
+    pub const LOW: u64 = LOW;
 
-    pub(super) fn new(client: bool, ours: Limits, theirs: Limits) -> Self {
+    pub(super) fn new(client: bool, ours: FlowLimits, theirs: FlowLimits) -> Self {
         Self {
             client,
             open: BTreeMap::new(),
@@ -189,7 +131,7 @@ impl Streams {
 
     /// Takes the peer's limits, which the client learns with the handshake's end. No stream is open
     /// before.
-    pub(super) fn set_theirs(&mut self, theirs: Limits) {
+    pub(super) fn set_theirs(&mut self, theirs: FlowLimits) {
         self.theirs = theirs;
         self.send_limit = theirs.connection;
         if self.client {

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::{Connection, sending::MOST_WALKS, streams::Piece};
+use super::{Connection, sending::MOST_WALKS, stream::Piece};
 use crate::rudp::packet::frame::stream_header_len;
 
 /// Retransmissions that are sent twice at a transfer's end.

@@ -12,7 +12,8 @@ use super::{
     Connection, Ecn, State,
     send_buffer::Why,
     sent::{Flags, SentFrame},
-    streams::{Control, Piece},
+    stream::Piece,
+    streams::Control,
 };
 use crate::{
     rudp::packet::{

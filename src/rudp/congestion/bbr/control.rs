@@ -2,11 +2,8 @@
 
 use std::time::Duration;
 
-use super::{Bbr, Rate, Sample, State, UNBOUNDED};
+use super::{Bbr, Rate, Sample, State, UNBOUNDED, gains::STARTUP_PACING_GAIN};
 use crate::watch::event::transport::{Bound, Reaction};
-
-/// The least gain of the window that lets the rate double each round trip.
-pub(super) const WINDOW_GAIN: f64 = 2.0;
 
 /// Sending a hundredth slower than the bandwidth keeps queues from standing.
 const PACING_MARGIN: f64 = 0.99;
@@ -36,7 +33,7 @@ impl Bbr {
     pub(super) fn init_pacing_rate(&mut self, rtt: Option<Duration>) {
         let rtt = rtt.unwrap_or(NOMINAL_RTT).max(Duration::from_micros(1));
         let nominal = self.initial_window as f64 / rtt.as_secs_f64();
-        self.pacing_rate = (super::startup::PACING_GAIN * nominal) as u64;
+        self.pacing_rate = (STARTUP_PACING_GAIN * nominal) as u64;
     }
 
     pub(super) fn set_pacing_rate(&mut self) {

@@ -72,6 +72,7 @@ mod bounds;
 mod control;
 mod evidence;
 mod filter;
+mod gains;
 mod probe_bw;
 mod probe_rtt;
 mod startup;
@@ -222,8 +223,8 @@ impl Bbr {
             random: Pcg64Mcg::seed_from_u64(start.seed),
             window,
             pacing_rate: 0,
-            pacing_gain: startup::PACING_GAIN,
-            window_gain: control::WINDOW_GAIN,
+            pacing_gain: gains::STARTUP_PACING_GAIN,
+            window_gain: gains::WINDOW_GAIN,
             prior_window: 0,
             max_bw: CycleMax::default(),
             bw: 0,

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use rand::Rng as _;
 
-use super::{Bbr, Sample, State, UNBOUNDED, control::WINDOW_GAIN};
+use super::{Bbr, Sample, State, UNBOUNDED, gains::WINDOW_GAIN};
 
 const DOWN_PACING_GAIN: f64 = 0.9;
 const UP_PACING_GAIN: f64 = 1.25;

@@ -2,10 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Bbr, Rate, Sample, State, UNBOUNDED, control::WINDOW_GAIN, evidence::Train};
-
-/// Above 4 ln 2 = 2.77, the least gain that lets the rate double each round trip.
-pub(super) const PACING_GAIN: f64 = 4.0;
+use super::{
+    Bbr, Rate, Sample, State, UNBOUNDED,
+    evidence::Train,
+    gains::{STARTUP_PACING_GAIN, WINDOW_GAIN},
+};
 
 /// The gain once the spacing of acknowledgements showed the bottleneck: still more than the growth
 /// that a pipe that is not full brings.
@@ -50,7 +51,7 @@ impl Bbr {
     pub(super) fn enter_startup(&mut self) {
         self.train = Train::default();
         self.state = State::Startup;
-        self.pacing_gain = PACING_GAIN;
+        self.pacing_gain = STARTUP_PACING_GAIN;
         self.window_gain = WINDOW_GAIN;
     }
 

@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-const LIMITS: Limits = Limits {
+const LIMITS: FlowLimits = FlowLimits {
     connection: 4000,
     stream: 2500,
     streams: 8,

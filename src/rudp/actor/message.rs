@@ -1,0 +1,21 @@
+//! What sessions and connections are asked and told, whichever of the two they are.
+
+use actix::Message;
+
+use crate::role::api;
+
+/// Asks a session how it stands.
+#[derive(Message)]
+#[rtype(result = "api::Session")]
+pub(super) struct Describe;
+
+/// Ends a session: its endpoint is gone.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct Stop;
+
+/// Ends a connection whose handshake takes long: others of its address want to begin as well, and it
+/// has most of those that have begun.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct Displaced;
