@@ -55,7 +55,7 @@ pub fn html(outcome: &Outcome, ask: bool) -> String {
             "answer",
             folded("Answer", outcome.experiment.answer.as_deref()),
         ),
-        ("sweep", sweep(outcome, &flows, &title)),
+        ("sweep", sweep(outcome, &flows)),
         ("table", table::html(outcome, &flows)),
         ("repeat", repeat(outcome)),
         ("class", if ask { "asking" } else { "" }.to_owned()),
@@ -86,6 +86,7 @@ pub fn svg(outcome: &Outcome) -> Vec<(String, String)> {
         title: &title,
         words: &outcome.experiment.link.words,
         flows: &flows,
+        changes: &outcome.experiment.changes,
     };
     let first = outcome.runs.iter().map(|run| run.repeat).min();
     let figures = figures(outcome);
@@ -180,14 +181,15 @@ fn intro(outcome: &Outcome) -> String {
     html
 }
 
-fn sweep(outcome: &Outcome, flows: &[String], title: &str) -> String {
+fn sweep(outcome: &Outcome, flows: &[String]) -> String {
     let Some(sweep) = &outcome.sweep else {
         return String::new();
     };
     let heading = Heading {
-        title,
+        title: "",
         words: &outcome.experiment.link.words,
         flows,
+        changes: &[],
     };
     let rate = outcome.experiment.link.down.rate_bits_per_second;
     let mut html = format!(

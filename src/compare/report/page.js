@@ -94,6 +94,19 @@
     return d && area ? `${d}V${y(0).toFixed(1)}Z` : d;
   }
 
+  // Where a plot's axis ends: at what is seen of it.
+  function highest(panel) {
+    if (from === 0 && until === figure.seconds) return panel.top;
+    let most = 0;
+    for (const line of panel.lines) {
+      if (!drawn(line) || line.what === "pacing" || line.what === "ssthresh") continue;
+      const last = Math.min(line.at.length - 1, place(line.at, until) + 1);
+      for (let n = Math.max(0, place(line.at, from)); n <= last; n++) most = Math.max(most, line.values[n]);
+    }
+    if (panel.level && panel.level[0] <= 3 * most) most = Math.max(most, panel.level[0]);
+    return most > 0 ? most * 1.08 : panel.top;
+  }
+
   const signs = {
     random: "m-3-3l6 6m0-6l-6 6", burst: "m-3-3l6 6m0-6l-6 6m3-4v8", queue_full: "m-3-3h6v6h-6z",
     blackout: "m0-4v8m-3-8v8m6-8v8", corrupt: "m0-4l4 4l-4 4l-4-4z",
@@ -102,14 +115,25 @@
   const filled = cause => cause === "queue_full" || cause === "corrupt" ? "mark filled" : "mark";
 
   // Draws everything anew.
-  function render(width = host.clientWidth) {
-    const k = parseFloat(getComputedStyle(document.documentElement).fontSize) / 16;
-    const left = (width < 500 ? 40 : 56) * k, right = 10 * k, title = 26 * k;
+  function render(paper) {
+    const width = paper ?? host.clientWidth;
+    const k = paper ? 1 : parseFloat(getComputedStyle(document.documentElement).fontSize) / 16;
+    const left = (width < 500 ? 40 : 56) * k, right = 10 * k, title = 30 * k;
     size = { left, right, width, plot: Math.max(50, width - left - right), k };
     const x = at => left + size.plot * (at - from) / (until - from);
     size.x = x;
     panels = figure.panels.filter(seen);
-    const height = panel => (panel.kind === "window" ? (width < 500 ? 90 : 104) : 120) * k;
+    let shrink = 1;
+    const height = panel => (panel.kind === "window" ? (width < 500 ? 90 : 104) : 120) * k * shrink;
+    // On paper all stand on one page beside the heading, as long as there is something to see.
+    if (paper) {
+      const sum = panels.reduce((sum, panel) => sum + height(panel), 0);
+      shrink = clamp((paper - 60 - title * panels.length) / sum, 0.4, 1);
+    }
+    const tops = new Map(panels.map(panel => [panel, highest(panel)]));
+    // Windows are compared with each other.
+    const tallest = Math.max(...panels.filter(panel => panel.kind === "window").map(panel => tops.get(panel)));
+    for (const panel of panels) if (panel.kind === "window") tops.set(panel, tallest);
     const changes = page.changes.filter(([at]) => at >= from && at <= until);
     let y = changes.length ? 14 * k : 0;
     const total = panels.reduce((sum, panel) => sum + title + height(panel), y + 42 * k);
@@ -123,12 +147,14 @@
     panels.forEach((panel, number) => {
       y += title;
       const tall = height(panel), bottom = y + tall, top = y;
-      const spot = { panel, top, bottom, y: amount => bottom - tall * clamp(amount / panel.top, 0, 1), number };
-      spot.amount = at => panel.top * clamp((bottom - at) / tall, 0, 1);
+      const most = tops.get(panel), factor = panel.unit.factor;
+      const spot = { panel, top, bottom, most, number, y: amount => bottom - tall * clamp(amount / most, 0, 1) };
+      spot.amount = at => most * clamp((bottom - at) / tall, 0, 1);
       size.spots.push(spot);
       const group = draw(svg, "g", { class: `panel ${panel.kind}` + (panel.flow === null ? "" : ` f${panel.flow}`) });
       for (const [at] of times) draw(group, "line", { class: "grid", x1: x(at), x2: x(at), y1: top, y2: bottom });
-      for (const [amount, text] of panel.ticks) {
+      const levels = most === panel.top ? panel.ticks : ticks(0, most * factor, 4).map(([amount, text]) => [amount / factor, text]);
+      for (const [amount, text] of levels) {
         draw(group, "line", { class: "grid", x1: left, x2: width - right, y1: spot.y(amount), y2: spot.y(amount) });
         draw(group, "text", { class: "faint", x: left - 6 * k, y: spot.y(amount) + 4 * k, "text-anchor": "end" }, text);
       }
@@ -380,7 +406,7 @@
       const spot = size.spots[pen.number];
       if (!spot) return;
       if (page_) { pen = { number: clamp(pen.number + page_, 0, size.spots.length - 1), at: from, amount: 0 }; over(); }
-      else if (upwards) { pen.amount = clamp(pen.amount + upwards * spot.panel.top / 20, 0, spot.panel.top); sketch(pen.number, pen.at, pen.amount, false); }
+      else if (upwards) { pen.amount = clamp(pen.amount + upwards * spot.most / 20, 0, spot.most); sketch(pen.number, pen.at, pen.amount, false); }
       else if (sideways) sketch(pen.number, clamp(pen.at + sideways * 2 * step, from, until), pen.amount, true);
       else return;
     } else if (sideways) {
@@ -499,6 +525,6 @@
   if (asking) el("ask").hidden = false;
   if (figure) show(figure); else make(host, "p", "Nothing ran.");
   addEventListener("resize", () => figure && render());
-  addEventListener("beforeprint", () => figure && render(700));
+  addEventListener("beforeprint", () => figure && render(900));
   addEventListener("afterprint", () => figure && render());
 })();

@@ -3,7 +3,7 @@
 use std::fmt::{Display, Write};
 
 use super::{
-    super::outcome::{LossCause, Sweep},
+    super::outcome::{LinkChange, LossCause, Sweep},
     axis::{Quantity, ticks},
     escape::Text,
     figure::{Figure, Line, Panel},
@@ -15,7 +15,7 @@ const LEFT: f64 = 58.0;
 const RIGHT: f64 = 14.0;
 const PLOT: f64 = WIDTH - LEFT - RIGHT;
 /// Above a panel, for its title.
-const TITLE: f64 = 24.0;
+const TITLE: f64 = 26.0;
 const INK: &str = "#1f2328";
 const FAINT: &str = "#59636e";
 const GRID: &str = "#e4e7ea";
@@ -25,6 +25,8 @@ pub(super) struct Heading<'a> {
     pub(super) title: &'a str,
     pub(super) words: &'a str,
     pub(super) flows: &'a [String],
+    /// Of the link, told where they were.
+    pub(super) changes: &'a [LinkChange],
 }
 
 /// Elements, one after another.
@@ -107,7 +109,23 @@ pub(super) fn time_plots(figure: &Figure, panels: &[&Panel], heading: &Heading) 
     y = legend(&mut picture, heading.flows, &shown, y + 18.0);
     let time = |seconds: f64| LEFT + PLOT * (seconds / figure.seconds);
     let marks = ticks(figure.seconds, 8.0);
-    for panel in panels {
+    let changes = || {
+        heading
+            .changes
+            .iter()
+            .filter(|change| change.at_seconds <= figure.seconds)
+    };
+    if changes().next().is_some() {
+        y += 14.0;
+    }
+    for change in changes() {
+        let x = time(change.at_seconds);
+        let anchor = if x > WIDTH * 0.8 { "end" } else { "middle" };
+        let style = format!("fill=\"{FAINT}\" font-size=\"11\" text-anchor=\"{anchor}\"");
+        picture.text(x, y + 4.0, &style, &change.words);
+    }
+    let changes_from = y + 8.0;
+    for (number, panel) in panels.iter().enumerate() {
         y += TITLE + 4.0;
         let height = if panel.kind == "window" { 110.0 } else { 120.0 };
         let plot = Plot {
@@ -120,7 +138,17 @@ pub(super) fn time_plots(figure: &Figure, panels: &[&Panel], heading: &Heading) 
             picture.line((x, y), (x, y + height), &format!("stroke=\"{GRID}\""));
         }
         plot.draw(&mut picture, &time);
+        if panel.kind == "window" && number == 0 {
+            let style = format!("fill=\"{FAINT}\" text-anchor=\"end\"");
+            let words = "line: window, dots: ssthresh, area: in flight";
+            picture.text(WIDTH - RIGHT, y - 9.0, &style, words);
+        }
         y += height;
+    }
+    for change in changes() {
+        let x = time(change.at_seconds);
+        let style = format!("class=\"change\" stroke=\"{FAINT}\" stroke-dasharray=\"4 3\"");
+        picture.line((x, changes_from), (x, y), &style);
     }
     picture.line(
         (LEFT, y),
@@ -148,7 +176,11 @@ pub(super) fn time_plots(figure: &Figure, panels: &[&Panel], heading: &Heading) 
     picture.finish(y, &format!("{}: {}", heading.title, heading.words))
 }
 
+/// Nothing without a title: then the page around it has one.
 fn header(picture: &mut Picture, heading: &Heading, label: &str) -> f64 {
+    if heading.title.is_empty() {
+        return 0.0;
+    }
     let bold = format!("fill=\"{INK}\" font-size=\"16\" font-weight=\"600\"");
     picture.text(LEFT, 26.0, &bold, heading.title);
     let words = match label {
@@ -220,11 +252,6 @@ impl Plot<'_> {
         let title = format!("fill=\"{INK}\" font-weight=\"600\"");
         let words = format!("{} ({})", panel.title, panel.unit.name);
         picture.text(LEFT, self.top - 9.0, &title, words);
-        if panel.kind == "window" {
-            let style = format!("fill=\"{FAINT}\" text-anchor=\"end\"");
-            let words = "line: window, dots: ssthresh, area: in flight";
-            picture.text(WIDTH - RIGHT, self.top - 9.0, &style, words);
-        }
         if let Some((value, words)) = panel.level {
             let y = self.y(value);
             let style = format!("class=\"level\" stroke=\"{FAINT}\" stroke-dasharray=\"1 3\"");
@@ -363,6 +390,8 @@ pub(super) fn sweep_plot(sweep: &Sweep, link_rate: Option<u64>, heading: &Headin
         .iter()
         .map(|point| point.most_bits_per_second)
         .fold(0.0, f64::max);
+    // A rate that nobody came near would press all to the ground.
+    let link_rate = link_rate.filter(|rate| *rate as f64 <= 3.0 * most);
     let top = link_rate
         .map_or(most, |rate| most.max(rate as f64))
         .max(1.0)
@@ -486,8 +515,5 @@ pub(super) fn sweep_plot(sweep: &Sweep, link_rate: Option<u64>, heading: &Headin
     };
     let name = format!("{}{unit}", sweep.option.replace('_', " "));
     picture.text(LEFT + PLOT / 2.0, bottom + 34.0, &middle, name);
-    picture.finish(
-        bottom + 46.0,
-        &format!("{}: goodput by {}", heading.title, sweep.option),
-    )
+    picture.finish(bottom + 46.0, &format!("Goodput by {}", sweep.option))
 }

@@ -77,10 +77,13 @@ impl Row<'_> {
         &self,
         one: impl Fn(&Totals) -> Option<f64>,
         other: impl Fn(&Totals) -> Option<f64>,
-        words: impl Fn(f64) -> String,
+        words: impl Fn(f64, f64) -> String,
     ) -> String {
-        let text = |value: Option<f64>| value.map_or("–".to_owned(), &words);
-        let (one, other) = (text(self.median(one)), text(self.median(other)));
+        let (one, other) = (self.median(one), self.median(other));
+        let largest = one.unwrap_or(0.0).max(other.unwrap_or(0.0));
+        let text =
+            |value: Option<f64>| value.map_or("–".to_owned(), |value| words(value, largest));
+        let (one, other) = (text(one), text(other));
         format!("<td>{one}<span class=\"of\"> / {other}</span></td>")
     }
 
@@ -109,7 +112,12 @@ impl Row<'_> {
     }
 
     fn html(&self, flow: usize, sweep: bool) -> String {
-        let count = |value: f64| format!("{value:.0}");
+        let count = |value: f64, _: f64| format!("{value:.0}");
+        // Both in the unit of the larger.
+        let times = |value: f64, largest: f64| {
+            let unit = Quantity::Seconds.unit(largest);
+            format!("{} {}", three_digits(value * unit.factor), unit.name)
+        };
         let rate = |value: f64| Quantity::BitsPerSecond.words(value);
         let bytes = |value: f64| Quantity::Bytes.words(value);
         let time = |value: f64| Quantity::Seconds.words(value);
@@ -146,12 +154,12 @@ impl Row<'_> {
         html += &self.pair(
             |totals| totals.rtt_seconds.map(|rtt| rtt.p50),
             |totals| totals.rtt_seconds.map(|rtt| rtt.p95),
-            time,
+            times,
         );
         html += &self.pair(
             |totals| totals.queue_delay_seconds.map(|delay| delay.p50),
             |totals| totals.queue_delay_seconds.map(|delay| delay.p95),
-            time,
+            times,
         );
         html += &self.spread(|totals| whole(totals.sent_again_bytes), bytes);
         html += &self.pair(
@@ -174,7 +182,7 @@ pub(super) fn html(outcome: &Outcome, flows: &[String]) -> String {
     let rows = rows(outcome);
     let sweep = outcome.runs.iter().any(|run| !run.swept.is_empty());
     let mut html = String::from(
-        "<div class=\"scroll\" role=\"region\" aria-labelledby=\"table-heading\" tabindex=\"0\"><table class=\"results\">\n<thead><tr>",
+        "<div class=\"scroll\" role=\"region\" aria-label=\"Results, a row a sender\" tabindex=\"0\"><table class=\"results\">\n<thead><tr>",
     );
     if sweep {
         html += "<th scope=\"col\">swept</th>";

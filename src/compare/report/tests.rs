@@ -296,6 +296,9 @@ fn what_is_drawn_is_true() {
         "{goodput}"
     );
     assert!(throughput.contains(">link</text>"));
+    let change = attributes(window, "class=\"change\"", "x1");
+    assert_eq!(change, [format!("{:.1}", across(5.0))]);
+    assert!(window.contains(">loss=5</text>"));
     assert!(window.contains("lost by chance (2)") && window.contains("queue full (1)"));
 }
 
