@@ -94,8 +94,6 @@ pub struct Kept {
     fronts: Vec<Front>,
     /// Where it listens no more: those who are there finish there.
     draining: Vec<Front>,
-    /// Threads that were stuck, and in which sessions go on if they wake.
-    retired: Vec<Arc<Workers>>,
     common: Common,
     /// Who holds an address by DHCP.
     leases: Leases,
@@ -178,7 +176,6 @@ impl Role for RudpEndpoint {
             key,
             fronts,
             draining: before,
-            retired: previous.map_or_else(Vec::new, |previous| previous.retired.clone()),
             common,
             leases: resources.leases.clone(),
             link,
@@ -201,14 +198,13 @@ impl Role for RudpEndpoint {
     fn take_over(kept: &Kept, stuck: &str) -> Kept {
         let mut kept = kept.clone();
         if stuck != Self::NAME {
-            // One of the workers. Those who live in their threads are not to end with them.
+            // One of the workers. Those who live in the threads keep them for as long as they are there.
             let count = kept.fronts.first().map_or(1, Front::count);
             match Workers::new(count - 1) {
                 Ok(workers) => {
                     let workers = Arc::new(workers);
                     for front in kept.fronts.iter_mut().chain(&mut kept.draining) {
-                        let old = std::mem::replace(&mut front.workers, Arc::clone(&workers));
-                        kept.retired.push(old);
+                        front.workers = Arc::clone(&workers);
                     }
                 }
                 Err(error) => tracing::error!(%error, "no new threads for the proxy"),
@@ -221,7 +217,6 @@ impl Role for RudpEndpoint {
     fn unbind(kept: &mut Kept) {
         kept.fronts.clear();
         kept.draining.clear();
-        kept.retired.clear();
     }
 
     fn new(keep: Keep<Kept>) -> Self {

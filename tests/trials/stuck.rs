@@ -6,7 +6,7 @@ use std::{
     process::{Child, Command, Stdio},
     sync::atomic::{AtomicBool, AtomicU32, Ordering},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rand::{RngExt, SeedableRng};
@@ -18,17 +18,36 @@ use crate::support::{Lab, loopback, probe::Addresses, wait_for};
 /// Each role's thread, and one of those of the proxy's second socket.
 const THREADS: [&str; 7] = ["dns", "dhcp", "rudp", "rudp/1", "scrap", "origin", "http"];
 const PATIENCE: Duration = Duration::from_millis(500);
+/// The supervisor looks so often: what it says of a thread stands for so long at least.
+const WATCHED: Duration = Duration::from_millis(500);
 
-/// The ids of the process's threads of that name.
+/// The ids of the process's threads of that name, the newest last.
 fn threads(pid: u32, name: &str) -> Vec<u32> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("it runs");
-    let named = tasks.flatten().filter(|task| {
-        let comm = fs::read_to_string(task.path().join("comm"));
-        comm.is_ok_and(|comm| comm.trim() == name)
-    });
-    named
-        .filter_map(|task| task.file_name().to_str()?.parse().ok())
-        .collect()
+    let mut named: Vec<(u64, u32)> = tasks
+        .flatten()
+        .filter_map(|task| {
+            let stat = fs::read_to_string(task.path().join("stat")).ok()?;
+            // proc_pid_stat(5): the second field is the name, the 22nd the time of the start. Ids begin
+            // again at the lowest free one, and tell nothing of it.
+            let (before, after) = stat.rsplit_once(") ")?;
+            let (_, comm) = before.split_once('(')?;
+            let started = after.split(' ').nth(19)?.parse().ok()?;
+            let id = task.file_name().to_str()?.parse().ok()?;
+            (comm == name).then_some((started, id))
+        })
+        .collect();
+    named.sort_unstable();
+    named.into_iter().map(|(_, id)| id).collect()
+}
+
+/// Ends the questions, also when the trial fails.
+struct Done<'a>(&'a AtomicBool);
+
+impl Drop for Done<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// Stops a thread for so long; what it gives ends by itself then.
@@ -99,20 +118,25 @@ fn stopped_and_replaced(thread_name: &str, times: u32, time: Duration, stuck_aft
                 }
             }
         });
+        let _done = Done(&done);
         let (mut replaced, mut held) = (0, 0);
-        for _ in 0..times {
+        // On a machine that does too much the supervisor itself comes too late to judge anybody.
+        while replaced + held < times || replaced == 0 && held < 3 {
             wait_for("one thread that answers", || {
                 (!threads(lab.pid(), thread_name).is_empty() && ask(&addresses, role)).then_some(())
             });
             thread::sleep(Duration::from_millis(random.random_range(0..500)));
-            let old = *threads(lab.pid(), thread_name).iter().max().expect("one");
+            let old = *threads(lab.pid(), thread_name).last().expect("one");
             let before = lab.metric(&restarts);
             let mut stopping = stop(old, time);
             let mut seen_not_ready = false;
             let mut seen_stuck = false;
+            let (mut looked, mut longest) = (Instant::now(), Duration::ZERO);
             // Replaced while the old one still stands; or held up by what it holds until it wakes.
             let outcome = wait_for("the role to be replaced, or to wake", || {
                 seen_not_ready |= lab.get("/-/ready").0 == 503;
+                longest = longest.max(looked.elapsed());
+                looked = Instant::now();
                 let now = state(&lab, role);
                 seen_stuck |= now.as_deref() == Some("stuck");
                 let asleep = stopping.try_wait().expect("a child").is_none();
@@ -131,26 +155,24 @@ fn stopped_and_replaced(thread_name: &str, times: u32, time: Duration, stuck_aft
             } else {
                 held += 1;
                 assert!(
-                    seen_stuck || role == "http",
+                    seen_stuck || role == "http" || longest >= WATCHED,
                     "{role} held, and nobody was told"
                 );
             }
             assert!(
-                seen_not_ready || role == "http",
+                seen_not_ready || role == "http" || longest >= WATCHED,
                 "/-/ready was 200 while {role} was stuck"
             );
             assert!(stopping.wait().expect("a child").success());
             wait_for("the old thread's end", || {
                 let now = threads(lab.pid(), thread_name);
-                // The proxy's workers stay: sessions live in them.
                 let over = !outcome || !now.contains(&old);
-                (thread_name != role || over && now.len() == 1).then_some(())
+                (over && now.len() == 1).then_some(())
             });
             wait_for("readiness", || (lab.get("/-/ready").0 == 200).then_some(()));
             assert_eq!(state(&lab, role).as_deref(), Some("up"));
         }
-        done.store(true, Ordering::Relaxed);
-        println!("{thread_name}: replaced {replaced}, held {held} of {times}");
+        println!("{thread_name}: replaced {replaced}, held {held}");
         assert!(replaced > 0, "never replaced");
         let log = lab.log();
         assert!(

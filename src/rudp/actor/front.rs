@@ -103,6 +103,7 @@ impl Front {
             socket.watched_as(label)?,
             self.local,
             plan.settings.send_memory,
+            (number > 0).then(|| Arc::clone(&self.workers)),
         )?;
         let place = listener::Shard {
             // As many as the configuration allows fit.

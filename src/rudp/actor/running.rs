@@ -53,10 +53,7 @@ async fn receive(
     endpoint: Addr<RudpEndpoint>,
     mut ended: watch::Receiver<()>,
 ) {
-    let receiver = front.receiver(&plan, number);
-    // The workers end with the last who keeps them: not to be this one.
-    drop(front);
-    let mut receiver = match receiver {
+    let mut receiver = match front.receiver(&plan, number) {
         Ok(receiver) => receiver,
         Err(error) => {
             let tried = format_args!("taking over the proxy's socket {number}");

@@ -21,6 +21,7 @@ use super::{
     gate::Gate,
     kept_connections::KeptConnections,
     message::Displaced,
+    workers::Workers,
 };
 use crate::config::{self, Shares};
 use crate::link::LinkedSocket;
@@ -96,6 +97,8 @@ pub(super) struct Shared {
     pub(super) ended: EndedSessions,
     blocked: RefCell<Vec<Waker>>,
     waits: Cell<bool>,
+    /// The threads of which one is theirs: it ends with the last of them, after it was replaced, too.
+    _threads: Option<Arc<Workers>>,
 }
 
 impl Shared {
@@ -105,6 +108,7 @@ impl Shared {
         registry: Weak<dyn Registry>,
         common: &Common,
         send_memory: u64,
+        threads: Option<Arc<Workers>>,
     ) -> io::Result<Rc<Self>> {
         Ok(Rc::new(Self {
             socket,
@@ -123,6 +127,7 @@ impl Shared {
             ended: common.ended.clone(),
             blocked: RefCell::default(),
             waits: Cell::new(false),
+            _threads: threads,
         }))
     }
 

@@ -16,6 +16,7 @@ use super::{
     message::Stop,
     session::RudpSession,
     shared::{Common, Handshakes, Registry, Shared, is_free},
+    workers::Workers,
 };
 use crate::link::LinkedSocket;
 use crate::rudp::{
@@ -84,15 +85,17 @@ impl SharedTable {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What the sessions and connections at `socket` have in common.
+    /// What the sessions and connections at `socket` have in common; they live in one of `threads`, if these
+    /// are not the endpoint's own.
     pub(super) fn shared(
         self: &Arc<Self>,
         socket: LinkedSocket,
         local: SocketAddr,
         send_memory: u64,
+        threads: Option<Arc<Workers>>,
     ) -> io::Result<Rc<Shared>> {
         let registry: Weak<Self> = Arc::downgrade(self);
-        Shared::new(socket, local, registry, &self.common, send_memory)
+        Shared::new(socket, local, registry, &self.common, send_memory, threads)
     }
 
     fn set_open(&self, client: SocketAddr, serial: Serial, open: bool) {

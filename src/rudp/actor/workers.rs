@@ -5,10 +5,9 @@ use std::{io, thread};
 
 use tokio::sync::mpsc;
 
-use super::RudpEndpoint;
-use crate::role::Role;
+use crate::watch::event::packet::Role;
 
-/// The threads. They outlive the endpoint's actor, as the sessions in them do.
+/// The threads. They outlive the endpoint's actor, as the sessions in them do: each of these keeps them, too.
 pub(super) struct Workers(Vec<Worker>);
 
 /// Takes what shall be spawned in its thread, which ends with it.
@@ -39,7 +38,7 @@ impl Workers {
 
 /// The name of a thread, as it is shown.
 pub(super) fn name(number: usize) -> String {
-    format!("{}/{number}", RudpEndpoint::NAME)
+    format!("{}/{number}", Role::Rudp.name())
 }
 
 /// Starts the thread `number`.
