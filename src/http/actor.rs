@@ -96,6 +96,7 @@ impl Role for HttpActor {
         &self.keep
     }
 
+    /// The first time, and after each change. Connections live on; what they ask next is answered by the new rules.
     fn start(&mut self, ctx: &mut Context<Self>) -> Result<(), Failure> {
         let kept = self.keep.get();
         kept.places.set_limits(kept.rules.connections);
@@ -106,11 +107,6 @@ impl Role for HttpActor {
                 serve_http(listener, router.clone(), places, packet::Role::Http)
             });
         Ok(())
-    }
-
-    /// Connections live on; what they ask next is answered by the new rules.
-    fn change(&mut self, ctx: &mut Context<Self>) -> Result<(), Failure> {
-        self.start(ctx)
     }
 
     fn unbind(kept: &mut Kept) {

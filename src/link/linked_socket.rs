@@ -122,7 +122,7 @@ impl LinkedSocket {
     /// As [`UdpSocket::try_send_segments`].
     ///
     /// # Errors
-    /// Those of the socket; none of the kernel's behind a link that is bad now.
+    /// Those of the socket; behind a link that is bad now none of the kernel's but `EMSGSIZE`.
     pub fn try_send_segments(
         &self,
         contents: &[u8],
@@ -158,10 +158,7 @@ impl LinkedSocket {
     fn send(&self, fate: Fate, outgoing: &Outgoing<'_>) -> io::Result<()> {
         outgoing.check()?;
         self.tap.send(fate, outgoing, || match &self.port {
-            Some(port) if port.is_active() => {
-                port.send(&self.socket, outgoing);
-                Ok(())
-            }
+            Some(port) if port.is_active() => port.send(&self.socket, outgoing),
             _ => self.socket.send(outgoing),
         })
     }

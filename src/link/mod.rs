@@ -6,6 +6,7 @@
 //! their own.
 
 mod control;
+mod first_links;
 mod linked_socket;
 pub mod model;
 mod relay;

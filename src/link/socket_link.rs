@@ -14,9 +14,10 @@ use quinn_udp::RecvMeta;
 
 use super::{
     Damage, Link, LinkControl, LinkCounters, LinkOptions, Packet, Way, control::Controlled,
+    first_links::FirstLinks,
 };
 use crate::{
-    net::{Ecn, Outgoing, ReceiveBatch, Timer, UdpSocket},
+    net::{Ecn, Outgoing, ReceiveBatch, Timer, UdpSocket, is_too_large, too_large},
     watch::event::link::Observer,
 };
 
@@ -30,7 +31,8 @@ use crate::{
 /// As long as its options do nothing and nothing is under way, packets pass it by uncounted, and
 /// cost one look at a flag. Rate and queue count a datagram's IP and UDP headers, too; corruption
 /// changes one byte of the payload under a correct checksum; ECN marks are carried. A path's MTU is
-/// the real one, but a datagram that is larger than it is lost without a word.
+/// the real one: what the interface does not take in one piece is refused before it gets onto the
+/// link, as it is without one.
 #[derive(Clone)]
 pub struct SocketLink(Arc<Shared>);
 
@@ -67,6 +69,7 @@ struct Lane {
     waiting: Option<(u64, Waker)>,
     /// When that one will look again by itself.
     due: Option<Instant>,
+    first_links: FirstLinks,
 }
 
 /// One socket's place at a link.
@@ -177,9 +180,22 @@ impl Port {
     }
 
     /// Puts datagrams onto the link, and sends what comes through at once.
-    pub(super) fn send(&self, socket: &UdpSocket, outgoing: &Outgoing<'_>) {
+    ///
+    /// # Errors
+    /// `EMSGSIZE`, of what the kernel would not send unfragmented; nothing has got onto the link.
+    pub(super) fn send(&self, socket: &UdpSocket, outgoing: &Outgoing<'_>) -> io::Result<()> {
         let now = Instant::now();
         let state = &mut *self.shared.lock();
+        if outgoing.whole
+            && socket.is_unfragmented()
+            && let Some(lane) = state.ports.get_mut(self.number)
+        {
+            let largest = outgoing.segment_size.min(outgoing.contents.len());
+            let links = &mut lane.first_links;
+            if links.refuse(largest, outgoing.destination, outgoing.source) {
+                return Err(too_large());
+            }
+        }
         // An empty datagram is one datagram too; chunks() would give none.
         let empty = outgoing.contents.is_empty().then_some(outgoing.contents);
         let segments = outgoing.contents.chunks(outgoing.segment_size.max(1));
@@ -206,6 +222,7 @@ impl Port {
         if state.is_needed() {
             self.shared.active.store(true, Ordering::Relaxed);
         }
+        Ok(())
     }
 
     /// Takes what the kernel has received onto the link, sends and receives what has come through.
@@ -300,14 +317,22 @@ impl Port {
             return;
         };
         while let Some(datagram) = lane.outbound.pop_front() {
-            let sent = socket.send(&Outgoing {
+            let mut outgoing = Outgoing {
                 contents: &datagram.payload,
                 segment_size: datagram.payload.len(),
                 destination: datagram.peer,
                 source: datagram.local,
                 ecn: datagram.ecn,
                 whole: datagram.whole,
-            });
+            };
+            let mut sent = socket.send(&outgoing);
+            if outgoing.whole && sent.as_ref().is_err_and(is_too_large) {
+                // The interface has become narrower since. Had the link been a real one, the datagram
+                // would have passed the interface before: it arrives, and the next one is refused.
+                lane.first_links.forget(datagram.peer, datagram.local);
+                outgoing.whole = false;
+                sent = socket.send(&outgoing);
+            }
             state.undelivered += u64::from(sent.is_err());
         }
     }

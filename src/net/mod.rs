@@ -40,6 +40,6 @@ pub use tcp::{
 pub use timer::Timer;
 pub(crate) use timer::keep_time;
 pub use tun::{Tun, TunPlan};
-pub use udp::{Outgoing, UdpSocket, is_too_large};
+pub use udp::{Outgoing, UdpSocket, is_too_large, too_large};
 pub use watched_socket::{Tap, WatchedSocket};
 pub use watched_stream::{StreamTap, WatchedStream};

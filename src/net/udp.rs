@@ -237,6 +237,11 @@ impl UdpSocket {
         self.io.poll_send_ready(task)
     }
 
+    /// Whether it was made [`unfragmented`](Self::unfragmented).
+    pub fn is_unfragmented(&self) -> bool {
+        self.unfragmented
+    }
+
     /// Sends what [`try_send`](Self::try_send) and [`try_send_segments`](Self::try_send_segments)
     /// make of their arguments.
     ///
@@ -332,6 +337,11 @@ impl UdpSocket {
 /// Whether a send failed because the datagram is larger than the interface's MTU.
 pub fn is_too_large(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::EMSGSIZE)
+}
+
+/// The kernel's error for it.
+pub fn too_large() -> io::Error {
+    io::Error::from_raw_os_error(libc::EMSGSIZE)
 }
 
 /// The error of the first of several sends. After the first, errors only end the sending.

@@ -113,6 +113,7 @@ impl Role for OriginActor {
         &self.keep
     }
 
+    /// The first time, and after each change. Connections live on and ask of the new files next; downloads under way are of the old ones.
     fn start(&mut self, ctx: &mut Context<Self>) -> Result<(), Failure> {
         let kept = self.keep.get();
         kept.places.set_limits(kept.config.connections);
@@ -136,11 +137,6 @@ impl Role for OriginActor {
                 serve_http(listener, router.clone(), places, packet::Role::Origin)
             });
         Ok(())
-    }
-
-    /// Connections live on and ask of the new files next; downloads under way are of the old ones.
-    fn change(&mut self, ctx: &mut Context<Self>) -> Result<(), Failure> {
-        self.start(ctx)
     }
 
     fn unbind(kept: &mut Kept) {

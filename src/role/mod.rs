@@ -111,9 +111,14 @@ pub trait Role: Actor<Context = Context<Self>> + Supervised + Handler<Crash> {
     /// Goes on with what is kept now, which a reload has changed. What can't be changed while it runs
     /// is refused by [`prepare`](Role::prepare).
     ///
+    /// A role whose [`start`](Role::start) spawns nothing twice (see [`Accepting::follow`]) goes on by
+    /// just that.
+    ///
     /// # Errors
     /// Why it can't go on; it is made anew then, as after any failure.
-    fn change(&mut self, ctx: &mut Context<Self>) -> Result<(), Failure>;
+    fn change(&mut self, ctx: &mut Context<Self>) -> Result<(), Failure> {
+        self.start(ctx)
+    }
 
     /// Closes what it listens on, and lets go of the sessions: it was stopped, and connections that
     /// finish what they are at may hold what is kept for long.

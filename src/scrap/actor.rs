@@ -181,10 +181,6 @@ impl Role for ScrapActor {
         Ok(())
     }
 
-    fn change(&mut self, ctx: &mut Context<Self>) -> Result<(), Failure> {
-        self.start(ctx)
-    }
-
     fn unbind(kept: &mut Kept) {
         kept.listeners = TcpListeners::default();
     }

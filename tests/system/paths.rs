@@ -88,11 +88,18 @@ fn wait_for_packets(namespace: &Namespace, packets: u64) -> Value {
 #[test]
 #[ignore = "needs root: a network namespace"]
 fn an_interface_that_gets_narrower_costs_one_step() {
-    for (ip, before, after) in [("127.0.0.10", 1472, 1252), ("[::1]", 1452, 1232)] {
+    let (four, six) = (("127.0.0.10", 1472, 1252), ("[::1]", 1452, 1232));
+    let late = "[link]\ndelay = \"5ms\"\n";
+    for ((ip, before, after), link, file) in [
+        (four, "", "500MB.zip"),
+        (six, "", "500MB.zip"),
+        (four, late, "100MB.zip"),
+        (six, late, "100MB.zip"),
+    ] {
         let namespace = Namespace::new("narrow");
-        let _lab = site(&namespace, ip, "");
-        let download = Download::start(&namespace, ip, &[], "500MB.zip");
-        let wide = wait_for_packets(&namespace, 20_000);
+        let _lab = site(&namespace, ip, link);
+        let download = Download::start(&namespace, ip, &[], file);
+        let wide = wait_for_packets(&namespace, 10_000);
         assert_eq!(wide["datagram_bytes"], before);
         namespace.ip(&["link", "set", "lo", "mtu", "1280"]);
         let summary = download.summary();
@@ -100,7 +107,7 @@ fn an_interface_that_gets_narrower_costs_one_step() {
         assert_eq!(
             (&server["datagram_bytes"], &server["probe_timeouts"]),
             (&after.into(), &0.into()),
-            "{summary}"
+            "{link}{summary}"
         );
         assert_eq!(summary["complete"], true);
         let url = "http://127.0.0.1:9167/metrics";

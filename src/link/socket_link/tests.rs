@@ -5,6 +5,7 @@ use tokio::time::timeout;
 use super::*;
 use crate::link::LinkedSocket;
 use crate::link::model::Verdict;
+use crate::net::first_link;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -54,6 +55,43 @@ async fn silence(socket: &LinkedSocket) -> bool {
     let mut batch = ReceiveBatch::new();
     let received = poll_fn(|task| socket.poll_receive(task, &mut batch));
     timeout(Duration::from_millis(50), received).await.is_err()
+}
+
+#[tokio::test]
+async fn what_the_interface_does_not_take_is_refused_as_without_a_link() {
+    for down in ["", "delay=1ms"] {
+        let link = link("", down);
+        let server = UdpSocket::adopt(&loopback()).expect("adopted");
+        let server = server.unfragmented().expect("Linux has it");
+        let server = LinkedSocket::behind(server, &link, 0);
+        let client = tokio::net::UdpSocket::bind("127.0.0.1:0").await;
+        let client = client.expect("loopback");
+        let to = client.local_addr().expect("bound");
+        // The loopback's MTU is one of the largest.
+        let most = first_link::largest_payload(to, None).expect("a way");
+        for (size, fits) in [(most, true), (most + 1, false), (1200, true)] {
+            let contents = vec![7; usize::from(size)];
+            let sent = server.try_send_segments(&contents, contents.len(), to, None, None);
+            match sent {
+                Ok(()) => assert!(fits, "{size} over `{down}`"),
+                Err(error) => assert!(
+                    !fits && is_too_large(&error),
+                    "{size} over `{down}`: {error}"
+                ),
+            }
+        }
+        let mut buffer = vec![0; usize::from(u16::MAX)];
+        for size in [most, 1200] {
+            let received = tokio::select! {
+                received = client.recv(&mut buffer) => received.expect("received"),
+                _ = receive(&server) => panic!("nothing was sent"),
+            };
+            assert_eq!(received, usize::from(size));
+        }
+        let counters = link.control().counters();
+        assert_eq!(counters.undelivered, 0);
+        assert_eq!(counters.down.sent, if down.is_empty() { 0 } else { 2 });
+    }
 }
 
 #[tokio::test]
