@@ -104,11 +104,10 @@ fn an_interface_that_gets_narrower_costs_one_step() {
         namespace.ip(&["link", "set", "lo", "mtu", "1280"]);
         let summary = download.summary();
         let server = &summary["server"];
-        assert_eq!(
-            (&server["datagram_bytes"], &server["probe_timeouts"]),
-            (&after.into(), &0.into()),
-            "{link}{summary}"
-        );
+        assert_eq!(server["datagram_bytes"], after, "{link}{summary}");
+        // The burst that the kernel refused went at once, in smaller pieces.
+        let again = server["sent_again_unsent"].as_u64();
+        assert!(again.is_some_and(|again| again > 0), "{link}{summary}");
         assert_eq!(summary["complete"], true);
         let url = "http://127.0.0.1:9167/metrics";
         let metrics = namespace.output("curl", &["--silent", url]).stdout;
@@ -287,6 +286,48 @@ fn a_nat_that_forgets_its_mapping_in_mid_transfer_is_survived() {
     let summary = download.summary();
     let told = (&summary["complete"], &summary["connections"]);
     assert_eq!(told, (&true.into(), &1.into()), "{summary}");
+}
+
+/// One direction alone loses everything for some seconds: first nothing comes to the client, then nothing
+/// that it sends arrives, though it hears the proxy.
+#[test]
+#[ignore = "needs root: network namespaces, nftables"]
+fn a_direction_that_goes_dead_for_seconds_is_survived_in_mid_transfer() {
+    for direction in ["sport", "dport"] {
+        let (near, far, _lab) = two_hosts(FOUR, "");
+        let download = Download::start(&near, "10.0.0.1", &["--rate", "40mbit"], "50MB.zip");
+        let before = wait_for_packets(&far, 5000);
+        let seen = before["client"].as_str().expect("an address");
+        // Where they arrive: who sends hears nothing of it.
+        let host = if direction == "sport" { &near } else { &far };
+        let rule = format!(
+            "nft 'add table ip gap; \
+             add chain ip gap arriving {{ type filter hook input priority 0; }}; \
+             add rule ip gap arriving udp {direction} 49152 counter drop'"
+        );
+        sh(host, &rule);
+        thread::sleep(Duration::from_secs(6));
+        let counted = host.output("nft", &["list", "table", "ip", "gap"]).stdout;
+        let counted = String::from_utf8_lossy(&counted);
+        assert!(
+            counted.contains("counter packets") && !counted.contains("packets 0 "),
+            "{counted}"
+        );
+        sh(host, "nft delete table ip gap");
+        let began = Instant::now();
+        let after = wait_for("another port", || {
+            let session = connection(&far)?;
+            (session["client"].as_str()? != seen).then_some(session)
+        });
+        assert_eq!(after["connection_id"], before["connection_id"]);
+        let summary = download.summary();
+        println!(
+            "{direction}: another port {:?} after the gap",
+            began.elapsed()
+        );
+        let told = (&summary["complete"], &summary["connections"]);
+        assert_eq!(told, (&true.into(), &1.into()), "{summary}");
+    }
 }
 
 #[test]
