@@ -22,6 +22,7 @@ impl Quantity {
     pub(super) fn unit(self, top: f64) -> Unit {
         let units: &[(f64, &'static str)] = match self {
             Self::Bytes => &[(1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "B")],
+            // Round trips are read in milliseconds, the longest beside the others.
             Self::Seconds => &[(1.0, "s"), (1e-3, "ms"), (1e-6, "µs")],
             Self::BitsPerSecond => &[
                 (1e9, "Gbit/s"),
@@ -30,9 +31,14 @@ impl Quantity {
                 (1.0, "bit/s"),
             ],
         };
-        // A round trip of 1.2 s is better read in ms beside others of 80.
-        let least = if self == Self::Bytes { 2.0 } else { 1.5 };
-        let fits = units.iter().find(|(size, _)| top >= least * size);
+        let fits = units.iter().find(|(size, name)| {
+            let least = match *name {
+                "ms" => 1.0,
+                "s" | "Gbit/s" | "Mbit/s" | "kbit/s" => 1.5,
+                _ => 2.0,
+            };
+            top >= least * size
+        });
         let (size, name) = fits.or(units.last()).copied().unwrap_or((1.0, ""));
         Unit {
             name,
@@ -77,6 +83,22 @@ pub(super) fn ticks(top: f64, about: f64) -> Vec<(f64, String)> {
         .collect()
 }
 
+/// 1, 2 and 5 times the powers of ten from `low` to `high`, with their texts.
+pub(super) fn decades(low: f64, high: f64) -> Vec<(f64, String)> {
+    if !(low > 0.0 && high.is_finite()) {
+        return Vec::new();
+    }
+    let exponents = low.log10().floor() as i32..=high.log10().ceil() as i32;
+    exponents
+        .flat_map(|exponent| [1.0, 2.0, 5.0].map(|step| (step * 10f64.powi(exponent), exponent)))
+        .filter(|(value, _)| (low..=high).contains(value))
+        .map(|(value, exponent)| {
+            let digits = usize::try_from(-exponent).unwrap_or(0);
+            (value, format!("{value:.digits$}"))
+        })
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -107,5 +129,11 @@ mod tests {
         assert_eq!(texts(131.0, 4.0), "0 50 100");
         assert_eq!(texts(0.0, 4.0), "0");
         assert_eq!(texts(f64::INFINITY, 4.0), "0");
+        let texts = |low, high| {
+            let ticks = decades(low, high).into_iter();
+            ticks.map(|(_, text)| text).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(texts(0.3, 30.0), "0.5 1 2 5 10 20");
+        assert_eq!(texts(0.0, 30.0), "");
     }
 }

@@ -104,7 +104,7 @@
       for (let n = Math.max(0, place(line.at, from)); n <= last; n++) most = Math.max(most, line.values[n]);
     }
     if (panel.level && panel.level[0] <= 3 * most) most = Math.max(most, panel.level[0]);
-    return most > 0 ? most * 1.08 : panel.top;
+    return most > 0 ? most * (panel.kind === "window" ? 1.22 : 1.08) : panel.top;
   }
 
   const signs = {
@@ -231,8 +231,12 @@
   }
 
   function marks(inner, panel, spot, x, k) {
+    let last = -Infinity;
     for (const cut of panel.cuts) {
       if (cut.at < from || cut.at > until) continue;
+      // A controller may cut in every round trip: those that would cover each other wait for the zoom.
+      if (x(cut.at) - last < 5 * k) continue;
+      last = x(cut.at);
       draw(inner, "circle", { class: "cut", cx: x(cut.at), cy: spot.y(cut.after), r: 2.2 * k });
     }
     const taken = new Set();

@@ -4,7 +4,7 @@ use std::fmt::{Display, Write};
 
 use super::{
     super::outcome::{LinkChange, LossCause, Sweep},
-    axis::{Quantity, ticks},
+    axis::{Quantity, decades, ticks},
     escape::Text,
     figure::{Figure, Line, Panel},
     palette,
@@ -397,14 +397,39 @@ pub(super) fn sweep_plot(sweep: &Sweep, link_rate: Option<u64>, heading: &Headin
         .max(1.0)
         * 1.06;
     let unit = Quantity::BitsPerSecond.unit(top);
-    let up = |rate: f64| y + HEIGHT * (1.0 - (rate / top).clamp(0.0, 1.0));
+    let least = (sweep.points.iter())
+        .map(|point| point.least_bits_per_second)
+        .filter(|rate| *rate > 0.0)
+        .fold(top, f64::min);
+    // Where senders differ by much, as do bounds that fall with a power of the loss, equal factors
+    // are equal lengths.
+    let floor = (top / least > 10.0).then_some(least * 0.8);
+    let up = |rate: f64| {
+        let share = match floor {
+            Some(floor) => (rate.max(floor) / floor).ln() / (top / floor).ln(),
+            None => rate / top,
+        };
+        y + HEIGHT * (1.0 - share.clamp(0.0, 1.0))
+    };
     let bottom = y + HEIGHT;
     let faint = format!("fill=\"{FAINT}\"");
     let right = format!("{faint} text-anchor=\"end\"");
     let middle = format!("{faint} text-anchor=\"middle\"");
     let title = format!("fill=\"{INK}\" font-weight=\"600\"");
-    picture.text(LEFT, y - 9.0, &title, format!("goodput ({})", unit.name));
-    for (value, text) in ticks(top * unit.factor, 5.0) {
+    picture.text(
+        LEFT,
+        y - 9.0,
+        &title,
+        match floor {
+            Some(_) => format!("goodput ({}, logarithmic)", unit.name),
+            None => format!("goodput ({})", unit.name),
+        },
+    );
+    let levels = match floor {
+        Some(floor) => decades(floor * unit.factor, top * unit.factor),
+        None => ticks(top * unit.factor, 5.0),
+    };
+    for (value, text) in levels {
         let at = up(value / unit.factor);
         picture.line(
             (LEFT, at),

@@ -127,7 +127,7 @@ impl Row<'_> {
             let swept: Vec<String> = (self.swept.iter())
                 .map(|(option, value)| format!("{option} {value}"))
                 .collect();
-            html += &format!("<td class=\"words\">{}</td>", Text(&swept.join(", ")));
+            html += &format!("<td>{}</td>", Text(&swept.join(", ")));
         }
         let failures: Vec<&str> = self
             .flows
