@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::{
     super::{
         outcome::{Flow, LossCause, Outcome, Run},
-        series::{MOST_POINTS, Series},
+        series::Series,
     },
     axis::{Quantity, Unit, ticks},
 };
@@ -111,15 +111,15 @@ fn label(outcome: &Outcome, run: &Run) -> String {
     parts.join(", ")
 }
 
-/// All figures of an outcome, in order.
-pub(super) fn figures(outcome: &Outcome) -> Vec<Figure> {
+/// All figures of an outcome, in order. No series has more than `most` points.
+pub(super) fn figures(outcome: &Outcome, most: usize) -> Vec<Figure> {
     let flows = flows(outcome);
     let each = 7 * outcome
         .runs
         .iter()
         .map(|run| run.flows.len())
         .sum::<usize>();
-    let most = (MOST_OF_A_PAGE / each.max(1)).clamp(LEAST_POINTS, MOST_POINTS);
+    let most = most.min((MOST_OF_A_PAGE / each.max(1)).max(LEAST_POINTS));
     let mut groups: Vec<(String, Vec<&Run>)> = Vec::new();
     for run in &outcome.runs {
         let label = label(outcome, run);

@@ -17,7 +17,10 @@ use self::{
     figure::{Figure, Panel, figures, flows},
     svg::Heading,
 };
-use super::outcome::{Direction, LossCause, Outcome};
+use super::{
+    outcome::{Direction, LossCause, Outcome},
+    series::MOST_POINTS,
+};
 
 /// What the page's script draws.
 #[derive(Serialize)]
@@ -33,7 +36,7 @@ struct Page<'a> {
 /// The report as one HTML file. With `ask` it shows no result before its reader has drawn what to expect.
 pub fn html(outcome: &Outcome, ask: bool) -> String {
     let flows = flows(outcome);
-    let figures = figures(outcome);
+    let figures = figures(outcome, MOST_POINTS);
     let page = Page {
         flows: &flows,
         figures: &figures,
@@ -89,7 +92,8 @@ pub fn svg(outcome: &Outcome) -> Vec<(String, String)> {
         changes: &outcome.experiment.changes,
     };
     let first = outcome.runs.iter().map(|run| run.repeat).min();
-    let figures = figures(outcome);
+    // A picture can't be zoomed into.
+    let figures = figures(outcome, 1200);
     let mut files = Vec::new();
     let repeats = outcome.runs.iter().any(|run| Some(run.repeat) != first);
     let wanted = |figure: &&Figure| {
@@ -194,7 +198,7 @@ fn sweep(outcome: &Outcome, flows: &[String]) -> String {
     let rate = outcome.experiment.link.down.rate_bits_per_second;
     let mut html = format!(
         "<section class=\"result\" aria-labelledby=\"sweep-heading\"><h2 id=\"sweep-heading\">Goodput by {}</h2>\n\
-         <div class=\"sweep\">{}</div>\n",
+         <div class=\"sweep\" role=\"group\" tabindex=\"0\" aria-label=\"Plot of the sweep\">{}</div>\n",
         Text(&sweep.option.replace('_', " ")),
         svg::sweep_plot(sweep, rate, &heading)
     );

@@ -226,6 +226,30 @@ fn mark(picture: &mut Picture, cause: LossCause, x: f64, y: f64) {
     ));
 }
 
+/// The points of a polyline but those that lie on it anyway, by a seventh of a pixel.
+fn without_needless(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
+    const NEAR: f64 = 0.15;
+    let mut kept = Vec::new();
+    let mut anchor = 0;
+    kept.extend(points.first());
+    for end in 2..points.len() {
+        let ((x1, y1), (x2, y2)) = (points[anchor], points[end]);
+        let length = (x2 - x1).hypot(y2 - y1);
+        let is_off = |(x, y): &(f64, f64)| {
+            let across = (x2 - x1) * (y - y1) - (y2 - y1) * (x - x1);
+            // Back on itself, a line has no length to be near to.
+            let beyond = *y < y1.min(y2) - NEAR || *y > y1.max(y2) + NEAR;
+            beyond || across.abs() > NEAR * length
+        };
+        if points[anchor + 1..end].iter().any(is_off) {
+            anchor = end - 1;
+            kept.push(points[anchor]);
+        }
+    }
+    kept.extend(points.last().filter(|_| points.len() > 1));
+    kept
+}
+
 struct Plot<'a> {
     panel: &'a Panel,
     top: f64,
@@ -311,27 +335,32 @@ impl Plot<'_> {
     }
 
     fn line(&self, picture: &mut Picture, line: &Line, time: &impl Fn(f64) -> f64) {
-        let points = || {
-            line.at
-                .iter()
-                .zip(&line.values)
-                .map(|(at, value)| (time(*at), self.y(*value)))
-        };
+        let places = line.at.iter().zip(&line.values);
+        let mut points: Vec<(f64, f64)> = places
+            .map(|(at, value)| (time(*at), self.y(*value)))
+            .collect();
+        if !["goodput", "ssthresh"].contains(&line.what) {
+            points = without_needless(&points);
+        }
         let mut path = String::new();
-        let mut before: Option<(f64, f64)> = None;
-        for (x, y) in points() {
+        // The height at which the line stands as it is drawn.
+        let mut drawn: Option<f64> = None;
+        for (x, y) in points {
             // A String takes all.
-            let _ = match (before, line.what) {
+            let _ = match (drawn, line.what) {
                 (None, "in_flight") => write!(path, "M{x:.1} {:.1}V{y:.1}", self.y(0.0)),
                 (None, _) => write!(path, "M{x:.1} {y:.1}"),
                 // The mean since the point before.
                 (Some(_), "goodput") => write!(path, "V{y:.1}H{x:.1}"),
                 // It stays until it is set anew.
                 (Some(_), "ssthresh") => write!(path, "H{x:.1}V{y:.1}"),
-                (Some((_, old)), _) if (old - y).abs() < 0.05 => write!(path, "H{x:.1}"),
+                (Some(level), _) if (level - y).abs() < 0.05 => {
+                    let _ = write!(path, "H{x:.1}");
+                    continue;
+                }
                 _ => write!(path, "L{x:.1} {y:.1}"),
             };
-            before = Some((x, y));
+            drawn = Some(y);
         }
         match line.what {
             "in_flight" => {
