@@ -3,6 +3,7 @@
 // Every program uses its own part of this.
 #![allow(dead_code, unreachable_pub, clippy::expect_used, clippy::unwrap_used)]
 
+pub mod browser;
 pub mod dashboard;
 pub mod dhcp;
 pub mod dial;

@@ -23,6 +23,7 @@ mod package;
 mod page;
 mod paths;
 mod qlog;
+mod report;
 mod rudp;
 mod scrap;
 mod service_manager;
