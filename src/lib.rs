@@ -19,7 +19,8 @@
 //! them to the client over its own reliable transport (`rudp::connection`).
 //!
 //! Arrows of the code: `main -> cli -> supervisor -> actors -> {config, net, telemetry}`, and every
-//! actor -> its own core. A core never names an actor, a socket, a clock or another role.
+//! actor -> its own core. A core never names an actor, a socket, a clock or another role. `cli` runs
+//! `simulation`, too: the same cores, joined without actors, sockets and clocks.
 
 // They panic where nobody takes what is said: `telemetry::{print, complain}` don't.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
@@ -50,6 +51,8 @@ pub mod role;
 pub mod rudp;
 // The scraper of a download page.
 pub mod scrap;
+// Virtual time: cores joined by the bad link, with nobody waiting for a clock.
+pub mod simulation;
 // What is told of a session, each number once.
 pub mod statistic;
 // The tree of actors: restarts, reload, shutdown.

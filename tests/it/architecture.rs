@@ -153,6 +153,7 @@ fn arrows_point_one_way() {
                 "compare",
                 "supervisor",
                 "client",
+                "simulation",
                 "config",
                 "http",
                 "link",
@@ -207,6 +208,8 @@ fn arrows_point_one_way() {
                 ],
             ]
             .concat(),
+            // The cores, what joins them, and what watches them: no actor, no socket.
+            "simulation" => vec!["simulation", "link", "rudp", "watch"],
             "text" | "statistic" => vec![],
             "watch" if is_vocabulary(&source) => vec![],
             "watch" => vec!["watch", "role", "link", "net", "config"],

@@ -30,6 +30,7 @@ mod reload;
 mod rudp;
 mod scrap;
 mod service_manager;
+mod simulation;
 mod stderr;
 mod supervision;
 mod told;
