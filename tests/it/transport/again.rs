@@ -26,7 +26,7 @@ fn download(link: &str, seed: u64, algorithm: Algorithm) -> (Stats, u64) {
     let count = Rc::clone(&again);
     // How far each stream was sent.
     let ends: RefCell<BTreeMap<u64, u64>> = RefCell::default();
-    sim.tap = Some(Box::new(move |way, datagram, _| {
+    sim.path.tap = Some(Box::new(move |way, datagram, _| {
         let header = Header::parse(&datagram.bytes);
         if way == Way::Up || !header.is_ok_and(|header| header.packet == PacketType::Data) {
             return true;
@@ -47,15 +47,18 @@ fn download(link: &str, seed: u64, algorithm: Algorithm) -> (Stats, u64) {
         true
     }));
     let arrived = sim.download(Duration::from_secs(600));
-    let served = sim.served.values().chain(&sim.ended).next();
-    let server = served.map(|served| (served.connection.stats(), &served.events));
+    let served = sim.server.all().next();
+    let server = served.map(|served| (served.connection.stats(), &served.application.events));
     let client = &sim.clients[0];
-    let client = (client.connection.stats(), &client.events);
+    let client = (
+        client.peer.connection.stats(),
+        &client.peer.application.events,
+    );
     assert!(
         arrived.is_some(),
         "{link} {algorithm} {seed}: it does not arrive: {server:?} {client:?}"
     );
-    let served = sim.served.values().next().expect("one");
+    let served = sim.server.served.values().next().expect("one");
     (served.connection.stats(), again.get())
 }
 

@@ -165,7 +165,7 @@ fn a_stranger_who_repeats_the_clients_packets_does_not_stop_a_transfer() {
             sim.at(Duration::from_millis(50 * n), move |sim| {
                 // The client's next packet is seen first from elsewhere.
                 let mut taken = false;
-                sim.tap = Some(Box::new(move |way, datagram: &mut Datagram, _| {
+                sim.path.tap = Some(Box::new(move |way, datagram: &mut Datagram, _| {
                     if way == Way::Up && !taken && datagram.bytes[0] == 0x80 {
                         taken = true;
                         datagram.from = address("10.6.6.6:6666");
@@ -177,7 +177,7 @@ fn a_stranger_who_repeats_the_clients_packets_does_not_stop_a_transfer() {
         let took = sim.download(Duration::from_secs(60)).expect("not stuck");
         // Each lie costs a new beginning at the worst; half of the link is left.
         assert!(took < Duration::from_secs(6), "{algorithm}: {took:?}");
-        sim.tap = None;
+        sim.path.tap = None;
         sim.finish(Duration::from_secs(60));
     }
 }
@@ -272,7 +272,8 @@ fn a_client_hears_of_a_servers_restart_and_believes_nobody_else() {
     let mut sim = Sim::new(link, link, Config::default(), 1);
     sim.client(Algorithm::Cubic, &[5_000_000]);
     sim.run_for(Duration::from_secs(1));
-    let cid = *sim.served.keys().next().expect("one");
+    let cid = *sim.server.served.keys().next().expect("one");
+    let to = sim.clients[0].peer.seen_as;
     for token in [[0; 16], [255; 16]] {
         let mut bytes = Vec::new();
         Reset {
@@ -280,16 +281,17 @@ fn a_client_hears_of_a_servers_restart_and_believes_nobody_else() {
             token: Token::new(token),
         }
         .encode(&mut bytes);
-        sim.deliver_to_client(Datagram {
+        sim.deliver(Datagram {
+            way: Way::Down,
             from: address(SERVER),
-            to: sim.clients[0].seen_as,
+            to,
             ecn: None,
             bytes,
         });
     }
     sim.run_for(Duration::from_millis(100));
     assert_eq!(sim.clients[0].closed(), None);
-    sim.served.clear();
+    sim.server.served.clear();
     sim.run_for(Duration::from_secs(3));
     assert_eq!(sim.clients[0].closed(), Some(&CloseReason::Reset));
 }
@@ -304,7 +306,7 @@ fn a_client_that_only_keeps_the_connection_alive_is_told_of_a_restart() {
     sim.client(Algorithm::Cubic, &[100_000]);
     sim.download(Duration::from_secs(10)).expect("done");
     sim.run_for(Duration::from_secs(10));
-    sim.served.clear();
+    sim.server.served.clear();
     sim.run_for(Duration::from_secs(3));
     assert_eq!(sim.clients[0].closed(), Some(&CloseReason::Reset));
 }
@@ -634,8 +636,8 @@ fn nothing_of_a_connection_that_the_client_did_not_take_harms_the_one_it_took() 
     // The first ACCEPT, and whatever else that connection says, comes late: the server has given
     // the connection up and made another one by then.
     let held = Rc::new(RefCell::new(Vec::new()));
-    sim.tap = Some(Box::new({
-        let (held, start) = (Rc::clone(&held), sim.start);
+    sim.path.tap = Some(Box::new({
+        let (held, start) = (Rc::clone(&held), sim.start());
         move |way, datagram: &mut Datagram, now| {
             let early = now < start + Duration::from_secs(11);
             let hold = way == Way::Down && datagram.bytes[0] != 0xc1 && early;
@@ -646,10 +648,10 @@ fn nothing_of_a_connection_that_the_client_did_not_take_harms_the_one_it_took() 
         }
     }));
     sim.run_until(Duration::from_secs(20), |sim| {
-        sim.clients[0].connected_at.is_some()
+        sim.clients[0].peer.application.connected_at.is_some()
     });
     for datagram in held.take() {
-        sim.deliver_to_client(datagram);
+        sim.deliver(datagram);
     }
     sim.download(Duration::from_secs(10)).expect("not stuck");
     assert_eq!(sim.clients[0].closed(), None);

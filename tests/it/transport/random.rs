@@ -115,7 +115,7 @@ fn run(seed: u64) -> bool {
     let what = format!("seed {seed}: {algorithm}, up {up}, down {down}, {streams:?}");
     sim.client_with(client, streams);
     if rng.random_range(0..6) == 0 {
-        sim.clients[0].appetite = Some(Appetite {
+        sim.clients[0].peer.application.appetite = Some(Appetite {
             bytes: rng.random_range(1000..100_000),
             pause: Duration::from_millis(rng.random_range(1..30)),
         });
@@ -135,14 +135,14 @@ fn run(seed: u64) -> bool {
     // The slowest: 15 % lost in bursts at half a second of round trip and small windows.
     let done = sim.download(Duration::from_secs(900));
     let client = &sim.clients[0];
-    let server = sim.served.values().chain(&sim.ended).next();
+    let server = sim.server.all().next();
     let unheard = client.closed() == Some(&CloseReason::Handshake);
     assert!(
         done.is_some() || unheard,
         "stuck: client {:?} {:?}, server {:?}",
         client.closed(),
-        client.connection.stats(),
-        server.map(|served| (served.closed(), served.connection.stats()))
+        client.peer.connection.stats(),
+        server.map(|served| (served.application.closed(), served.connection.stats()))
     );
     if !unheard {
         sim.finish(Duration::from_secs(300));

@@ -328,7 +328,7 @@ fn congestion_marks_go_on_after_a_change_of_address() {
     sim.at(ms(2000), {
         let seen = Rc::clone(&seen);
         move |sim| {
-            sim.tap = Some(Box::new(move |way, datagram: &mut Datagram, _| {
+            sim.path.tap = Some(Box::new(move |way, datagram: &mut Datagram, _| {
                 if way == Way::Down {
                     let (all, marked) = seen.get();
                     seen.set((all + 1, marked + u32::from(datagram.ecn.is_some())));
@@ -338,7 +338,11 @@ fn congestion_marks_go_on_after_a_change_of_address() {
         }
     });
     sim.download(Duration::from_secs(60)).expect("not stuck");
-    let moves = sim.served.values().map(|served| served.moves().len());
+    let moves = sim
+        .server
+        .served
+        .values()
+        .map(|served| served.application.moves().len());
     assert_eq!(moves.sum::<usize>(), 1);
     let (all, marked) = seen.get();
     assert!(all > 500 && marked > all - all / 10, "{marked} of {all}");

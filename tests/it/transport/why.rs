@@ -449,17 +449,17 @@ fn run(seed: u64) -> [usize; 2] {
     let mut sim = Sim::new(&up, &down, config, seed);
     let steps = Steps::default();
     let steps_of_each = steps.clone();
-    sim.observe = Some(Box::new(move || Box::new(steps_of_each.clone())));
+    sim.observe(move || Box::new(steps_of_each.clone()));
     let verdicts = Arc::new(Verdicts {
         known: Mutex::default(),
         fates: sim.fates.clone(),
     });
-    sim.link.watch(Some(Arc::clone(&verdicts) as _));
+    sim.path.link.watch(Some(Arc::clone(&verdicts) as _));
     let client = sim.client(congestion, &[rng.random_range(200_000..1_500_000)]);
     let done = sim.download(Duration::from_secs(300));
     assert!(done.is_some(), "seed {seed}: stuck with {down}");
-    let destination = sim.clients[client].connection.cid().0;
-    let now = sim.now;
+    let destination = sim.clients[client].peer.connection.cid().0;
+    let now = sim.now();
     let most = usize::MAX;
     let found = sim
         .rings
@@ -471,7 +471,7 @@ fn run(seed: u64) -> [usize; 2] {
         began: *began,
         steps: steps.0.lock().unwrap().clone(),
         verdicts: verdicts.known.lock().unwrap().clone(),
-        arrived: sim.arrived.clone(),
+        arrived: sim.path.arrived.clone().expect("it is observed"),
         destination,
         congestion,
     };

@@ -17,7 +17,12 @@ use crate::transport::sim::Datagram;
 fn handshake() {
     let connected = |_: Algorithm, outcome: &Outcome| {
         let sim = &outcome.sim;
-        let at = sim.clients[0].connected_at.expect("connected") - sim.start;
+        let at = sim.clients[0]
+            .peer
+            .application
+            .connected_at
+            .expect("connected")
+            - sim.start();
         // Two round trips, and 1.2 kB three times at 10 Mbit/s.
         assert!(at.as_secs_f64() < 2.0 * RUNNER_RTT + 0.004, "{at:?}");
     };
@@ -42,7 +47,7 @@ fn fifty_handshakes_with_30_percent_loss() {
                 let link = format!("{RUNNER},{link}");
                 let mut sim = file(&link, 1000)(algorithm, seed);
                 assert!(sim.download(Duration::from_secs(60)).is_some(), "{seed}");
-                total += (sim.now - sim.start).as_secs_f64();
+                total += (sim.now() - sim.start()).as_secs_f64();
                 sim.finish(Duration::from_secs(60));
             }
             println!("{name:24} {:9} {total:8.3} s of 300 s", algorithm.name());
@@ -56,9 +61,16 @@ fn fifty_handshakes_with_30_percent_loss() {
 fn forty_eight_tries_with_30_percent_loss_both_ways() {
     for seed in 0..48 {
         let mut sim = file("rate=10mbit,delay=25ms,loss=30", 1000)(Cubic, seed);
-        let took = sim.run_until(LIMIT, |sim| sim.clients[0].connected_at.is_some());
+        let took = sim.run_until(LIMIT, |sim| {
+            sim.clients[0].peer.application.connected_at.is_some()
+        });
         assert!(took, "{seed}");
-        let at = sim.clients[0].connected_at.expect("connected") - sim.start;
+        let at = sim.clients[0]
+            .peer
+            .application
+            .connected_at
+            .expect("connected")
+            - sim.start();
         assert!(at < Duration::from_secs(30), "{seed}: {at:?}");
     }
 }
@@ -68,7 +80,7 @@ fn the_clients_second_to_seventh_packets_are_lost() {
     let build = |algorithm, seed| {
         let mut sim = file(RUNNER, 1000)(algorithm, seed);
         let mut sent = 0;
-        sim.tap = Some(Box::new(move |way, _: &mut Datagram, _| {
+        sim.path.tap = Some(Box::new(move |way, _: &mut Datagram, _| {
             sent += u32::from(way == Way::Up);
             way == Way::Down || !(2..=7).contains(&sent)
         }));
@@ -76,7 +88,7 @@ fn the_clients_second_to_seventh_packets_are_lost() {
     };
     let hellos = |_: Algorithm, outcome: &Outcome| {
         let sim = &outcome.sim;
-        let at = (sim.now - sim.start).as_secs_f64();
+        let at = (sim.now() - sim.start()).as_secs_f64();
         // The second HELLO goes again after 0.3, 0.6, 1.2, 2.4, 3 and 3 s.
         assert!(at < 10.5 + 3.0 * RUNNER_RTT + 0.1, "{at}");
     };
@@ -89,7 +101,7 @@ fn a_lost_question_is_missed_after_a_round_trip_and_an_eighth() {
         let build = |algorithm, seed| {
             let mut sim = file(RUNNER, 1000)(algorithm, seed);
             let (mut sent, mut asked) = (0, false);
-            sim.tap = Some(Box::new(move |way, datagram: &mut Datagram, _| {
+            sim.path.tap = Some(Box::new(move |way, datagram: &mut Datagram, _| {
                 if way == Way::Down {
                     return true;
                 }
@@ -112,15 +124,15 @@ fn a_client_that_nobody_answers_gives_up() {
     let mut hellos = 0;
     let count = std::rc::Rc::new(std::cell::Cell::new(0));
     let counted = count.clone();
-    sim.tap = Some(Box::new(move |_, datagram: &mut Datagram, _| {
+    sim.path.tap = Some(Box::new(move |_, datagram: &mut Datagram, _| {
         let header = labnet::rudp::packet::Header::parse(&datagram.bytes).expect("a packet");
         hellos += u32::from(header.packet == PacketType::Hello);
         counted.set(hellos);
         true
     }));
-    let over = sim.run_until(LIMIT, |sim| sim.clients[0].connection.is_over());
+    let over = sim.run_until(LIMIT, |sim| sim.clients[0].peer.connection.is_over());
     assert!(over);
-    let took = sim.now - sim.start;
+    let took = sim.now() - sim.start();
     assert_eq!(took.as_secs(), 30);
     // 0.3, 0.6, 1.2 and 2.4 s after each other, then each 3 s.
     assert!((11..=14).contains(&count.get()), "{}", count.get());

@@ -35,7 +35,7 @@ fn transfer_with_corruption() {
         _ => reno_time(2 * MB, RUNNER_RTT, 0.02) * 1.4,
     };
     let seen = |_: Algorithm, outcome: &Outcome| {
-        let client = outcome.sim.clients[0].connection.stats();
+        let client = outcome.sim.clients[0].peer.connection.stats();
         assert!(client.corrupted > 10, "{client:?}");
         assert!(client.malformed < 10, "{client:?}");
     };
@@ -70,7 +70,7 @@ fn of_the_acknowledgements_under_reordering_one_in_sixteen_asks_for_one_itself()
     sim.client(Algorithm::Cubic, &[10 * MB]);
     let counts = Rc::new(Cell::new((0_u32, 0_u32)));
     let counted = Rc::clone(&counts);
-    sim.tap = Some(Box::new(move |way, datagram: &mut Datagram, _| {
+    sim.path.tap = Some(Box::new(move |way, datagram: &mut Datagram, _| {
         let is_data = PacketType::of(&datagram.bytes) == Ok(PacketType::Data);
         if way == Way::Up && is_data {
             // A checksum of four bytes ends it.
@@ -95,7 +95,7 @@ fn of_the_acknowledgements_under_reordering_one_in_sixteen_asks_for_one_itself()
 fn duplication() {
     let link = format!("{RUNNER},duplicate=20");
     let seen = |_: Algorithm, outcome: &Outcome| {
-        assert!(outcome.sim.clients[0].connection.stats().duplicates > 1000);
+        assert!(outcome.sim.clients[0].peer.connection.stats().duplicates > 1000);
     };
     // A copy costs nothing.
     each("duplication", file(&link, 10 * MB), runner_time, seen);
@@ -127,7 +127,7 @@ fn marks_instead_of_losses() {
     let build = |algorithm, seed| {
         let link = "rate=10mbit,delay=15ms,queue=250kB";
         let mut sim = Sim::new(link, link, Config::default(), seed);
-        sim.mark_above = Some(37_500);
+        sim.path.mark_above = Some(37_500);
         sim.client(algorithm, &[10 * MB]);
         sim
     };
@@ -154,8 +154,8 @@ fn the_same_seed_gives_the_same_run() {
         let mut sim = Sim::new(&link, &link, Config::default(), seed);
         sim.client(algorithm, &[100_000; 5]);
         let hash = std::rc::Rc::new(std::cell::RefCell::new(DefaultHasher::new()));
-        let (all, start) = (hash.clone(), sim.start);
-        sim.tap = Some(Box::new(move |way, datagram: &mut Datagram, now| {
+        let (all, start) = (hash.clone(), sim.start());
+        sim.path.tap = Some(Box::new(move |way, datagram: &mut Datagram, now| {
             let what = (way, now - start, &datagram.bytes);
             what.hash(&mut *all.borrow_mut());
             true

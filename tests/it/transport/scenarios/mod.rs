@@ -58,25 +58,28 @@ struct Outcome {
 
 fn run(mut sim: Sim) -> Option<Outcome> {
     let Some(took) = sim.download(LIMIT) else {
-        let now = sim.now - sim.start;
-        for s in sim.served.values().chain(&sim.ended) {
+        let now = sim.now() - sim.start();
+        for s in sim.server.all() {
             println!(
                 "server at {now:?}: {:?} {:?}",
-                s.events,
+                s.application.events,
                 s.connection.stats()
             );
-            println!("due {:?}", s.connection.poll_timeout().map(|t| t - sim.now));
+            println!(
+                "due {:?}",
+                s.connection.poll_timeout().map(|t| t - sim.now())
+            );
         }
-        let c = &sim.clients[0];
+        let c = &sim.clients[0].peer;
         println!(
             "client: {:?} {:?} {}",
-            c.events,
+            c.application.events,
             c.connection.stats(),
-            c.wanted[0].received
+            c.application.wanted[0].received
         );
         return None;
     };
-    let served = sim.served.values().next();
+    let served = sim.server.served.values().next();
     let server = served.map(|served| served.connection.stats())?;
     let seconds = took.as_secs_f64();
     Some(Outcome {

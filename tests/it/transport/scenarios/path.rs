@@ -11,7 +11,7 @@ use labnet::{
 };
 
 use super::{MB, Outcome, RUNNER, each, file, link_time, nothing, reno_time, runner_time};
-use crate::transport::sim::{CLIENT, Datagram, Sim, address, options};
+use crate::transport::sim::{CLIENT, Datagram, FirstLink, Sim, address, options};
 
 #[test]
 fn goodput() {
@@ -38,10 +38,17 @@ fn rebinding(to: fn(u64) -> String) -> impl Fn(Algorithm, u64) -> Sim {
 
 fn all_moves_proven(_: Algorithm, outcome: &Outcome) {
     let sim = &outcome.sim;
-    let moves = sim.served.values().next().expect("one").moves();
-    let seconds = (sim.now - sim.start).as_secs();
+    let moves = sim
+        .server
+        .served
+        .values()
+        .next()
+        .expect("one")
+        .application
+        .moves();
+    let seconds = (sim.now() - sim.start()).as_secs();
     assert_eq!(moves.len() as u64, seconds / 5 + 1, "{moves:?}");
-    assert_eq!(moves[moves.len() - 1].1, sim.clients[0].seen_as);
+    assert_eq!(moves[moves.len() - 1].1, sim.clients[0].peer.seen_as);
 }
 
 #[test]
@@ -65,7 +72,12 @@ fn long_round_trip() {
     let link = "rate=10mbit,delay=750ms,queue=2MB";
     let hellos = |_: Algorithm, outcome: &Outcome| {
         let sim = &outcome.sim;
-        let at = sim.clients[0].connected_at.expect("connected") - sim.start;
+        let at = sim.clients[0]
+            .peer
+            .application
+            .connected_at
+            .expect("connected")
+            - sim.start();
         assert!(at.as_secs_f64() < 2.0 * 1.5 + 0.02, "{at:?}");
         assert!(outcome.server.rtt > Duration::from_millis(1500));
         assert!(outcome.server.packets_lost == 0 && outcome.server.spurious_losses == 0);
@@ -123,7 +135,7 @@ fn bufferbloat() {
     // A queue of 0.8 s where a round trip takes 20 ms: 25 kB would do.
     let link = "rate=10mbit,delay=10ms,queue=1MB";
     let queue = |algorithm: Algorithm, outcome: &Outcome| {
-        let down = outcome.sim.link.direction(Way::Down).counters();
+        let down = outcome.sim.path.link.direction(Way::Down).counters();
         let most = match algorithm {
             // Those who look at the delay fill it while they start, and not for long.
             Vegas | Bbr => 150_000,
@@ -146,7 +158,7 @@ fn step(from: &'static str, to: &'static str, size: u64) -> impl Fn(Algorithm, u
         let mut sim = file(from, size)(algorithm, seed);
         sim.at(Duration::from_secs(5), move |sim| {
             for way in Way::BOTH {
-                sim.link.set_options(way, options(to), sim.now);
+                sim.path.link.set_options(way, options(to), sim.now());
             }
         });
         sim
@@ -204,8 +216,8 @@ fn binds_anew(name: &str, loses: fn(&Datagram) -> bool) {
         let mut sim = Sim::new(RUNNER, RUNNER, config, seed);
         sim.client(algorithm, &[10 * MB]);
         sim.clients[0].rebinds_to = Some(address("10.0.3.1:1000"));
-        let gone_at = sim.start + Duration::from_secs(4);
-        sim.tap = Some(Box::new(move |_, datagram: &mut Datagram, now| {
+        let gone_at = sim.start() + Duration::from_secs(4);
+        sim.path.tap = Some(Box::new(move |_, datagram: &mut Datagram, now| {
             now < gone_at || !loses(datagram)
         }));
         sim
@@ -216,10 +228,10 @@ fn binds_anew(name: &str, loses: fn(&Datagram) -> bool) {
     let moved = |algorithm: Algorithm, outcome: &Outcome| {
         let sim = &outcome.sim;
         let client = &sim.clients[0];
-        assert_eq!(client.seen_as, address("10.0.3.1:1000"), "{algorithm}");
-        let connections = sim.served.len() + sim.ended.len();
+        assert_eq!(client.peer.seen_as, address("10.0.3.1:1000"), "{algorithm}");
+        let connections = sim.server.all().count();
         assert_eq!(connections, 1, "{algorithm}: the same connection");
-        assert_eq!(client.connection.stats().path_changes, 1);
+        assert_eq!(client.peer.connection.stats().path_changes, 1);
     };
     each(name, build, bound, moved);
 }
@@ -231,7 +243,10 @@ fn the_first_link_gets_narrower() {
         let build = |algorithm, seed| {
             let mut sim = file(RUNNER, 10 * MB)(algorithm, seed);
             sim.at(Duration::from_secs(4), move |sim| {
-                sim.first_link = Some((1252, told));
+                sim.server.first_link = Some(FirstLink {
+                    largest: 1252,
+                    told,
+                });
             });
             sim
         };
@@ -244,7 +259,7 @@ fn the_first_link_gets_narrower() {
                 true => assert_eq!(stats.mtu, 1252),
                 false => assert!((1233..=1252).contains(&stats.mtu), "{}", stats.mtu),
             }
-            let bursts = outcome.sim.packets[Way::Down as usize] - stats.packets_sent;
+            let bursts = outcome.sim.path.packets[Way::Down as usize] - stats.packets_sent;
             // COOKIE, ACCEPT
             assert!(bursts <= 2, "{bursts} more datagrams than packets");
         };

@@ -19,7 +19,7 @@ fn transfer_of_three_files_on_one_connection() {
     };
     let fair = |_: Algorithm, outcome: &Outcome| {
         // Each gets its turn: the first is done when all three have got as much.
-        let wanted = &outcome.sim.clients[0].wanted;
+        let wanted = &outcome.sim.clients[0].peer.application.wanted;
         let done = |n: usize| wanted[n].done_at.expect("done");
         let first = (done(0) - wanted[0].asked_at.expect("asked")).as_secs_f64();
         assert!(
@@ -65,10 +65,13 @@ fn upload() {
         );
         // Its answer does not wait for the upload: the connection is done when it has settled.
         let done = sim.run_until(LIMIT, |sim| {
-            sim.served.values().any(|served| served.uploaded == 10 * MB)
+            sim.server
+                .served
+                .values()
+                .any(|served| served.application.uploaded == 10 * MB)
         });
         assert!(done);
-        let took = (sim.now - sim.start).as_secs_f64();
+        let took = (sim.now() - sim.start()).as_secs_f64();
         // Three round trips of handshake and opening.
         assert!(
             took < runner_time(algorithm) + 5.0 * RUNNER_RTT,
@@ -95,7 +98,7 @@ fn a_slow_reader_is_never_sent_more_than_its_window() {
         };
         let client = sim.client_with(config, vec![wanted]);
         // 1 MB a second.
-        sim.clients[client].appetite = Some(Appetite {
+        sim.clients[client].peer.application.appetite = Some(Appetite {
             bytes: 10_000,
             pause: Duration::from_millis(10),
         });
@@ -111,7 +114,8 @@ fn jain(algorithms: [Algorithm; 2], seed: u64) -> f64 {
     sim.run_for(Duration::from_secs(2));
     sim.client(algorithms[1], &[100 * MB]);
     sim.run_for(Duration::from_secs(3));
-    let received = |sim: &Sim| [0, 1].map(|n: usize| sim.clients[n].wanted[0].received);
+    let received =
+        |sim: &Sim| [0, 1].map(|n: usize| sim.clients[n].peer.application.wanted[0].received);
     let before = received(&sim);
     sim.run_for(Duration::from_secs(20));
     let after = received(&sim);

@@ -17,7 +17,7 @@ const RTT: f64 = 0.05;
 fn wire(loss: f64, bbr: f64, linux: f64) {
     let link = format!("rate=100mbit,delay=25ms,queue={QUEUE}B,loss={loss}");
     let frugal = |algorithm: Algorithm, outcome: &Outcome| {
-        let down = outcome.sim.link.direction(Way::Down).counters();
+        let down = outcome.sim.path.link.direction(Way::Down).counters();
         let needed = SIZE as f64 / 1445.0 / (1.0 - loss / 100.0);
         let share = down.sent as f64 / needed;
         println!(

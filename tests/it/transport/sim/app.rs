@@ -7,9 +7,12 @@ use std::{
 };
 
 use bytes::Bytes;
-use labnet::rudp::{
-    connection::{CloseReason, Connection, Event, Read, StreamEvent, StreamId},
-    packet::ErrorCode,
+use labnet::{
+    rudp::{
+        connection::{CloseReason, Connection, Event, Read, StreamEvent, StreamId},
+        packet::ErrorCode,
+    },
+    simulation::{Application, Datagram, Host, Peer},
 };
 
 /// Bytes that tell where they belong.
@@ -27,6 +30,8 @@ fn is_pattern(offset: u64, bytes: &[u8]) -> bool {
 
 /// How much is written at once.
 const CHUNK: u64 = 64 << 10;
+/// How many bytes of an answer may wait to be sent.
+const AHEAD: u64 = 1 << 20;
 
 /// Writes the pattern from `at` to `size` while less than `ahead` bytes wait to be sent, and the
 /// stream's end; false: the stream takes nothing more.
@@ -61,41 +66,25 @@ struct Answer {
     written: bool,
 }
 
-/// A server's connection and its streams. A request is a big-endian u64, then any number of bytes
+/// A server's streams of one connection. A request is a big-endian u64, then any number of bytes
 /// of [`pattern`]; the answer is as many bytes of it as the number says.
+#[derive(Debug, Default)]
 pub(crate) struct Served {
-    pub(crate) connection: Connection,
-    /// How many bytes of a stream may wait to be sent.
-    pub(crate) ahead: u64,
     /// All events but those about streams.
     pub(crate) events: Vec<Event>,
     pub(crate) uploaded: u64,
     answers: BTreeMap<StreamId, Answer>,
-    pub(super) dirty: bool,
-    pub(super) due: Option<Instant>,
 }
 
-impl Served {
-    pub(super) fn new(connection: Connection, ahead: u64) -> Self {
-        Self {
-            connection,
-            ahead,
-            events: Vec::new(),
-            uploaded: 0,
-            answers: BTreeMap::new(),
-            dirty: true,
-            due: None,
-        }
-    }
-
-    pub(super) fn run(&mut self) {
-        while let Some(event) = self.connection.poll_event() {
+impl Application for Served {
+    fn run(&mut self, connection: &mut Connection, _: Instant) {
+        while let Some(event) = connection.poll_event() {
             match event {
                 Event::Stream(StreamEvent::Opened(id)) => {
                     self.answers.insert(id, Answer::default());
-                    self.read(id);
+                    self.read(connection, id);
                 }
-                Event::Stream(StreamEvent::Readable(id)) => self.read(id),
+                Event::Stream(StreamEvent::Readable(id)) => self.read(connection, id),
                 Event::Stream(StreamEvent::Stopped(id, _)) => {
                     if let Some(answer) = self.answers.get_mut(&id) {
                         answer.written = true;
@@ -105,26 +94,27 @@ impl Served {
                 other => self.events.push(other),
             }
         }
-        let (connection, ahead) = (&mut self.connection, self.ahead);
         self.answers.retain(|id, answer| {
             if let Some(size) = answer.size
                 && !answer.written
             {
-                let done = write_on(connection, *id, &mut answer.at, size, ahead);
+                let done = write_on(connection, *id, &mut answer.at, size, AHEAD);
                 answer.written = done.unwrap_or(true);
             }
             !answer.written
         });
     }
+}
 
-    fn read(&mut self, id: StreamId) {
+impl Served {
+    fn read(&mut self, connection: &mut Connection, id: StreamId) {
         let mut forgotten = Answer {
             written: true,
             ..Answer::default()
         };
         let answer = self.answers.get_mut(&id).unwrap_or(&mut forgotten);
         loop {
-            match self.connection.read(id, usize::MAX) {
+            match connection.read(id, usize::MAX) {
                 Ok(Read::Data(data)) => {
                     if answer.written && answer.size.is_none() {
                         self.uploaded += data.len() as u64;
@@ -155,7 +145,7 @@ impl Served {
                 Ok(Read::Reset(code)) => {
                     // The client has given up: so do we.
                     answer.written = true;
-                    let _ = self.connection.reset(id, ErrorCode(code));
+                    let _ = connection.reset(id, ErrorCode(code));
                     break;
                 }
                 Ok(Read::Finished | Read::Blocked) | Err(_) => break,
@@ -214,14 +204,8 @@ pub(crate) struct Appetite {
     pub(crate) pause: Duration,
 }
 
-/// A client and what it does.
-pub(crate) struct Client {
-    pub(crate) connection: Connection,
-    pub(crate) address: SocketAddr,
-    /// Where a NAT makes it seem to be.
-    pub(crate) seen_as: SocketAddr,
-    /// Where it binds anew once its probes are in vain.
-    pub(crate) rebinds_to: Option<SocketAddr>,
+/// What a client does.
+pub(crate) struct Fetching {
     pub(crate) wanted: Vec<Wanted>,
     pub(crate) appetite: Option<Appetite>,
     /// All events but those about streams.
@@ -231,32 +215,74 @@ pub(crate) struct Client {
     unopened: usize,
     readable: Vec<usize>,
     read_at: Option<Instant>,
-    pub(super) dirty: bool,
-    pub(super) due: Option<Instant>,
+    unheard: bool,
+}
+
+/// A client, who may take another address.
+pub(crate) struct Client {
+    pub(crate) peer: Peer<Fetching>,
+    /// Where it binds anew once its probes are in vain.
+    pub(crate) rebinds_to: Option<SocketAddr>,
 }
 
 impl Client {
-    pub(super) fn new(connection: Connection, address: SocketAddr, wanted: Vec<Wanted>) -> Self {
+    pub(super) fn new(peer: Peer<Fetching>) -> Self {
         Self {
-            connection,
-            address,
-            seen_as: address,
+            peer,
             rebinds_to: None,
-            wanted,
-            appetite: None,
-            events: Vec::new(),
-            connected_at: None,
-            by_id: BTreeMap::new(),
-            unopened: 0,
-            readable: Vec::new(),
-            read_at: None,
-            dirty: true,
-            due: None,
         }
     }
 
-    pub(super) fn run(&mut self, now: Instant) {
-        while let Some(event) = self.connection.poll_event() {
+    pub(crate) fn is_done(&self) -> bool {
+        let mut wanted = self.peer.application.wanted.iter();
+        wanted.all(|wanted| wanted.done_at.is_some())
+    }
+
+    pub(crate) fn closed(&self) -> Option<&CloseReason> {
+        closed(&self.peer.application.events)
+    }
+}
+
+impl Host for Client {
+    fn handle_datagram(&mut self, datagram: Datagram, now: Instant, out: &mut Vec<Datagram>) {
+        self.peer.handle_datagram(datagram, now, out);
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        self.peer.handle_timeout(now);
+    }
+
+    fn send(&mut self, now: Instant, out: &mut Vec<Datagram>) {
+        if !self.peer.is_dirty() {
+            return;
+        }
+        let Peer {
+            connection,
+            application,
+            ..
+        } = &mut self.peer;
+        application.run(connection, now);
+        if std::mem::take(&mut application.unheard)
+            && let Some(to) = self.rebinds_to.take()
+        {
+            connection.rebound(true, now);
+            (self.peer.address, self.peer.seen_as) = (to, to);
+        }
+        self.peer.drain(now, out);
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        self.peer.poll_timeout()
+    }
+
+    fn is_at(&self, address: SocketAddr) -> bool {
+        self.peer.is_at(address)
+    }
+}
+
+impl Application for Fetching {
+    fn run(&mut self, connection: &mut Connection, now: Instant) {
+        while let Some(event) = connection.poll_event() {
             match event {
                 Event::Connected => {
                     self.connected_at = Some(now);
@@ -268,16 +294,15 @@ impl Client {
                         self.readable.push(at);
                     }
                 }
-                Event::Unheard if self.rebinds_to.is_some() => {
-                    let to = self.rebinds_to.take().expect("it is there");
-                    self.connection.rebound(true, now);
-                    (self.address, self.seen_as) = (to, to);
+                Event::Unheard => {
+                    self.unheard = true;
+                    self.events.push(event);
                 }
                 Event::Stream(_) => {}
                 other => self.events.push(other),
             }
         }
-        self.read_all(now);
+        self.read_all(connection, now);
         while self.connected_at.is_some() && self.unopened < self.wanted.len() {
             let others_done = self.wanted[..self.unopened]
                 .iter()
@@ -286,7 +311,7 @@ impl Client {
             if wanted.last && !others_done {
                 break;
             }
-            let Ok(id) = self.connection.open() else {
+            let Ok(id) = connection.open() else {
                 break;
             };
             wanted.id = Some(id);
@@ -294,20 +319,40 @@ impl Client {
             self.by_id.insert(id, self.unopened);
             self.unopened += 1;
             let request = Bytes::copy_from_slice(&wanted.size.to_be_bytes());
-            self.connection.write(id, request).expect("it is open");
+            connection.write(id, request).expect("it is open");
         }
         for wanted in &mut self.wanted[..self.unopened] {
             if let Some(id) = wanted.id
                 && !wanted.written
             {
                 let (at, size) = (&mut wanted.sent, wanted.upload);
-                let done = write_on(&mut self.connection, id, at, size, CHUNK);
+                let done = write_on(connection, id, at, size, CHUNK);
                 wanted.written = done.unwrap_or(true);
             }
         }
     }
 
-    fn read_all(&mut self, now: Instant) {
+    fn poll_timeout(&self) -> Option<Instant> {
+        self.read_at.filter(|_| !self.readable.is_empty())
+    }
+}
+
+impl Fetching {
+    pub(super) fn new(wanted: Vec<Wanted>) -> Self {
+        Self {
+            wanted,
+            appetite: None,
+            events: Vec::new(),
+            connected_at: None,
+            by_id: BTreeMap::new(),
+            unopened: 0,
+            readable: Vec::new(),
+            read_at: None,
+            unheard: false,
+        }
+    }
+
+    fn read_all(&mut self, connection: &mut Connection, now: Instant) {
         if self.read_at.is_some_and(|at| at > now) {
             return;
         }
@@ -318,7 +363,7 @@ impl Client {
         let mut most = self.appetite.map_or(usize::MAX, |appetite| appetite.bytes);
         while let Some(at) = self.readable.first().copied() {
             let before = self.wanted[at].received;
-            if !self.read(at, most, now) {
+            if !self.read(connection, at, most, now) {
                 self.readable.remove(0);
             }
             most -= (self.wanted[at].received - before) as usize;
@@ -329,12 +374,12 @@ impl Client {
     }
 
     /// Says whether there may be more.
-    fn read(&mut self, at: usize, most: usize, now: Instant) -> bool {
+    fn read(&mut self, connection: &mut Connection, at: usize, most: usize, now: Instant) -> bool {
         let wanted = &mut self.wanted[at];
         let Some(id) = wanted.id else {
             return false;
         };
-        match self.connection.read(id, most) {
+        match connection.read(id, most) {
             Ok(Read::Data(data)) => {
                 assert!(is_pattern(wanted.received, &data), "wrong bytes down");
                 wanted.received += data.len() as u64;
@@ -345,8 +390,8 @@ impl Client {
                     wanted.done_at = Some(now);
                     wanted.written = true;
                     // Either may have ended by itself.
-                    let _ = self.connection.stop(id, ErrorCode::CANCELLED);
-                    let _ = self.connection.reset(id, ErrorCode::CANCELLED);
+                    let _ = connection.stop(id, ErrorCode::CANCELLED);
+                    let _ = connection.reset(id, ErrorCode::CANCELLED);
                     return false;
                 }
                 true
@@ -363,19 +408,5 @@ impl Client {
                 false
             }
         }
-    }
-
-    pub(crate) fn is_done(&self) -> bool {
-        self.wanted.iter().all(|wanted| wanted.done_at.is_some())
-    }
-
-    /// When it does something by itself.
-    pub(super) fn timeout(&self) -> Option<Instant> {
-        let read_at = self.read_at.filter(|_| !self.readable.is_empty());
-        read_at.into_iter().chain(self.due).min()
-    }
-
-    pub(crate) fn closed(&self) -> Option<&CloseReason> {
-        closed(&self.events)
     }
 }
