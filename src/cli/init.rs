@@ -10,7 +10,7 @@ use std::{
 use serde::Serialize;
 
 use super::output;
-use crate::{config::built_in::FILES, telemetry::complain};
+use crate::{compare::ready::READY, config::built_in::FILES, telemetry::complain};
 
 /// Arguments of `labnet init`.
 #[derive(Debug, clap::Args)]
@@ -40,7 +40,9 @@ struct File {
 /// Writes the files that are not there yet.
 pub(super) fn run(args: Args) -> ExitCode {
     let mut files = Vec::new();
-    for (name, text) in FILES {
+    let experiments = READY.map(|(name, text)| (format!("experiments/{name}.toml"), text));
+    let files_to_write = FILES.map(|(name, text)| (name.to_owned(), text));
+    for (name, text) in files_to_write.into_iter().chain(experiments) {
         let path = args.folder.join(name);
         match write(&path, text) {
             Ok(action) => files.push(File { path, action }),

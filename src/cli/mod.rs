@@ -6,6 +6,7 @@ mod capture;
 mod carriage;
 mod check;
 mod client;
+mod compare;
 mod completions;
 mod configuration;
 mod demo;
@@ -59,6 +60,8 @@ enum Verb {
     Init(init::Args),
     /// Be a bad network: relay UDP, and lose, delay, reorder, duplicate and damage it
     Link(Box<link::Args>),
+    /// Compare senders over the same bad link, in virtual time or for real
+    Compare(Box<compare::Args>),
     /// Check a configuration: what it would run, or all that is wrong with it
     Check(check::Args),
     /// See whether this machine can run the lab, and what to do about what it lacks
@@ -99,6 +102,7 @@ pub fn run() -> ExitCode {
         Verb::Doctor(args) => doctor::run(args),
         Verb::Init(args) => init::run(args),
         Verb::Link(args) => link::run(*args),
+        Verb::Compare(args) => compare::run(*args),
         Verb::Check(args) => check::run(args),
         Verb::Reload(args) => reload::run(args),
         Verb::Status(args) => status::run(args),

@@ -37,7 +37,7 @@ pub use problem::{Problem, Problems};
 pub use shares::Shares;
 pub use source::{KeyChange, Source};
 pub use transport::{Algorithm, Class, Passphrase, Protection, Transport, UnknownAlgorithm};
-pub(crate) use value::host_name;
+pub(crate) use value::{bytes, host_name};
 
 /// Reads the configuration file at `path`, lays the process's `LABNET_` environment over it and
 /// compiles both.

@@ -222,7 +222,7 @@ pub(super) fn number<T: TryFrom<i64> + PartialOrd + std::fmt::Display>(
 }
 
 /// A humane size between `least` and `most` bytes.
-pub(super) fn bytes(text: &str, (least, most): (u64, u64)) -> Result<u64, String> {
+pub(crate) fn bytes(text: &str, (least, most): (u64, u64)) -> Result<u64, String> {
     let units = [
         ("kib", 1024.0),
         ("mib", 1_048_576.0),

@@ -10,6 +10,7 @@ mod files;
 pub mod first_link;
 pub mod interface;
 mod listeners;
+mod namespace;
 pub mod process;
 pub mod representation;
 mod service;
@@ -31,6 +32,7 @@ pub use descriptors::{Purpose, raise_descriptor_limit};
 pub use driver::{Driver, drive};
 pub use files::{Space, free_space, is_writable};
 pub use listeners::{NotBound, TcpListeners};
+pub use namespace::{NetNamespace, gain_namespaces};
 pub use sockets::{Sockets, bind_tcp, bind_udp, is_listening, is_on_interface};
 pub use steady::{steady_time, wall_and_steady_time, wall_time};
 pub use tcp::{

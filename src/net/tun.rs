@@ -150,6 +150,15 @@ fn make(plan: &TunPlan) -> io::Result<File> {
     Ok(device)
 }
 
+/// Switches a device of this thread's namespace on.
+pub(super) fn switch_on(device: &str) -> io::Result<()> {
+    let socket = std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+    let up = (libc::IFF_UP | libc::IFF_RUNNING) as i16;
+    Request::new(device)?
+        .with(&up.to_ne_bytes())
+        .send(&socket, libc::SIOCSIFFLAGS as libc::Ioctl)
+}
+
 /// `struct sockaddr_in` of an address.
 fn socket_address(address: Ipv4Addr) -> [u8; 16] {
     let mut bytes = [0; 16];

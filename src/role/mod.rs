@@ -28,7 +28,11 @@ pub use self::{
     roster::{Member, Roster},
 };
 
-use crate::{net::Sockets, telemetry::Metrics, watch::qlog::Qlog};
+use crate::{
+    net::Sockets,
+    telemetry::Metrics,
+    watch::{qlog::Qlog, watcher::Watcher},
+};
 
 /// A role of the lab, as its supervisor sees it.
 ///
@@ -192,6 +196,8 @@ pub struct Resources {
     pub leases: Leases,
     /// Where connections' traces go, if that is wanted.
     pub qlog: Option<Qlog>,
+    /// Who watches connections besides, if somebody does.
+    pub watcher: Option<Arc<dyn Watcher>>,
 }
 
 impl Resources {
@@ -204,6 +210,7 @@ impl Resources {
             roster: Roster::default(),
             leases: Leases::default(),
             qlog: None,
+            watcher: None,
         }
     }
 }

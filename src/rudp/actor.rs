@@ -123,7 +123,7 @@ impl Role for RudpEndpoint {
                 let common = Common::new(
                     &config.shares,
                     counters,
-                    resources.qlog.clone(),
+                    (resources.qlog.clone(), resources.watcher.clone()),
                     Instant::now(),
                 );
                 let nothing = LinkOptions::default();

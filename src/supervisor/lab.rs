@@ -14,7 +14,7 @@ use crate::{
     net::Sockets,
     role::{PrepareError, Resources, Roster, api::Reload},
     telemetry::Metrics,
-    watch::qlog::Qlog,
+    watch::{qlog::Qlog, watcher::Watcher},
 };
 
 /// A running lab. Dropping it stops nothing: [`Lab::shutdown`] does.
@@ -61,7 +61,7 @@ impl Lab {
     /// # Errors
     /// All the roles that can't be prepared; nothing runs then.
     pub async fn start(config: Config, sockets: Sockets) -> Result<Self, StartError> {
-        Self::start_traced(config, sockets, None).await
+        Self::begin(config, sockets, |_| {}).await
     }
 
     /// As [`start`](Self::start); what the connections of the transport go through is written to `qlog`.
@@ -73,11 +73,34 @@ impl Lab {
         sockets: Sockets,
         qlog: Option<Qlog>,
     ) -> Result<Self, StartError> {
+        Self::begin(config, sockets, |resources| resources.qlog = qlog).await
+    }
+
+    /// As [`start`](Self::start); connections of the transport are watched by who `watcher` names.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn start_watched(
+        config: Config,
+        sockets: Sockets,
+        watcher: Arc<dyn Watcher>,
+    ) -> Result<Self, StartError> {
+        Self::begin(config, sockets, |resources| {
+            resources.watcher = Some(watcher)
+        })
+        .await
+    }
+
+    async fn begin(
+        config: Config,
+        sockets: Sockets,
+        add: impl FnOnce(&mut Resources),
+    ) -> Result<Self, StartError> {
         std::fs::create_dir_all(&config.state_dir)
             .map_err(|error| StartError::StateDir(config.state_dir.clone(), error))?;
         let mut resources = Resources::new(config.state_dir.clone());
         resources.sockets = sockets;
-        resources.qlog = qlog;
+        add(&mut resources);
         let mut tree = Tree::new();
         let prepared = tree.prepare(&config, &resources);
         if !prepared.errors.is_empty() {

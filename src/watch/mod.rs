@@ -7,6 +7,7 @@
 //! | [`fates`] | what a link did to each packet, by its number |
 //! | [`why`] | both in words and numbers |
 //! | [`qlog`] | a connection's trace as files for the field's tools |
+//! | [`watcher`] | who watches connections from their beginning |
 //! | [`verdicts`] | a link's verdicts as lines of JSON |
 //! | [`words`] | what a packet's bytes say, by its protocol's reader |
 //! | [`log`] | every packet in the log |
@@ -25,5 +26,6 @@ pub mod pcapng;
 pub mod qlog;
 pub mod ring;
 pub mod verdicts;
+pub mod watcher;
 pub mod why;
 pub mod words;

@@ -13,6 +13,7 @@ mod client_dhcp;
 mod client_dns;
 mod client_download;
 mod client_transport;
+mod compare;
 mod config;
 mod demo;
 mod descriptors;

@@ -10,6 +10,7 @@ mod support;
 mod capture;
 mod client;
 mod clock;
+mod compare;
 mod dhcp;
 mod dns;
 mod doctor;

@@ -40,6 +40,7 @@ use crate::watch::{
     fates::Fates,
     qlog::{self, Qlog, Side},
     ring::{About, Rings},
+    watcher::Watcher,
 };
 use actix::Recipient;
 
@@ -138,6 +139,11 @@ impl Shared {
 
     /// Has all that a new connection goes through written down, if that is wanted.
     pub(super) fn trace(&self, connection: &mut Connection, client: Cid, now: Instant) {
+        if let Some(watcher) = &self.common.watcher
+            && let Some(observer) = watcher.begins(about(connection), now)
+        {
+            connection.observe(observer, now);
+        }
         let Some(qlog) = &self.common.qlog else {
             return;
         };
@@ -154,14 +160,7 @@ impl Shared {
 
     /// Has what a connection goes through remembered.
     pub(super) fn remember(&self, connection: &mut Connection, now: Instant) {
-        let name = connection.peer().name;
-        let about = About {
-            connection: connection.cid().0,
-            destination: connection.peer_cid().0,
-            name: name.as_deref().unwrap_or("").to_owned(),
-            client: connection.remote(),
-            congestion: connection.algorithm().name(),
-        };
+        let about = about(connection);
         let fates = Some(self.common.fates.clone());
         let recorder = self.common.rings.begin(about, fates, now);
         connection.observe(Box::new(recorder), now);
@@ -277,6 +276,17 @@ impl Drop for BusyOne {
     }
 }
 
+/// Whose connection it is.
+fn about(connection: &Connection) -> About {
+    About {
+        connection: connection.cid().0,
+        destination: connection.peer_cid().0,
+        name: connection.peer().name.as_deref().unwrap_or("").to_owned(),
+        client: connection.remote(),
+        congestion: connection.algorithm().name(),
+    }
+}
+
 /// What the sockets of all addresses have in common.
 #[derive(Clone)]
 pub(super) struct Common {
@@ -287,6 +297,7 @@ pub(super) struct Common {
     pub(super) ended: EndedSessions,
     pub(super) counters: Arc<Counters>,
     qlog: Option<Qlog>,
+    watcher: Option<Arc<dyn Watcher>>,
     /// What is remembered of each connection, and what the link before them does to packets.
     pub(super) rings: Rings,
     pub(super) fates: Fates,
@@ -297,7 +308,7 @@ impl Common {
     pub(super) fn new(
         shares: &Shares,
         counters: Counters,
-        qlog: Option<Qlog>,
+        (qlog, watcher): (Option<Qlog>, Option<Arc<dyn Watcher>>),
         now: Instant,
     ) -> Self {
         Self {
@@ -308,6 +319,7 @@ impl Common {
             ended: EndedSessions::new(now),
             counters: Arc::new(counters),
             qlog,
+            watcher,
             rings: Rings::new(config::Watch::default().memory),
             fates: Fates::new(read_number),
         }

@@ -1,0 +1,123 @@
+//! How a run goes, in a terminal: a row a second for each flow, as iperf3 has them.
+
+use std::time::Duration;
+
+use console::Term;
+
+use crate::{
+    compare::{plan::Run, real::Audience, recorder::Now},
+    telemetry::complain,
+};
+
+/// Rows on standard error, if that is a terminal: what is printed on standard output stays data.
+pub(super) struct Live {
+    shown: bool,
+    names: Vec<String>,
+    /// What each flow had received at the last row.
+    before: Vec<u64>,
+    last: Duration,
+}
+
+const EVERY: Duration = Duration::from_secs(1);
+
+impl Live {
+    /// Nothing is shown yet.
+    pub(super) fn new() -> Self {
+        Self {
+            shown: Term::stderr().is_term(),
+            names: Vec::new(),
+            before: Vec::new(),
+            last: Duration::ZERO,
+        }
+    }
+
+    /// A run begins, the how-manieth of how many.
+    pub(super) fn begin(&mut self, number: usize, of: usize, run: &Run) {
+        self.names = run.senders.iter().map(ToString::to_string).collect();
+        self.before = vec![0; self.names.len()];
+        self.last = Duration::ZERO;
+        if self.shown {
+            complain(format_args!(
+                "{number} of {of}: {} over {}, seed {}",
+                self.names.join(", "),
+                run.down,
+                run.seed
+            ));
+            complain(HEAD);
+        }
+    }
+}
+
+const HEAD: &str = "sender        interval       Mbit/s   window kB   RTT ms      lost  phase";
+
+/// One row.
+fn row(name: &str, (from, to): (Duration, Duration), bytes: u64, now: &Now) -> String {
+    let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+    let seconds = (to - from).as_secs_f64().max(1e-9);
+    format!(
+        "{name:<12} {:>5.1}-{:<5.1} s {:>9.2} {:>11} {:>8} {:>9}  {}",
+        from.as_secs_f64(),
+        to.as_secs_f64(),
+        bytes as f64 * 8.0 / seconds / 1e6,
+        or_dash(
+            now.window
+                .map(|window| format!("{:.1}", window as f64 / 1e3))
+        ),
+        or_dash(now.rtt.map(|rtt| format!("{:.1}", rtt.as_secs_f64() * 1e3))),
+        or_dash(now.lost.map(|lost| lost.to_string())),
+        now.phase.unwrap_or("-"),
+    )
+}
+
+impl Audience for Live {
+    fn interval(&mut self, elapsed: Duration, flows: &[Now]) {
+        let names = self.names.iter().zip(&mut self.before);
+        for ((name, before), now) in names.zip(flows) {
+            let bytes = now.received.saturating_sub(*before);
+            *before = now.received;
+            if self.shown {
+                complain(row(name, (self.last, elapsed), bytes, now));
+            }
+        }
+        self.last = elapsed;
+    }
+
+    fn every(&self) -> Duration {
+        EVERY
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_stands_below_its_head() {
+        let now = Now {
+            received: 3_000_000,
+            lost: Some(7),
+            window: Some(125_300),
+            rtt: Some(Duration::from_micros(61_240)),
+            phase: Some("avoidance"),
+        };
+        let second = (Duration::from_secs(1), Duration::from_secs(2));
+        assert_eq!(
+            [HEAD, &row("cubic", second, 2_400_000, &now)],
+            [
+                "sender        interval       Mbit/s   window kB   RTT ms      lost  phase",
+                "cubic          1.0-2.0   s     19.20       125.3     61.2         7  avoidance",
+            ]
+        );
+        let silent = Now {
+            lost: None,
+            window: None,
+            rtt: None,
+            phase: None,
+            ..now
+        };
+        assert!(
+            row("tcp-cubic", second, 0, &silent)
+                .ends_with("0.00           -        -         -  -")
+        );
+    }
+}

@@ -1,0 +1,737 @@
+//! What is to be done, run by run.
+
+use std::{num::NonZeroU64, time::Duration};
+
+use super::{
+    experiment::{Experiment, Problem, Said, Text},
+    sender::{Sender, Transport},
+    sweep::{Sweep, bdp},
+};
+use crate::{
+    config::{LinkOptions, bytes, link_options::duration},
+    rudp::congestion::Algorithm,
+};
+
+/// How much each sends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Amount {
+    /// So many bytes.
+    Size(u64),
+    /// As much as comes through in this time.
+    Time(Duration),
+}
+
+/// From this time after the start the link is otherwise.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Change {
+    /// When.
+    pub after: Duration,
+    /// How it was said: `loss=5`.
+    pub words: String,
+    /// To the sender.
+    pub up: LinkOptions,
+    /// From the sender.
+    pub down: LinkOptions,
+}
+
+/// One run: senders over one link.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Run {
+    /// Who sends, at the same time.
+    pub senders: Vec<Sender>,
+    /// What happens to packets to the sender: requests and acknowledgements.
+    pub up: LinkOptions,
+    /// What happens to packets from the sender.
+    pub down: LinkOptions,
+    /// How the link changes.
+    pub changes: Vec<Change>,
+    /// How much each sends.
+    pub amount: Amount,
+    /// Decides every packet's fate.
+    pub seed: u64,
+    /// The value of what is swept.
+    pub point: Option<String>,
+    /// The how-manieth time it is run, from 0.
+    pub repetition: u32,
+}
+
+/// An experiment that can be run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    /// What it says to its reader.
+    pub text: Text,
+    /// In virtual time.
+    pub simulate: bool,
+    /// What is swept.
+    pub sweep: Option<Sweep>,
+    /// All runs, in order: by what is swept, then by repetition, then by sender.
+    pub runs: Vec<Run>,
+    /// How often each is repeated.
+    pub repetitions: u32,
+    /// The first seed.
+    pub seed: u64,
+    /// The command line that says the same.
+    pub command: Vec<String>,
+}
+
+const DEFAULT_TIME: Duration = Duration::from_secs(10);
+/// What is not said of a link.
+const DEFAULT_LINK: [(&str, &str); 3] = [("rate", "20mbit"), ("delay", "25ms"), ("queue", "1bdp")];
+const MOST_RUNS: u32 = 100;
+/// Senders at once.
+const MOST_SENDERS: usize = 64;
+/// The most that one sends: the largest of the built-in sample files.
+const MOST_BYTES: u64 = 4_000_000_000;
+/// A queue has room for a full packet and what comes after it.
+const LEAST_QUEUE: f64 = 3_000.0;
+
+impl Plan {
+    /// Makes a plan of an experiment.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn compile(experiment: &Experiment) -> Result<Self, Vec<Problem>> {
+        let mut compiler = Compiler {
+            experiment,
+            problems: Vec::new(),
+        };
+        let plan = compiler.plan();
+        match plan {
+            Some(plan) if compiler.problems.is_empty() => Ok(plan),
+            _ => Err(compiler.problems),
+        }
+    }
+
+    /// Whether something of it is carried by this.
+    pub fn has(&self, transport: Transport) -> bool {
+        let mut senders = self.runs.iter().flat_map(|run| &run.senders);
+        senders.any(|sender| sender.transport() == transport)
+    }
+}
+
+impl Run {
+    /// Its time, if it has one.
+    pub fn time(&self) -> Option<Duration> {
+        match self.amount {
+            Amount::Time(time) => Some(time),
+            Amount::Size(_) => None,
+        }
+    }
+}
+
+struct Compiler<'a> {
+    experiment: &'a Experiment,
+    problems: Vec<Problem>,
+}
+
+impl Compiler<'_> {
+    fn problem(&mut self, place: &str, message: impl Into<String>) {
+        self.problems.push(Problem {
+            place: place.to_owned(),
+            message: message.into(),
+        });
+    }
+
+    /// The one value of a key, made something of.
+    fn one<T>(&mut self, key: &str, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {
+        let said = self.experiment.said(key)?;
+        let [value] = &said.values[..] else {
+            self.problem(&said.place, "one value is needed");
+            return None;
+        };
+        parse(value)
+            .map_err(|message| self.problem(&said.place, message))
+            .ok()
+    }
+
+    /// A list's items, whether they were said in a list or with commas.
+    fn items(&self, key: &str) -> Option<(&Said, Vec<&str>)> {
+        let said = self.experiment.said(key)?;
+        let items = said.values.iter().flat_map(|value| value.split(','));
+        let items = items.map(str::trim).filter(|item| !item.is_empty());
+        Some((said, items.collect()))
+    }
+
+    fn plan(&mut self) -> Option<Plan> {
+        let groups = self.groups();
+        let amount = self.amount();
+        let runs = self.one("runs", |text| whole(text, 1..=MOST_RUNS.into()));
+        let seed = self
+            .one("seed", |text| whole(text, 0..=u64::MAX))
+            .unwrap_or(1);
+        let sweep = self.one_list("sweep", Sweep::parse);
+        let simulate = self.experiment.said("simulate").is_some();
+        let repetitions = u32::try_from(runs.unwrap_or(1)).unwrap_or(MOST_RUNS);
+        let points: Vec<Option<&String>> = match &sweep {
+            Some(sweep) => sweep.values.iter().map(Some).collect(),
+            None => vec![None],
+        };
+        let mut planned = Vec::new();
+        for point in points {
+            let swept = sweep.as_ref().zip(point);
+            let swept = swept.map(|(sweep, value)| (sweep.key.as_str(), value.as_str()));
+            let Some((up, down)) = self.link(swept) else {
+                // Each point would say the same again.
+                break;
+            };
+            let changes = self.changes(up, down, amount);
+            for repetition in 0..repetitions {
+                for senders in &groups {
+                    planned.push(Run {
+                        senders: senders.clone(),
+                        up,
+                        down,
+                        changes: changes.clone(),
+                        amount,
+                        seed: seed.wrapping_add(repetition.into()),
+                        point: point.cloned(),
+                        repetition,
+                    });
+                }
+            }
+            if !self.problems.is_empty() {
+                break;
+            }
+        }
+        if simulate && let Some(place) = self.place_of(Transport::Tcp, &groups) {
+            self.problem(
+                &place,
+                "the kernel's TCP is real, and --simulate is not: leave one of them out",
+            );
+        }
+        if simulate && let Some(place) = self.place_of(Transport::Quic, &groups) {
+            self.problem(
+                &place,
+                "quinn runs in real time only: leave it out, or --simulate",
+            );
+        }
+        Some(Plan {
+            text: self.experiment.text.clone(),
+            simulate,
+            sweep,
+            runs: planned,
+            repetitions,
+            seed,
+            command: self.experiment.command(),
+        })
+    }
+
+    /// The value of a key in which a comma is no end of it.
+    fn one_list<T>(&mut self, key: &str, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {
+        let said = self.experiment.said(key)?;
+        parse(&said.values.join(","))
+            .map_err(|message| self.problem(&said.place, message))
+            .ok()
+    }
+
+    /// Where a sender of this kind was asked for, if one was.
+    fn place_of(&self, transport: Transport, groups: &[Vec<Sender>]) -> Option<String> {
+        let mut senders = groups.iter().flatten();
+        senders.find(|sender| sender.transport() == transport)?;
+        let key = ["flows", "against", "congestion"];
+        let said = key.into_iter().find_map(|key| self.experiment.said(key));
+        Some(said.map_or_else(String::new, |said| said.place.clone()))
+    }
+
+    /// Who sends at the same time, and who after whom.
+    fn groups(&mut self) -> Vec<Vec<Sender>> {
+        if let Some((said, items)) = self.items("flows") {
+            let place = said.place.clone();
+            let items: Vec<String> = items.into_iter().map(str::to_owned).collect();
+            for other in ["congestion", "against"] {
+                if self.experiment.said(other).is_some() {
+                    self.problem(&place, format!("names all senders: leave {other} out"));
+                }
+            }
+            let mut senders = Vec::new();
+            for item in items {
+                match several(&item) {
+                    Ok((count, sender)) => senders.extend(std::iter::repeat_n(sender, count)),
+                    Err(message) => self.problem(&place, message),
+                }
+            }
+            self.bound(&place, &senders);
+            return vec![senders];
+        }
+        let own = self.own();
+        let mut senders: Vec<Sender> = own.clone();
+        if let Some((said, items)) = self.items("against") {
+            let place = said.place.clone();
+            let items: Vec<String> = items.into_iter().map(str::to_owned).collect();
+            for item in items {
+                let kind = match item.as_str() {
+                    "tcp" => Some(Transport::Tcp),
+                    "quic" => Some(Transport::Quic),
+                    _ => None,
+                };
+                let rivals = match kind {
+                    Some(transport) => own
+                        .iter()
+                        .filter_map(|sender| match sender {
+                            Sender::Rudp(algorithm) => Sender::rival(transport, *algorithm),
+                            _ => None,
+                        })
+                        .collect(),
+                    None => match Sender::parse(&item) {
+                        Ok(sender) => vec![sender],
+                        Err(message) => {
+                            self.problem(&place, message);
+                            Vec::new()
+                        }
+                    },
+                };
+                for rival in rivals {
+                    if !senders.contains(&rival) {
+                        senders.push(rival);
+                    }
+                }
+            }
+            self.bound(&place, &senders);
+        }
+        if self.experiment.said("together").is_some() {
+            vec![senders]
+        } else {
+            senders.into_iter().map(|sender| vec![sender]).collect()
+        }
+    }
+
+    /// The senders of `congestion`.
+    fn own(&mut self) -> Vec<Sender> {
+        let every = || Algorithm::ALL.map(Sender::Rudp).to_vec();
+        let Some((said, items)) = self.items("congestion") else {
+            return every();
+        };
+        let place = said.place.clone();
+        let items: Vec<String> = items.into_iter().map(str::to_owned).collect();
+        let mut senders = Vec::new();
+        for item in items {
+            let named = match item.as_str() {
+                "all" => every(),
+                name => match Sender::parse(name) {
+                    Ok(sender) => vec![sender],
+                    Err(message) => {
+                        self.problem(&place, message);
+                        continue;
+                    }
+                },
+            };
+            for sender in named {
+                if !senders.contains(&sender) {
+                    senders.push(sender);
+                }
+            }
+        }
+        self.bound(&place, &senders);
+        senders
+    }
+
+    fn bound(&mut self, place: &str, senders: &[Sender]) {
+        match senders.len() {
+            0 if self.problems.is_empty() => self.problem(place, "names no sender"),
+            0..=MOST_SENDERS => {}
+            count => self.problem(
+                place,
+                format!("names {count} senders; at most {MOST_SENDERS} are taken"),
+            ),
+        }
+    }
+
+    fn amount(&mut self) -> Amount {
+        let bytes = self.one("size", |text| {
+            let bytes = bytes(text, (1_000, MOST_BYTES))?;
+            Ok(Amount::Size(bytes))
+        });
+        let time = self.one("time", |text| {
+            let time = duration(text)?;
+            match time < Duration::from_millis(100) {
+                true => Err(format!("`{text}` is too short; 100ms are the least")),
+                false => Ok(Amount::Time(time)),
+            }
+        });
+        if let (Some(said), Some(_)) = (self.experiment.said("size"), self.experiment.said("time"))
+        {
+            self.problem(&said.place, "size or time: each sends so much, or so long");
+        }
+        bytes.or(time).unwrap_or(Amount::Time(DEFAULT_TIME))
+    }
+
+    /// The link with the value that is swept.
+    fn link(&mut self, swept: Option<(&str, &str)>) -> Option<(LinkOptions, LinkOptions)> {
+        let before = self.problems.len();
+        let mut both = Shape::default();
+        for (key, value) in DEFAULT_LINK {
+            // These are right.
+            let _ = both.set(key, value);
+        }
+        for (key, said) in self.experiment.link() {
+            let set = match &said.values[..] {
+                [value] => both.set(key, value),
+                _ => Err("one value is needed".to_owned()),
+            };
+            if let Err(message) = set {
+                self.problem(&said.place, message);
+            }
+        }
+        let place = |key: &str| self.experiment.said(key).map(|said| said.place.clone());
+        if let Some((key, value)) = swept
+            && let Err(message) = both.set(key, value)
+        {
+            self.problem(&place("sweep").unwrap_or_default(), message);
+        }
+        let mut ways = [("up", both.clone()), ("down", both)];
+        for (way, shape) in &mut ways {
+            if let Some(said) = self.experiment.said(way)
+                && let Err(message) = shape.set_list(&said.values.join(","))
+            {
+                self.problem(&said.place, message);
+            }
+        }
+        let [(_, up), (_, down)] = ways;
+        let round_trip = up.options.delay + down.options.delay;
+        let mut finished = Vec::new();
+        for (way, shape) in [("up", up), ("down", down)] {
+            let finish = shape.finish(round_trip);
+            let checked = finish.and_then(|options| options.check().map(|()| options));
+            match checked {
+                Ok(options) => finished.push(options),
+                Err(message) => {
+                    let said = [way, "sweep", "queue", "burst", "loss"];
+                    let place = said.into_iter().find_map(place).unwrap_or_default();
+                    self.problem(&place, message);
+                }
+            }
+        }
+        match (self.problems.len() == before, &finished[..]) {
+            (true, &[up, down]) => Some((up, down)),
+            _ => None,
+        }
+    }
+
+    /// How the link changes, in the order of time.
+    fn changes(&mut self, up: LinkOptions, down: LinkOptions, amount: Amount) -> Vec<Change> {
+        let Some(said) = self.experiment.said("at") else {
+            return Vec::new();
+        };
+        let mut parsed = Vec::new();
+        for value in &said.values {
+            match at(value) {
+                Ok((after, _)) if matches!(amount, Amount::Time(time) if after >= time) => {
+                    self.problem(&said.place, format!("`{value}` comes after the end"));
+                }
+                Ok(one) => parsed.push(one),
+                Err(message) => self.problem(&said.place, message),
+            }
+        }
+        parsed.sort_by_key(|(after, _)| *after);
+        let (mut up, mut down) = (up, down);
+        let mut changes = Vec::new();
+        for (after, list) in parsed {
+            let set = up.set_list(list).and_then(|()| down.set_list(list));
+            let checked = set.and_then(|()| up.check()).and_then(|()| down.check());
+            if let Err(message) = checked {
+                self.problem(&said.place, message);
+            }
+            changes.push(Change {
+                after,
+                words: list.to_owned(),
+                up,
+                down,
+            });
+        }
+        changes
+    }
+}
+
+/// `10s loss=5,rate=5mbit`.
+fn at(text: &str) -> Result<(Duration, &str), String> {
+    let wrong = || {
+        format!(
+            "`{}` is no change; write it as `10s loss=5`",
+            text.escape_debug()
+        )
+    };
+    let (after, list) = text
+        .trim()
+        .split_once(char::is_whitespace)
+        .ok_or_else(wrong)?;
+    LinkOptions::default().set_list(list)?;
+    Ok((duration(after)?, list))
+}
+
+/// `2xcubic`, or one.
+fn several(item: &str) -> Result<(usize, Sender), String> {
+    let counted = item.split_once('x').and_then(|(count, name)| {
+        let count = count.parse::<usize>().ok()?;
+        Some((count, name))
+    });
+    let (count, name) = counted.unwrap_or((1, item));
+    if !(1..=MOST_SENDERS).contains(&count) {
+        return Err(format!("`{item}`: 1 to {MOST_SENDERS} of a kind are taken"));
+    }
+    Ok((count, Sender::parse(name)?))
+}
+
+fn whole(text: &str, allowed: std::ops::RangeInclusive<u64>) -> Result<u64, String> {
+    let number = text.parse().ok().filter(|number| allowed.contains(number));
+    number.ok_or_else(|| {
+        format!(
+            "`{}` is no whole number from {} to {}",
+            text.escape_debug(),
+            allowed.start(),
+            allowed.end()
+        )
+    })
+}
+
+/// A direction's options, the queue of which may be told by what the path holds.
+#[derive(Debug, Clone, Default)]
+struct Shape {
+    options: LinkOptions,
+    /// Bandwidth-delay products, and whether somebody asked for them.
+    products: Option<f64>,
+}
+
+impl Shape {
+    fn set(&mut self, key: &str, value: &str) -> Result<(), String> {
+        if key == "queue" {
+            self.products = None;
+            if value.ends_with("bdp") {
+                self.products = Some(bdp(value)?);
+                self.options.queue = None;
+                return Ok(());
+            }
+        }
+        self.options.set(key, value)
+    }
+
+    fn set_list(&mut self, list: &str) -> Result<(), String> {
+        for item in list
+            .split(',')
+            .map(str::trim)
+            .filter(|item| !item.is_empty())
+        {
+            match item.split_once('=') {
+                Some((key, value)) => self.set(&key.trim().replace('-', "_"), value.trim())?,
+                // It says what is missing.
+                None => self.options.set_list(item)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(mut self, round_trip: Duration) -> Result<LinkOptions, String> {
+        if let (Some(products), Some(rate)) = (self.products, self.options.rate) {
+            let bytes = products * product(rate, round_trip);
+            let bytes = bytes.max(LEAST_QUEUE).round();
+            self.options.set("queue", &bytes.to_string())?;
+        }
+        Ok(self.options)
+    }
+}
+
+/// The bandwidth-delay product in bytes.
+pub(super) fn product(rate: NonZeroU64, round_trip: Duration) -> f64 {
+    rate.get() as f64 / 8.0 * round_trip.as_secs_f64()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn experiment(said: &[(&str, &str)]) -> Experiment {
+        let mut experiment = Experiment::default();
+        for (key, value) in said {
+            let values = match *value {
+                "" => Vec::new(),
+                value => vec![value.to_owned()],
+            };
+            experiment.say(key, format!("--{key}"), values);
+        }
+        experiment
+    }
+
+    fn plan(said: &[(&str, &str)]) -> Plan {
+        Plan::compile(&experiment(said)).expect("right")
+    }
+
+    fn names(run: &Run) -> String {
+        let names: Vec<String> = run.senders.iter().map(Sender::to_string).collect();
+        names.join(" ")
+    }
+
+    #[test]
+    fn nothing_said_is_all_controllers_one_after_another() {
+        let plan = plan(&[]);
+        let runs: Vec<String> = plan.runs.iter().map(names).collect();
+        assert_eq!(runs, ["new_reno", "cubic", "vegas", "bbr"]);
+        let run = &plan.runs[0];
+        assert_eq!(run.down.to_string(), "delay=25ms,rate=20mbit,queue=125kB");
+        assert_eq!(run.up, run.down);
+        assert_eq!(run.amount, Amount::Time(Duration::from_secs(10)));
+        assert_eq!((plan.repetitions, plan.seed, plan.simulate), (1, 1, false));
+    }
+
+    #[test]
+    fn senders_go_one_after_another_or_together() {
+        for (said, expected) in [
+            (
+                vec![("congestion", "cubic"), ("against", "tcp,quic")],
+                "cubic/tcp-cubic/quic-cubic",
+            ),
+            (
+                vec![("against", "tcp"), ("together", "")],
+                "new_reno cubic vegas bbr tcp-reno tcp-cubic tcp-vegas tcp-bbr",
+            ),
+            (
+                vec![("congestion", "vegas"), ("against", "quic,tcp-reno")],
+                "vegas/tcp-reno",
+            ),
+            (
+                vec![("flows", "2xcubic,1xtcp-reno,bbr")],
+                "cubic cubic tcp-reno bbr",
+            ),
+            (
+                vec![("congestion", "cubic,cubic,all")],
+                "cubic/new_reno/vegas/bbr",
+            ),
+        ] {
+            let runs: Vec<String> = plan(&said).runs.iter().map(names).collect();
+            assert_eq!(runs.join("/"), expected);
+        }
+    }
+
+    #[test]
+    fn what_is_swept_comes_first_then_the_repetition() {
+        let plan = plan(&[
+            ("congestion", "cubic,bbr"),
+            ("sweep", "loss=0,2"),
+            ("runs", "2"),
+            ("seed", "7"),
+            ("size", "1MB"),
+        ]);
+        let told: Vec<String> = plan
+            .runs
+            .iter()
+            .map(|run| format!("{} {} {}", run.down.loss, run.seed, names(run)))
+            .collect();
+        assert_eq!(
+            told,
+            [
+                "0 7 cubic",
+                "0 7 bbr",
+                "0 8 cubic",
+                "0 8 bbr",
+                "2 7 cubic",
+                "2 7 bbr",
+                "2 8 cubic",
+                "2 8 bbr"
+            ]
+        );
+        assert_eq!(plan.runs[0].amount, Amount::Size(1_000_000));
+        assert_eq!(plan.runs[4].point.as_deref(), Some("2"));
+    }
+
+    #[test]
+    fn a_queue_follows_the_path() {
+        for (said, up, down) in [
+            (vec![("queue", "2bdp")], Some(250_000), Some(250_000)),
+            (
+                vec![("queue", "2bdp"), ("delay", "50ms")],
+                Some(500_000),
+                Some(500_000),
+            ),
+            (vec![("down", "rate=10mbit")], Some(125_000), Some(62_500)),
+            (
+                vec![("down", "queue=4bdp,delay=75ms")],
+                Some(250_000),
+                Some(1_000_000),
+            ),
+            (vec![("queue", "30kB")], Some(30_000), Some(30_000)),
+            (vec![("rate", "off")], None, None),
+            (vec![("delay", "0ms")], Some(3_000), Some(3_000)),
+        ] {
+            let plan = plan(&said);
+            let run = &plan.runs[0];
+            assert_eq!((run.up.queue, run.down.queue), (up, down), "{said:?}");
+        }
+        let swept = plan(&[("sweep", "delay=25ms,50ms"), ("congestion", "cubic")]);
+        let queues: Vec<_> = swept.runs.iter().map(|run| run.down.queue).collect();
+        assert_eq!(queues, [Some(125_000), Some(250_000)]);
+    }
+
+    #[test]
+    fn a_link_changes_in_the_order_of_time() {
+        let mut experiment = experiment(&[("time", "30s"), ("loss", "1")]);
+        let at = ["20s loss=0", "10s loss=5,rate=5mbit"].map(str::to_owned);
+        experiment.say("at", "--at".to_owned(), at.to_vec());
+        let plan = Plan::compile(&experiment).expect("right");
+        let told: Vec<String> = plan.runs[0]
+            .changes
+            .iter()
+            .map(|change| format!("{:?} {}", change.after, change.down))
+            .collect();
+        assert_eq!(
+            told,
+            [
+                "10s loss=5,delay=25ms,rate=5mbit,queue=125kB",
+                "20s delay=25ms,rate=5mbit,queue=125kB"
+            ]
+        );
+    }
+
+    #[test]
+    fn all_that_is_wrong_is_told() {
+        let problems = Plan::compile(&experiment(&[
+            ("congestion", "cubic,reno"),
+            ("against", "tcp,sctp"),
+            ("loss", "101"),
+            ("rate", "fast"),
+            ("up", "los=3"),
+            ("size", "1"),
+            ("time", "1ms"),
+            ("at", "soon loss=1"),
+            ("runs", "0"),
+            ("seed", "-1"),
+            ("sweep", "loss=a"),
+        ]))
+        .expect_err("wrong");
+        for key in [
+            "congestion",
+            "against",
+            "loss",
+            "rate",
+            "up",
+            "size",
+            "time",
+            "runs",
+            "seed",
+            "sweep",
+        ] {
+            let place = format!("--{key}");
+            assert!(
+                problems.iter().any(|problem| problem.place == place),
+                "{key}: {problems:?}"
+            );
+        }
+        for (said, part) in [
+            (vec![("at", "soon loss=1")], "no time"),
+            (vec![("at", "10s")], "10s loss=5"),
+            (vec![("at", "11s loss=1")], "after the end"),
+            (
+                vec![("flows", "cubic"), ("against", "tcp")],
+                "leave against out",
+            ),
+            (vec![("flows", "0xcubic")], "1 to 64"),
+            (vec![("flows", ",")], "no sender"),
+            (vec![("simulate", ""), ("against", "tcp")], "real"),
+            (vec![("loss", "80"), ("burst", "2")], "bursts of 2"),
+            (vec![("queue", "xbdp")], "1bdp"),
+        ] {
+            let problems = Plan::compile(&experiment(&said)).expect_err(part);
+            let told = problems
+                .iter()
+                .any(|problem| problem.message.contains(part));
+            assert!(told, "{part}: {problems:?}");
+        }
+    }
+}

@@ -1,0 +1,299 @@
+//! labnet's own transport: its server with its own origin, and its client.
+
+use std::{
+    fs::{self, File},
+    io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError, mpsc},
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use tokio::{sync::oneshot, time::timeout};
+
+use super::{Came, Ground, LOOK, Task};
+use crate::{
+    client::transport::{self, TransportError},
+    compare::{
+        plan::{Amount, Run},
+        recorder::FlowRecord,
+        sender::Sender,
+    },
+    config::{self, BadLink},
+    net::Sockets,
+    rudp::{packet::Protection, signal::Name},
+    supervisor::Lab,
+    watch::{event::transport::Observer, fates::Fates, ring::About, watcher::Watcher},
+};
+
+/// The file that is carried.
+const FILE: &str = "transfer.bin";
+/// What a client's name begins with; its flow's number follows.
+const NAME: &str = "flow-";
+/// How long the server may take to start.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a goodbye may take.
+const GOODBYE: Duration = Duration::from_secs(1);
+/// What a run by time may carry without a limit of the rate: more than any machine does in an hour.
+const ENDLESS: u64 = 1 << 44;
+
+/// Has the connections of a run watched.
+#[derive(Debug)]
+pub(super) struct Watch {
+    fates: Fates,
+    records: Mutex<Vec<FlowRecord>>,
+}
+
+impl Watch {
+    pub(super) fn new(fates: Fates) -> Self {
+        Self {
+            fates,
+            records: Mutex::default(),
+        }
+    }
+
+    /// From now on connections belong to these flows.
+    pub(super) fn set(&self, records: Vec<FlowRecord>) {
+        *self.records.lock().unwrap_or_else(PoisonError::into_inner) = records;
+    }
+}
+
+impl Watcher for Watch {
+    fn begins(&self, about: About, now: Instant) -> Option<Box<dyn Observer>> {
+        let flow: usize = about.name.strip_prefix(NAME)?.parse().ok()?;
+        let records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
+        let record = records.get(flow)?;
+        Some(record.observer(about, self.fates.clone(), now))
+    }
+}
+
+/// The server, in threads of its own; dropped, it ends.
+pub(super) struct Proxy {
+    address: SocketAddr,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<Result<(), String>>>,
+}
+
+impl Proxy {
+    /// Starts it where senders are, and waits until it has its file.
+    pub(super) fn start(ground: &Ground, run: &Run, watch: Arc<Watch>) -> Result<Self, String> {
+        let folder = Folder::new().map_err(|error| format!("no temporary folder: {error}"))?;
+        let listen: Vec<SocketAddr> = match ground {
+            Ground::Loopback => vec![ground.listen(0)],
+            Ground::Namespaces { .. } => run
+                .senders
+                .iter()
+                .enumerate()
+                .filter(|(_, sender)| matches!(sender, Sender::Rudp(_)))
+                .map(|(flow, _)| ground.listen(flow))
+                .collect(),
+        };
+        let bytes = match run.amount {
+            Amount::Size(size) => size,
+            Amount::Time(time) => {
+                let rates = run.changes.iter().map(|change| change.down.rate);
+                let most = rates
+                    .chain([run.down.rate])
+                    .max_by_key(|rate| rate.is_none());
+                let rates = run.changes.iter().filter_map(|change| change.down.rate);
+                let fastest = rates.chain(run.down.rate).max();
+                match (most.flatten(), fastest) {
+                    // Twice what the link can carry.
+                    (Some(_), Some(rate)) => {
+                        (rate.get() as f64 / 4.0 * time.as_secs_f64()) as u64 + (1 << 20)
+                    }
+                    _ => ENDLESS,
+                }
+            }
+        };
+        let (stop, stopped) = oneshot::channel();
+        let (tell, told) = mpsc::channel();
+        let thread = ground.at_senders("proxy", move |entered| {
+            entered.map_err(|error| format!("no namespace: {error}"))?;
+            let made = make(&folder.0, bytes, &listen);
+            let (config, sockets, address) =
+                made.map_err(|error| format!("the server: {error}"))?;
+            actix::System::new().block_on(async {
+                let lab = Lab::start_watched(config, sockets, watch).await;
+                let lab = lab.map_err(|error| format!("the server does not start: {error}"))?;
+                let ready = timeout(PATIENCE, async {
+                    while lab.metrics().scrap_files.get() < 1 {
+                        tokio::time::sleep(LOOK).await;
+                    }
+                });
+                let ready = ready.await.is_ok();
+                if ready {
+                    // Nobody hears it only if nobody waits any more.
+                    let _ = tell.send(address);
+                    let _ = stopped.await;
+                }
+                lab.shutdown().await;
+                match ready {
+                    true => Ok(()),
+                    false => Err("the server does not get its list of files".to_owned()),
+                }
+            })
+        })?;
+        match told.recv() {
+            Ok(address) => Ok(Self {
+                address,
+                stop: Some(stop),
+                thread: Some(thread),
+            }),
+            // It has ended, and says why.
+            Err(_) => Err(match thread.join() {
+                Ok(Err(problem)) => problem,
+                _ => "the server ended".to_owned(),
+            }),
+        }
+    }
+
+    /// Where it listens, the first address of several.
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        if let (Some(stop), Some(thread)) = (self.stop.take(), self.thread.take()) {
+            let _ = stop.send(());
+            let _ = thread.join();
+        }
+    }
+}
+
+/// A folder of this process alone, removed when dropped.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> io::Result<Self> {
+        let name = format!(
+            "labnet-compare-{}-{:08x}",
+            std::process::id(),
+            rand::random::<u32>()
+        );
+        let path = std::env::temp_dir().join(name);
+        fs::create_dir(&path)?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // What is left of it is in a folder for what may be left.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// The server's file, configuration and sockets, and its first address.
+fn make(
+    folder: &Path,
+    bytes: u64,
+    listen: &[SocketAddr],
+) -> io::Result<(config::Config, Sockets, SocketAddr)> {
+    let files = folder.join("files");
+    fs::create_dir(&files)?;
+    // Holes: it takes no room on the disk.
+    File::create(files.join(FILE))?.set_len(bytes)?;
+    let sockets = Sockets::default();
+    let here = SocketAddr::from(([127, 0, 0, 1], 0));
+    let (scrap, origin) = (sockets.reserve_tcp(here)?, sockets.reserve_tcp(here)?);
+    let mut bound = Vec::new();
+    for address in listen {
+        bound.push(sockets.reserve_udp(*address)?);
+    }
+    let first = bound.first().copied().ok_or(io::ErrorKind::InvalidInput)?;
+    let bound: Vec<String> = bound.iter().map(ToString::to_string).collect();
+    let text = format!(
+        "state_dir = \"state\"\n[log]\nlevel = \"warn\"\n[rudp]\nlisten = {bound:?}\n\
+         max_sessions_per_address = 1000\nmax_handshakes_per_address = 1000\n\
+         max_fetches = 1000\nmax_fetches_per_address = 1000\n\
+         [scrap]\nlisten = \"{scrap}\"\norigin = \"http://{origin}/\"\n[origin]\nlisten = \"{origin}\"\n\
+         files = {:?}\n",
+        files.display().to_string()
+    );
+    let path = folder.join("labnet.toml");
+    fs::write(&path, &text)?;
+    let config = config::parse(&text, &path, []);
+    let config = config.map_err(|problems| io::Error::other(problems.to_string()))?;
+    Ok((config, sockets, first))
+}
+
+/// Starts a client.
+pub(super) fn receive(task: Task, link: SocketAddr) -> Result<JoinHandle<Came>, String> {
+    let ground = task.ground.clone();
+    let server = match ground {
+        Ground::Loopback => link,
+        Ground::Namespaces { .. } => ground.listen(task.number),
+    };
+    ground.at_receivers("receiver", move |entered| {
+        let runtime = entered.and_then(|()| {
+            tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+        });
+        let mut came = Came::default();
+        match runtime {
+            Ok(runtime) => {
+                let fetched = runtime.block_on(fetch(&task, server, &mut came));
+                came.failure = fetched.err().map(|error| error.to_string());
+            }
+            Err(error) => came.failure = Some(error.to_string()),
+        }
+        came
+    })
+}
+
+async fn fetch(task: &Task, server: SocketAddr, came: &mut Came) -> Result<(), TransportError> {
+    let Sender::Rudp(congestion) = task.sender else {
+        return Ok(());
+    };
+    let Ok(name) = Name::new(&format!("{NAME}{}", task.number)) else {
+        return Ok(());
+    };
+    let settings = transport::Settings {
+        local: task.ground.local(task.number),
+        server,
+        name,
+        congestion: Some(congestion),
+        protection: Protection::Checksum,
+        max_datagram: None,
+        link: BadLink::default(),
+        fates: None,
+        qlog: None,
+    };
+    task.wait();
+    let mut open = None;
+    let fetching = async {
+        let transport = transport::Transport::connect(&settings).await?;
+        let transport = open.insert(transport);
+        let mut reply = transport.get(FILE, 0, None).await?;
+        while let Some(bytes) = reply.next().await? {
+            let now = Instant::now();
+            came.first_byte.get_or_insert(now);
+            came.received += bytes.len() as u64;
+            task.record.delivered(now, came.received);
+        }
+        came.whole = Some(Instant::now());
+        Ok(())
+    };
+    let stopped = async {
+        while !task.is_over() {
+            let left = task.deadline.saturating_duration_since(Instant::now());
+            tokio::time::sleep(left.min(LOOK)).await;
+        }
+    };
+    let fetched = tokio::select! {
+        fetched = fetching => fetched,
+        () = stopped => Ok(()),
+    };
+    if let Some(transport) = open {
+        // Who does not hear it finds out by itself.
+        let _ = timeout(GOODBYE, transport.close()).await;
+    }
+    // A thread that hears of nothing more ends with its runtime.
+    thread::yield_now();
+    fetched
+}

@@ -1,0 +1,645 @@
+//! What is written down of a flow while it runs: the steps of its sender, the link's verdicts on its
+//! packets, the bytes that its receiver has read.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use super::{
+    outcome::{Cut, Loss, LossCause, Phase, Spread, Totals, Trace},
+    series::{MOST_POINTS, Series},
+};
+use crate::watch::{
+    event::{
+        link::{self, Outcome},
+        transport::{Limit, Observer, State, Step},
+    },
+    fates::Fates,
+    ring::{About, Recorder, Rings},
+    why::Why,
+};
+
+/// What a full packet of 1500 bytes carries of a file by TCP: the same yardstick for all, so that
+/// what a transport's own heads cost is seen, too.
+pub const PAYLOAD: u64 = 1448;
+/// Losses that are kept one by one; all are counted.
+const MOST_LOSSES: usize = 20_000;
+/// Phases that are kept.
+const MOST_PHASES: usize = 4_000;
+/// Memory for what changes of the window are told from.
+const RING: u64 = 16 << 20;
+/// A point of the goodput's series for so long, at the least.
+const BIN: Duration = Duration::from_millis(50);
+
+/// What is known of a flow so far. Clones share it.
+#[derive(Debug, Clone)]
+pub struct FlowRecord(Arc<Mutex<Inner>>);
+
+#[derive(Debug)]
+struct Inner {
+    start: Instant,
+    /// What comes later is not of the experiment.
+    until: Option<Instant>,
+    /// The sender's last state.
+    state: Option<(Instant, State)>,
+    window: Line,
+    ssthresh: Line,
+    in_flight: Line,
+    pacing: Line,
+    rtt: Line,
+    /// Every round trip that the sender measured.
+    rtts: Samples,
+    /// What a sender said last that was asked.
+    sample: Option<Sample>,
+    data_packets: u64,
+    again_bytes: u64,
+    lost: u64,
+    spurious: u64,
+    losses: Vec<Loss>,
+    phases: Vec<Phase>,
+    rings: Rings,
+    fates: Option<(Fates, u64)>,
+    /// What the receiver has read, and when that was looked at.
+    delivered: Vec<(Instant, u64)>,
+    /// When the receiver's first byte came.
+    first_byte: Option<Instant>,
+}
+
+/// A moment of a flow, for whoever looks at it while it runs.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Now {
+    /// Bytes of the file that have come.
+    pub received: u64,
+    /// Packets that the sender took for lost, if it tells.
+    pub lost: Option<u64>,
+    /// Its congestion window, bytes.
+    pub window: Option<u64>,
+    /// Its last round trip.
+    pub rtt: Option<Duration>,
+    /// The controller's phase, if it tells.
+    pub phase: Option<&'static str>,
+}
+
+/// How a sender stands that tells it only when it is asked: the kernel's TCP, quinn.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Sample {
+    /// The congestion window, bytes.
+    pub window: u64,
+    /// The slow-start threshold, bytes.
+    pub ssthresh: Option<u64>,
+    /// Bytes in flight.
+    pub in_flight: Option<u64>,
+    /// The round trip, as the sender smooths it.
+    pub rtt: Duration,
+    /// Bits a second at which it may send.
+    pub pacing: Option<f64>,
+    /// Packets sent that carried data.
+    pub packets: Option<u64>,
+    /// Bytes of those that were sent again.
+    pub again_bytes: Option<u64>,
+    /// Packets taken for lost.
+    pub lost: Option<u64>,
+}
+
+/// A series that keeps itself short.
+#[derive(Debug, Default)]
+struct Line(Series);
+
+impl Line {
+    fn push(&mut self, at: f64, value: f64) {
+        self.0.push(at, value);
+        if self.0.values.len() >= 4 * MOST_POINTS {
+            self.0.decimate(MOST_POINTS);
+        }
+    }
+
+    fn finish(&self) -> Series {
+        let mut series = self.0.clone();
+        series.decimate(MOST_POINTS);
+        series
+    }
+}
+
+/// Times, each of which counts, in microseconds.
+#[derive(Debug, Default, Clone)]
+pub(super) struct Samples(Vec<u32>);
+
+impl Samples {
+    pub(super) fn push(&mut self, time: Duration) {
+        let micros = u32::try_from(time.as_micros()).unwrap_or(u32::MAX);
+        self.0.push(micros);
+    }
+
+    /// The middle and the upper end; `None` of nothing.
+    pub(super) fn spread(&self) -> Option<Spread> {
+        let mut sorted = self.0.clone();
+        sorted.sort_unstable();
+        // The nearest rank: the least value that so large a part does not exceed.
+        let at = |part: f64| {
+            let rank = (part * sorted.len() as f64).ceil() as usize;
+            let value = sorted.get(rank.saturating_sub(1))?;
+            Some(f64::from(*value) / 1e6)
+        };
+        Some(Spread {
+            p50: at(0.5)?,
+            p95: at(0.95)?,
+        })
+    }
+}
+
+/// Hears the sender's steps.
+#[derive(Debug)]
+struct Steps {
+    record: FlowRecord,
+    ring: Recorder,
+}
+
+impl FlowRecord {
+    /// Nothing is known yet; times count from `start`, and what is later than `until` is not heard.
+    pub fn new(start: Instant, until: Option<Instant>) -> Self {
+        Self(Arc::new(Mutex::new(Inner {
+            start,
+            until,
+            state: None,
+            window: Line::default(),
+            ssthresh: Line::default(),
+            in_flight: Line::default(),
+            pacing: Line::default(),
+            rtt: Line::default(),
+            rtts: Samples::default(),
+            sample: None,
+            data_packets: 0,
+            again_bytes: 0,
+            lost: 0,
+            spurious: 0,
+            losses: Vec::new(),
+            phases: Vec::new(),
+            rings: Rings::new(RING),
+            fates: None,
+            delivered: Vec::new(),
+            first_byte: None,
+        })))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // Whole between any two calls.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Who is to watch the sender's connection. `fates` is what the link tells of its packets.
+    pub fn observer(&self, about: About, fates: Fates, now: Instant) -> Box<dyn Observer> {
+        let mut inner = self.lock();
+        inner.fates = Some((fates.clone(), about.destination));
+        let ring = inner.rings.begin(about, Some(fates), now);
+        drop(inner);
+        Box::new(Steps {
+            record: self.clone(),
+            ring,
+        })
+    }
+
+    /// The receiver has read so many bytes in all.
+    pub fn delivered(&self, at: Instant, bytes: u64) {
+        let mut inner = self.lock();
+        if inner.is_over(at) {
+            return;
+        }
+        if bytes > 0 && inner.first_byte.is_none() {
+            inner.first_byte = Some(at);
+        }
+        // What came since the last point that is kept is told by the newest.
+        let kept = inner.delivered.len();
+        match inner.delivered[..] {
+            [.., (before, _), (last, _)] if last < before + BIN => {
+                inner.delivered[kept - 1] = (at, bytes);
+            }
+            _ => inner.delivered.push((at, bytes)),
+        }
+    }
+
+    /// The sender was asked how it stands.
+    pub fn sample(&self, at: Instant, sample: Sample) {
+        let mut inner = self.lock();
+        if inner.is_over(at) {
+            return;
+        }
+        let before = inner.sample.replace(sample);
+        let at = inner.seconds(at);
+        if before.is_some_and(|before| sample.window < before.window) {
+            // It fell at once, not on a slope.
+            let before = before.map_or(0, |before| before.window);
+            inner.window.push(at, before as f64);
+        }
+        inner.window.push(at, sample.window as f64);
+        if let Some(ssthresh) = sample.ssthresh {
+            inner.ssthresh.push(at, ssthresh as f64);
+        }
+        if let Some(in_flight) = sample.in_flight {
+            inner.in_flight.push(at, in_flight as f64);
+        }
+        if let Some(pacing) = sample.pacing {
+            inner.pacing.push(at, pacing);
+        }
+        if !sample.rtt.is_zero() {
+            inner.rtt.push(at, sample.rtt.as_secs_f64());
+            inner.rtts.push(sample.rtt);
+        }
+    }
+
+    /// The receiver's first byte came then.
+    pub fn first_byte(&self, at: Instant) {
+        self.lock().first_byte.get_or_insert(at);
+    }
+
+    /// How it stands.
+    pub fn now(&self) -> Now {
+        let inner = self.lock();
+        let state = inner.state.map(|(_, state)| state);
+        Now {
+            received: inner.delivered.last().map_or(0, |(_, bytes)| *bytes),
+            lost: inner.sample.map_or(Some(inner.lost), |sample| sample.lost),
+            window: state
+                .map(|state| state.window)
+                .or(inner.sample.map(|sample| sample.window)),
+            rtt: state
+                .map(|state| state.latest_rtt)
+                .or(inner.sample.map(|sample| sample.rtt)),
+            phase: state.map(|state| state.phase),
+        }
+    }
+
+    /// What was reached between `began` and `ended`, as far as the sender and the receiver know it: the
+    /// link's part is missing.
+    pub fn totals(&self, began: Instant, ended: Instant) -> Totals {
+        let inner = self.lock();
+        let bytes = inner.delivered.last().map_or(0, |(_, bytes)| *bytes);
+        let seconds = ended.saturating_duration_since(began).as_secs_f64();
+        let limits = inner.state.map(|(_, state)| state.spent);
+        let watched = inner.state.is_some();
+        let asked = inner.sample.unwrap_or_default();
+        let first = inner
+            .first_byte
+            .map(|at| at.saturating_duration_since(began));
+        Totals {
+            goodput_bytes: bytes,
+            goodput_bits_per_second: bytes as f64 * 8.0 / seconds.max(1e-9),
+            sent_again_bytes: asked.again_bytes.or(watched.then_some(inner.again_bytes)),
+            packets_sent: asked.packets.or(watched.then_some(inner.data_packets)),
+            packets_needed: Some(bytes.div_ceil(PAYLOAD)),
+            packets_lost_seen: asked.lost.or(watched.then_some(inner.lost)),
+            packets_spurious: watched.then_some(inner.spurious),
+            rtt_seconds: inner.rtts.spread(),
+            first_byte_seconds: first.map(|first| first.as_secs_f64()),
+            limited_seconds: limits.map_or_else(BTreeMap::new, |spent| {
+                let by = |limit: Limit| (limit.name().to_owned(), spent.by(limit).as_secs_f64());
+                Limit::ALL.map(by).into()
+            }),
+            ..Totals::default()
+        }
+    }
+
+    /// How it went until `ended`.
+    pub fn trace(&self, ended: Instant) -> Trace {
+        let inner = self.lock();
+        let seconds = |at: Instant| at.saturating_duration_since(inner.start).as_secs_f64();
+        let mut phases = inner.phases.clone();
+        if let Some(last) = phases.last_mut() {
+            last.until_seconds = seconds(ended).max(last.from_seconds);
+        }
+        let cuts = inner.rings.each(|record| {
+            let offset = seconds(record.began);
+            let why = Why::of(record, usize::MAX, ended);
+            let cuts = why.changes.into_iter();
+            let cuts = cuts.filter(|change| change.after_bytes < change.before_bytes);
+            let cuts = cuts.map(|change| Cut {
+                at_seconds: offset + change.at_seconds,
+                before_bytes: change.before_bytes,
+                after_bytes: change.after_bytes,
+                words: change.words,
+            });
+            Some(cuts.collect::<Vec<_>>())
+        });
+        let goodput = inner.delivered.windows(2).filter_map(|pair| {
+            let &[(from, before), (to, after)] = pair else {
+                return None;
+            };
+            let time = to.saturating_duration_since(from).as_secs_f64();
+            Some((
+                seconds(to),
+                after.saturating_sub(before) as f64 * 8.0 / time,
+            ))
+        });
+        Trace {
+            window_bytes: inner.window.finish(),
+            ssthresh_bytes: inner.ssthresh.finish(),
+            in_flight_bytes: inner.in_flight.finish(),
+            rtt_seconds: inner.rtt.finish(),
+            goodput_bits_per_second: Series::new(goodput),
+            pacing_bits_per_second: inner.pacing.finish(),
+            losses: inner.losses.clone(),
+            cuts: cuts.into_iter().flatten().collect(),
+            phases,
+        }
+    }
+}
+
+impl Inner {
+    fn seconds(&self, at: Instant) -> f64 {
+        at.saturating_duration_since(self.start).as_secs_f64()
+    }
+
+    fn is_over(&self, at: Instant) -> bool {
+        self.until.is_some_and(|until| at > until)
+    }
+
+    fn on_step(&mut self, now: Instant, step: &Step) {
+        if self.is_over(now) {
+            return;
+        }
+        match step {
+            Step::Sent(sent) if sent.data => {
+                self.data_packets += 1;
+                if sent.again {
+                    self.again_bytes += u64::from(sent.size);
+                }
+            }
+            Step::Lost(lost) => {
+                self.lost += 1;
+                let fate = self.fates.as_ref();
+                let fate = fate.and_then(|(fates, to)| fates.of(*to, lost.number));
+                if self.losses.len() < MOST_LOSSES {
+                    let at_seconds = self.seconds(now);
+                    self.losses.push(Loss {
+                        at_seconds,
+                        packet: Some(lost.number),
+                        cause: fate.map_or(LossCause::Unknown, |fate| cause(fate.outcome)),
+                        spurious: false,
+                    });
+                }
+            }
+            Step::Spurious(spurious) => {
+                self.spurious += 1;
+                let mut losses = self.losses.iter_mut().rev();
+                let loss = losses.find(|loss| loss.packet == Some(spurious.number));
+                if let Some(loss) = loss {
+                    loss.spurious = true;
+                    loss.cause = LossCause::Late;
+                }
+            }
+            Step::State(state) => self.on_state(now, state),
+            Step::Window(change) => {
+                let at = self.seconds(now);
+                self.window.push(at, change.before as f64);
+                self.window.push(at, change.after as f64);
+                if let Some(ssthresh) = change.ssthresh {
+                    self.ssthresh.push(at, ssthresh as f64);
+                }
+                self.on_phase(at, change.phase);
+            }
+            _ => {}
+        }
+    }
+
+    fn on_state(&mut self, now: Instant, state: &State) {
+        let at = self.seconds(now);
+        let fresh = self
+            .state
+            .is_none_or(|(_, before)| before.latest_rtt != state.latest_rtt);
+        self.state = Some((now, *state));
+        self.window.push(at, state.window as f64);
+        if let Some(ssthresh) = state.ssthresh {
+            self.ssthresh.push(at, ssthresh as f64);
+        }
+        self.in_flight.push(at, state.in_flight_max as f64);
+        self.pacing.push(at, state.pacing_rate as f64 * 8.0);
+        // None was measured yet, or it is told again.
+        if !state.latest_rtt.is_zero() && fresh {
+            self.rtt.push(at, state.latest_rtt.as_secs_f64());
+            self.rtts.push(state.latest_rtt);
+        }
+        self.on_phase(at, state.phase);
+    }
+
+    fn on_phase(&mut self, at: f64, name: &str) {
+        let is_full = self.phases.len() >= MOST_PHASES;
+        if let Some(last) = self.phases.last_mut() {
+            if last.name == name || is_full {
+                return;
+            }
+            last.until_seconds = at;
+        }
+        self.phases.push(Phase {
+            name: name.to_owned(),
+            from_seconds: at,
+            until_seconds: at,
+        });
+    }
+}
+
+impl Observer for Steps {
+    fn on_step(&mut self, now: Instant, step: &Step) {
+        self.ring.on_step(now, step);
+        self.record.lock().on_step(now, step);
+    }
+
+    fn wants_packets(&self) -> bool {
+        true
+    }
+}
+
+/// Why a packet was lost, by the link's verdict on it.
+fn cause(outcome: Outcome) -> LossCause {
+    match outcome {
+        Outcome::Lost(link::Loss::Random) => LossCause::Random,
+        Outcome::Lost(link::Loss::Burst { .. }) => LossCause::Burst,
+        Outcome::Lost(link::Loss::QueueFull) => LossCause::QueueFull,
+        Outcome::Lost(link::Loss::Blackout) => LossCause::Blackout,
+        Outcome::Lost(link::Loss::Memory) => LossCause::Unknown,
+        Outcome::Delivered(passage) if passage.corrupted.is_some() => LossCause::Corrupt,
+        Outcome::Delivered(_) => LossCause::Late,
+    }
+}
+
+/// Tells to which flow a packet belongs, by the link's verdict on it.
+pub type FlowOf = Box<dyn Fn(&link::Verdict<'_>) -> Option<usize> + Send + Sync>;
+
+/// Hears the link's verdicts on all flows' packets.
+pub struct LinkRecord {
+    start: Instant,
+    until: Option<Instant>,
+    flow_of: FlowOf,
+    fates: Fates,
+    state: Mutex<LinkState>,
+}
+
+#[derive(Debug, Default)]
+struct LinkState {
+    queue: Queue,
+    flows: Vec<OnLink>,
+}
+
+/// The queue over time. A packet that finds no room is told of at once, those before it in the queue
+/// later: it waits here for its place in the order of time.
+#[derive(Debug, Default)]
+struct Queue {
+    line: Line,
+    early: VecDeque<(f64, f64)>,
+}
+
+impl Queue {
+    fn push(&mut self, at: f64, bytes: f64, found_room: bool) {
+        if !found_room {
+            self.early.push_back((at, bytes));
+            return;
+        }
+        while let Some(&(early, waiting)) = self.early.front()
+            && early <= at
+        {
+            self.line.push(early, waiting);
+            self.early.pop_front();
+        }
+        self.line.push(at, bytes);
+    }
+
+    fn finish(&self) -> Series {
+        let mut series = self.line.finish();
+        for (at, bytes) in &self.early {
+            series.push(*at, *bytes);
+        }
+        series.decimate(MOST_POINTS);
+        series
+    }
+}
+
+/// What the link did to the packets of one flow, on the way of the data.
+#[derive(Debug, Clone, Default)]
+pub struct OnLink {
+    queued: Samples,
+    /// Packets that were handed to it.
+    pub packets: u64,
+    /// Packets that it lost.
+    pub lost: u64,
+    /// Packets that it damaged.
+    pub corrupted: u64,
+}
+
+impl OnLink {
+    /// How long packets waited in the queue.
+    pub fn queue_delay(&self) -> Option<Spread> {
+        self.queued.spread()
+    }
+}
+
+impl std::fmt::Debug for LinkRecord {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LinkRecord").finish_non_exhaustive()
+    }
+}
+
+impl LinkRecord {
+    /// Nothing is known yet of so many flows; times count from the first time, packets that are handed
+    /// in before it or after the second are not of the experiment. `fates` hears of every packet.
+    pub fn new(
+        (start, until): (Instant, Option<Instant>),
+        flows: usize,
+        flow_of: FlowOf,
+        fates: Fates,
+    ) -> Self {
+        Self {
+            start,
+            until,
+            flow_of,
+            fates,
+            state: Mutex::new(LinkState {
+                queue: Queue::default(),
+                flows: vec![OnLink::default(); flows],
+            }),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, LinkState> {
+        // Whole between any two calls.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Bytes that waited, on the way of the data.
+    pub fn queue(&self) -> Series {
+        self.lock().queue.finish()
+    }
+
+    /// What it did to one flow's packets.
+    pub fn flow(&self, flow: usize) -> OnLink {
+        self.lock().flows.get(flow).cloned().unwrap_or_default()
+    }
+}
+
+impl link::Observer for LinkRecord {
+    fn on_verdict(&self, verdict: &link::Verdict<'_>) {
+        self.fates.on_verdict(verdict);
+        let late = self.until.is_some_and(|until| verdict.offered > until);
+        if verdict.way != link::Way::Down || late || verdict.offered < self.start {
+            return;
+        }
+        let flow = (self.flow_of)(verdict);
+        let at = verdict
+            .offered
+            .saturating_duration_since(self.start)
+            .as_secs_f64();
+        let mut state = self.lock();
+        let found_room = verdict.outcome != Outcome::Lost(link::Loss::QueueFull);
+        state.queue.push(at, verdict.queue.bytes as f64, found_room);
+        let Some(flow) = flow.and_then(|flow| state.flows.get_mut(flow)) else {
+            return;
+        };
+        flow.packets += 1;
+        match verdict.outcome {
+            Outcome::Delivered(passage) => {
+                flow.queued.push(passage.queued);
+                flow.corrupted += u64::from(passage.corrupted.is_some());
+            }
+            Outcome::Lost(_) => flow.lost += 1,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_values_that_were_measured() {
+        let mut samples = Samples::default();
+        assert_eq!(samples.spread(), None);
+        for millis in (1..=100).rev() {
+            samples.push(Duration::from_millis(millis));
+        }
+        let spread = samples.spread().expect("some");
+        assert_eq!((spread.p50, spread.p95), (0.05, 0.095));
+        let mut one = Samples::default();
+        one.push(Duration::from_millis(7));
+        let spread = one.spread().expect("one");
+        assert_eq!((spread.p50, spread.p95), (0.007, 0.007));
+    }
+
+    #[test]
+    fn what_comes_is_told_once_in_its_time() {
+        let start = Instant::now();
+        let record = FlowRecord::new(start, None);
+        for millis in 0..1000 {
+            record.delivered(start + Duration::from_millis(millis), millis * 125);
+        }
+        let series = record.trace(start).goodput_bits_per_second;
+        // 125 bytes a millisecond are a megabit a second, however they are cut into points.
+        assert!((15..=21).contains(&series.values.len()), "{series:?}");
+        assert!(
+            series.values.iter().all(|rate| (rate - 1e6).abs() < 1.0),
+            "{series:?}"
+        );
+        let totals = record.totals(start, start + Duration::from_secs(1));
+        assert_eq!(totals.goodput_bytes, 999 * 125);
+        assert_eq!(totals.first_byte_seconds, Some(0.001));
+        assert_eq!(totals.packets_sent, None);
+    }
+}

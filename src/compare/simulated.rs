@@ -1,0 +1,124 @@
+//! A run in virtual time.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::{
+    gather::{self, Ended, Measured},
+    outcome,
+    plan::{Amount, Run},
+    recorder::{FlowRecord, LinkRecord},
+    sender::Sender,
+};
+use crate::{
+    rudp::packet::read_number,
+    simulation::{self, Flow, LinkChange, Observers, Simulation},
+    watch::{fates::Fates, ring::About},
+};
+
+/// A transfer of a size that takes longer has failed.
+const PATIENCE: Duration = Duration::from_secs(3600);
+/// How often it is looked at what has come.
+const SAMPLE: Duration = Duration::from_millis(50);
+
+/// Runs it.
+///
+/// # Errors
+/// Why it can't be run.
+pub fn run(plan: &Run) -> Result<outcome::Run, String> {
+    let mut experiment = Simulation::new(plan.up, plan.down);
+    let size = match plan.amount {
+        Amount::Size(size) => Some(size),
+        Amount::Time(_) => None,
+    };
+    experiment.time = plan.time().unwrap_or(PATIENCE);
+    experiment.sample_every = SAMPLE;
+    experiment.seed = plan.seed;
+    experiment.changes = plan
+        .changes
+        .iter()
+        .map(|change| LinkChange {
+            at: change.after,
+            up: change.up,
+            down: change.down,
+        })
+        .collect();
+    for sender in &plan.senders {
+        let Sender::Rudp(congestion) = sender else {
+            return Err(format!(
+                "{sender} is not of this program: it can't be simulated"
+            ));
+        };
+        experiment.flows.push(Flow {
+            congestion: *congestion,
+            starts: Duration::ZERO,
+            size,
+        });
+    }
+    let start = Instant::now();
+    let fates = Fates::new(read_number);
+    let records: Vec<FlowRecord> = plan
+        .senders
+        .iter()
+        .map(|_| FlowRecord::new(start, None))
+        .collect();
+    let flow_of = |verdict: &crate::link::model::Verdict<'_>| Simulation::flow_of(verdict.peer?);
+    let link = LinkRecord::new(
+        (start, None),
+        records.len(),
+        Box::new(flow_of),
+        fates.clone(),
+    );
+    let link = Arc::new(link);
+    let watched = records.clone();
+    let observers = Observers {
+        link: Some(link.clone()),
+        senders: Some(Box::new(move |sender: &simulation::Sender| {
+            let about = About {
+                connection: sender.connection.0,
+                destination: sender.destination.0,
+                name: String::new(),
+                client: sender.client,
+                congestion: sender.congestion.name(),
+            };
+            let record = watched.get(sender.flow).into_iter();
+            record
+                .map(|record| record.observer(about.clone(), fates.clone(), sender.now))
+                .collect()
+        })),
+    };
+    let came = experiment
+        .run(start, observers)
+        .map_err(|error| error.to_string())?;
+    let mut flows = Vec::new();
+    for (record, flow) in records.into_iter().zip(&came.flows) {
+        // Told first: what was delivered is looked at now and then only.
+        if let Some(at) = flow.first_byte_at {
+            record.first_byte(start + at);
+        }
+        for delivered in &flow.delivered {
+            record.delivered(start + delivered.at, delivered.bytes);
+        }
+        let failure = match (&flow.closed, flow.completed_at) {
+            (Some(reason), None) => Some(reason.to_string()),
+            _ if flow.sender.is_none() => Some("there was no connection".to_owned()),
+            (None, None) if size.is_some() => Some("it was not done within an hour".to_owned()),
+            _ if came.cut_short => Some("it took too many events and was cut short".to_owned()),
+            _ => None,
+        };
+        flows.push(Measured {
+            record,
+            began: start,
+            ended: match flow.completed_at {
+                Some(at) => Ended::Whole(start + at),
+                None => Ended::Stopped(start + came.elapsed),
+            },
+            received: flow.received,
+            first_byte: flow.first_byte_at.map(|at| start + at),
+            failure,
+        });
+    }
+    Ok(gather::run(plan, start, came.elapsed, flows, &link))
+}

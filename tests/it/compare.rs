@@ -1,0 +1,341 @@
+//! `labnet compare` in virtual time: the same every time, and what theory and the counters say. For real,
+//! over loopback: labnet's own senders and quinn.
+
+use std::process::{Command, Output};
+
+use labnet::compare::{
+    bounds,
+    experiment::Experiment,
+    gather,
+    outcome::{Flow, LossCause, Outcome},
+    plan::Plan,
+    recorder::PAYLOAD,
+    simulated,
+};
+
+fn labnet(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_labnet"))
+        .arg("compare")
+        .args(arguments)
+        .env("NO_COLOR", "1")
+        .env_remove("RUST_LOG")
+        .output()
+        .expect("labnet starts")
+}
+
+fn simulate(file: &str) -> Outcome {
+    let text = format!("simulate = true\n{file}");
+    let experiment = Experiment::read("test", &text).expect("an experiment");
+    let plan = Plan::compile(&experiment).expect("a plan");
+    let runs = plan
+        .runs
+        .iter()
+        .map(|run| simulated::run(run).expect("a run"));
+    gather::outcome(&plan, runs.collect())
+}
+
+fn mbit(flow: &Flow) -> f64 {
+    flow.totals.goodput_bits_per_second / 1e6
+}
+
+fn only(outcome: &Outcome) -> Vec<&Flow> {
+    outcome.runs.iter().flat_map(|run| &run.flows).collect()
+}
+
+#[test]
+fn all_controllers_fill_a_clean_link_and_no_more() {
+    let outcome = simulate("congestion = \"all\"\n");
+    let flows = only(&outcome);
+    let names: Vec<&str> = flows.iter().map(|flow| flow.name.as_str()).collect();
+    assert_eq!(names, ["new_reno", "cubic", "vegas", "bbr"]);
+    for flow in flows {
+        let totals = &flow.totals;
+        assert!(
+            (14.0..20.0).contains(&mbit(flow)),
+            "{}: {} Mbit/s",
+            flow.name,
+            mbit(flow)
+        );
+        assert!(flow.finished && flow.failure.is_none(), "{flow:?}");
+        assert_eq!(flow.seconds, 10.0);
+        let rtt = totals.rtt_seconds.expect("measured");
+        // Two delays, and a queue of as much again.
+        assert!(
+            rtt.p50 >= 0.05 && rtt.p95 <= 0.115,
+            "{}: {rtt:?}",
+            flow.name
+        );
+        let delay = totals.queue_delay_seconds.expect("a queue");
+        assert!(
+            delay.p50 <= delay.p95 && delay.p95 <= 0.0505,
+            "{}: {delay:?}",
+            flow.name
+        );
+        // For a cookie, the connection, and the request.
+        let trips = totals.first_byte_round_trips.expect("a byte came");
+        assert!(
+            (3.0..3.3).contains(&trips),
+            "{}: {trips} round trips",
+            flow.name
+        );
+        let limited: f64 = totals.limited_seconds.values().sum();
+        assert!(
+            (9.5..10.01).contains(&limited),
+            "{}: {:?}",
+            flow.name,
+            totals.limited_seconds
+        );
+        assert!(!flow.trace.window_bytes.is_empty() && !flow.trace.phases.is_empty());
+    }
+}
+
+#[test]
+fn the_same_experiment_has_the_same_outcome() {
+    let arguments = [
+        "--simulate",
+        "--json",
+        "--congestion",
+        "cubic,bbr",
+        "--together",
+        "--time",
+        "3s",
+        "--loss",
+        "1",
+        "--jitter",
+        "2ms",
+        "--seed",
+        "7",
+    ];
+    let (first, second) = (labnet(&arguments), labnet(&arguments));
+    assert!(first.status.success(), "{first:?}");
+    assert!(first.stdout == second.stdout, "two runs differ");
+    let outcome: Outcome = serde_json::from_slice(&first.stdout).expect("JSON");
+    assert_eq!(outcome.runs.len(), 1);
+    assert_eq!(outcome.experiment.command[..2], ["labnet", "compare"]);
+    let mut other = arguments;
+    other[12] = "8";
+    assert!(
+        labnet(&other).stdout != first.stdout,
+        "the seed decides nothing"
+    );
+}
+
+#[test]
+fn new_reno_is_where_mathis_has_it() {
+    for loss in [0.5, 1.0, 2.0] {
+        let outcome = simulate(&format!(
+            "congestion = \"new_reno\"\nrate = \"100mbit\"\ndelay = \"25ms\"\ntime = \"120s\"\n\
+             down = \"loss={loss}\"\n"
+        ));
+        let flow = only(&outcome)[0];
+        let rtt = flow.totals.rtt_seconds.expect("measured").p50;
+        let bound = bounds::mathis(PAYLOAD as f64, rtt, loss / 100.0).expect("a bound") / 1e6;
+        let ratio = mbit(flow) / bound;
+        assert!(
+            (0.8..1.2).contains(&ratio),
+            "{loss} %: {} of {bound} Mbit/s",
+            mbit(flow)
+        );
+    }
+}
+
+#[test]
+fn vegas_yields_to_cubic() {
+    let outcome = simulate("flows = \"vegas,cubic\"\ntime = \"60s\"\nqueue = \"2bdp\"\n");
+    let flows = only(&outcome);
+    assert!(
+        mbit(flows[1]) > 3.0 * mbit(flows[0]),
+        "{} {}",
+        mbit(flows[0]),
+        mbit(flows[1])
+    );
+    let jain = outcome.runs[0].jain_index.expect("two flows");
+    assert!(jain < 0.8, "{jain}");
+    let alike = simulate("flows = \"2xcubic\"\ntime = \"60s\"\n");
+    assert!(
+        alike.runs[0].jain_index > Some(0.9),
+        "{:?}",
+        alike.runs[0].jain_index
+    );
+}
+
+#[test]
+fn numbers_are_those_of_the_connection_and_of_the_link() {
+    use labnet::{
+        link::LinkOptions,
+        rudp::congestion::Algorithm,
+        simulation::{Flow, Observers, Simulation},
+    };
+    use std::time::{Duration, Instant};
+
+    let outcome = simulate(
+        "congestion = \"cubic\"\nloss = 1\nsize = \"5MB\"\nrate = \"10mbit\"\nqueue = \"60kB\"\nseed = 5\n",
+    );
+    let flow = only(&outcome)[0];
+    let mut link = LinkOptions::default();
+    link.set_list("loss=1,rate=10mbit,delay=25ms,queue=60kB")
+        .expect("right");
+    let mut alone = Simulation::new(link, link);
+    alone.seed = 5;
+    alone.time = Duration::from_secs(3600);
+    alone.sample_every = Duration::from_millis(50);
+    alone.flows = vec![Flow {
+        size: Some(5_000_000),
+        ..Flow::new(Algorithm::Cubic)
+    }];
+    let counted = alone
+        .run(Instant::now(), Observers::default())
+        .expect("a run");
+    let sender = counted.flows[0].sender.expect("a sender");
+    let totals = &flow.totals;
+    assert_eq!(totals.goodput_bytes, 5_000_000);
+    assert_eq!(totals.packets_sent, Some(sender.data_packets_sent));
+    assert_eq!(
+        totals.packets_lost_seen,
+        Some(sender.packets_lost + sender.mtu_probes_lost)
+    );
+    assert_eq!(totals.packets_spurious, Some(sender.spurious_losses));
+    assert_eq!(
+        totals.packets_lost_by_link,
+        Some(counted.down.lost.random + counted.down.lost.queue)
+    );
+    let completed = counted.flows[0].completed_at.expect("all came");
+    assert_eq!(flow.seconds, completed.as_secs_f64());
+    let first = counted.flows[0].first_byte_at.expect("some came");
+    assert_eq!(totals.first_byte_seconds, Some(first.as_secs_f64()));
+    assert!(
+        totals.packets_lost_seen > Some(30),
+        "nothing was lost: {totals:?}"
+    );
+    let losses = &flow.trace.losses;
+    assert_eq!(Some(losses.len() as u64), totals.packets_lost_seen);
+    let unknown = losses
+        .iter()
+        .filter(|loss| loss.cause == LossCause::Unknown)
+        .count();
+    assert_eq!(unknown, 0, "the link told of every packet");
+    assert!(losses.iter().any(|loss| loss.cause == LossCause::Random));
+    assert!(losses.iter().any(|loss| loss.cause == LossCause::QueueFull));
+    assert!(
+        flow.trace
+            .cuts
+            .iter()
+            .all(|cut| cut.after_bytes < cut.before_bytes)
+    );
+    assert!(!flow.trace.cuts.is_empty());
+}
+
+#[test]
+fn what_is_swept_has_its_points_and_bounds() {
+    let outcome = simulate(
+        "congestion = [\"cubic\", \"new_reno\"]\nsweep = \"loss=0..2\"\nruns = 2\ntime = \"2s\"\n",
+    );
+    let sweep = outcome.sweep.expect("swept");
+    assert_eq!((sweep.option.as_str(), sweep.unit.as_str()), ("loss", "%"));
+    let values: Vec<f64> = sweep.points.iter().map(|point| point.value).collect();
+    assert_eq!(values, [0.0, 0.0, 1.0, 1.0, 2.0, 2.0]);
+    for point in &sweep.points {
+        assert!(point.least_bits_per_second <= point.goodput_bits_per_second);
+        assert!(point.goodput_bits_per_second <= point.most_bits_per_second);
+    }
+    let cubic = |value: usize| sweep.points[2 * value].goodput_bits_per_second;
+    assert!(
+        cubic(0) > cubic(1) && cubic(1) > cubic(2),
+        "{:?}",
+        sweep.points
+    );
+    assert_eq!(sweep.bounds[0].values, [1.0, 2.0]);
+}
+
+#[test]
+fn a_link_that_gets_worse_shows() {
+    let outcome = simulate(
+        "congestion = \"bbr\"\ntime = \"10s\"\nat = [\"5s rate=2mbit\"]\nrate = \"20mbit\"\n",
+    );
+    let trace = &only(&outcome)[0].trace;
+    let mean = |from: f64, to: f64| {
+        let points = trace.goodput_bits_per_second.points();
+        let some: Vec<f64> = points
+            .filter(|(at, _)| (from..to).contains(at))
+            .map(|(_, value)| value)
+            .collect();
+        some.iter().sum::<f64>() / some.len() as f64
+    };
+    assert!(mean(2.0, 5.0) > 18e6 && mean(5.0, 10.0) < 3e6, "{trace:?}");
+    assert_eq!(outcome.experiment.changes[0].words, "rate=2mbit");
+}
+
+#[test]
+fn people_get_a_table_and_all_that_is_wrong() {
+    let output = labnet(&[
+        "--simulate",
+        "--time",
+        "1s",
+        "--congestion",
+        "cubic,vegas",
+        "--runs",
+        "2",
+    ]);
+    let text = String::from_utf8(output.stdout).expect("text");
+    assert!(output.status.success(), "{text}");
+    assert!(
+        text.starts_with("delay=25ms,rate=20mbit,queue=125kB; seed 1; simulated\n"),
+        "{text}"
+    );
+    for part in ["SENDER", "cubic", "vegas", "congestion window"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    let wrong = labnet(&[
+        "--simulate",
+        "--loss",
+        "101",
+        "--against",
+        "tcp",
+        "--at",
+        "1s",
+        "los=1",
+    ]);
+    assert_eq!(wrong.status.code(), Some(2));
+    let said = String::from_utf8(wrong.stderr).expect("text");
+    assert!(said.contains("--loss: "), "{said}");
+}
+
+#[test]
+fn own_senders_and_quinn_are_compared_for_real() {
+    let output = labnet(&[
+        "--congestion",
+        "cubic,bbr",
+        "--against",
+        "quic-cubic",
+        "--time",
+        "2s",
+        "--rate",
+        "10mbit",
+        "--delay",
+        "10ms",
+        "--json",
+    ]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let outcome: Outcome = serde_json::from_slice(&output.stdout).expect(&said);
+    let flows = only(&outcome);
+    let names: Vec<&str> = flows.iter().map(|flow| flow.name.as_str()).collect();
+    assert_eq!(names, ["cubic", "bbr", "quic-cubic"]);
+    for flow in flows {
+        let totals = &flow.totals;
+        assert_eq!(flow.failure, None, "{}", flow.name);
+        // As much as the link carries at the most; how much less is the machine's.
+        assert!(totals.goodput_bytes > 50_000, "{}: {totals:?}", flow.name);
+        assert!(mbit(flow) < 10.0, "{}: {} Mbit/s", flow.name, mbit(flow));
+        assert!(
+            totals.packets_sent >= Some(totals.goodput_bytes / 1472),
+            "{totals:?}"
+        );
+        assert!(totals.packets_lost_by_link.is_some());
+        assert!(
+            totals.rtt_seconds.expect("measured").p50 >= 0.02,
+            "{totals:?}"
+        );
+        assert!(!flow.trace.window_bytes.is_empty(), "{}", flow.name);
+    }
+    assert!(!outcome.experiment.simulated);
+}
