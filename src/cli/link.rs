@@ -31,7 +31,10 @@ use crate::{
     link::{LinkControl, Relay, RelayPlan, Tunnel, TunnelPlan, Way},
     net::{Purpose, TunPlan, bind_tcp},
     telemetry::{complain, logging},
-    watch::{event::packet, verdicts::VerdictFile},
+    watch::{
+        event::{link::Observer, packet},
+        verdicts::VerdictFile,
+    },
 };
 
 /// HTTP connections of `--http`.
@@ -254,8 +257,9 @@ async fn carry(args: &Args, plan: Plan, access: Access) -> io::Result<Tally> {
         Some(file) => {
             let created = VerdictFile::create(file);
             let (verdicts, writing) = created.map_err(|error| about(file, error))?;
-            control.watch(Some(Arc::new(verdicts)));
-            Some((file, writing))
+            let verdicts: Arc<dyn Observer> = Arc::new(verdicts);
+            control.watch(Arc::clone(&verdicts));
+            Some((file, writing, verdicts))
         }
         None => None,
     };
@@ -282,8 +286,9 @@ async fn carry(args: &Args, plan: Plan, access: Access) -> io::Result<Tally> {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
     }
-    if let Some((file, writing)) = writing {
-        control.watch(None);
+    if let Some((file, writing, verdicts)) = writing {
+        control.unwatch(&verdicts);
+        drop(verdicts);
         writing.end().map_err(|error| about(file, error))?;
     }
     Ok(Tally(control.counters()))

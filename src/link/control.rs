@@ -11,7 +11,8 @@ pub struct LinkControl(Arc<dyn Controlled>);
 
 /// A link that runs.
 pub(super) trait Controlled: Send + Sync {
-    fn watch(&self, observer: Option<Arc<dyn Observer>>);
+    fn watch(&self, observer: Arc<dyn Observer>);
+    fn unwatch(&self, observer: &Arc<dyn Observer>);
     fn counters(&self) -> LinkCounters;
     fn options(&self, way: Way) -> LinkOptions;
     fn set_options(&self, up: LinkOptions, down: LinkOptions);
@@ -52,10 +53,14 @@ impl LinkControl {
         Self(link)
     }
 
-    /// Has `observer` hear the verdict on every packet that the link takes from now on, in the place
-    /// of who heard them so far.
-    pub fn watch(&self, observer: Option<Arc<dyn Observer>>) {
+    /// Has `observer` hear every verdict from now on, besides who hears them already.
+    pub fn watch(&self, observer: Arc<dyn Observer>) {
         self.0.watch(observer);
+    }
+
+    /// Has `observer` hear no more.
+    pub fn unwatch(&self, observer: &Arc<dyn Observer>) {
+        self.0.unwatch(observer);
     }
 
     /// What the link has done so far.

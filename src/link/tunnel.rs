@@ -177,8 +177,12 @@ impl Shared {
 }
 
 impl Controlled for Shared {
-    fn watch(&self, observer: Option<Arc<dyn Observer>>) {
+    fn watch(&self, observer: Arc<dyn Observer>) {
         self.lock().link.watch(observer);
+    }
+
+    fn unwatch(&self, observer: &Arc<dyn Observer>) {
+        self.lock().link.unwatch(observer);
     }
 
     fn counters(&self) -> LinkCounters {

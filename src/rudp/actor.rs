@@ -130,7 +130,7 @@ impl Role for RudpEndpoint {
                 let link = SocketLink::new(Side::Server, nothing, nothing, 0);
                 resources.metrics.link_packets.watch(link.control());
                 resources.metrics.link_queue.watch(link.control());
-                link.control().watch(Some(Arc::new(common.fates.clone())));
+                link.control().watch(Arc::new(common.fates.clone()));
                 (key, common, link)
             }
         };

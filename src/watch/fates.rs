@@ -5,7 +5,7 @@ use std::{
     time::Instant,
 };
 
-use super::event::link::{self, Outcome, Queue, Verdict};
+use super::event::link::{self, Outcome, Overtaken, Queue, Verdict};
 
 /// With [`PLACES`] on each, 16,384 packets are remembered: at 100 Mbit/s two seconds', and a loss is
 /// found within a few round trips. A packet's shelf follows from its number and its connection id: the
@@ -51,9 +51,21 @@ pub struct Fate {
     pub queue: Queue,
     /// What became of it.
     pub outcome: Outcome,
+    /// How many that were handed to the link after it have come out before it; 0 as long as it has
+    /// not come out.
+    pub overtaken_by: u64,
 }
 
 impl Fate {
+    /// Whether the link has nothing more to tell of it: it is lost, or not to be overtaken, or has
+    /// been.
+    pub fn is_certain(&self) -> bool {
+        match self.outcome {
+            Outcome::Delivered(passage) => passage.held_back.is_zero() || self.overtaken_by > 0,
+            Outcome::Lost(_) => true,
+        }
+    }
+
     /// `delivered`, `corrupted`, or the loss's word: `lost_queue`, `lost_random`, `lost_blackout`,
     /// `lost_memory`.
     pub fn name(&self) -> &'static str {
@@ -101,6 +113,7 @@ impl link::Observer for Fates {
             size: verdict.size,
             queue: verdict.queue,
             outcome: verdict.outcome,
+            overtaken_by: 0,
         };
         let mut known = self.known();
         if known.is_empty() {
@@ -115,6 +128,22 @@ impl link::Observer for Fates {
         });
         if let Some(place) = oldest {
             *place = Some((key, fate));
+        }
+    }
+
+    fn on_overtaken(&self, overtaken: &Overtaken<'_>) {
+        let Some(key) = (self.0.read)(overtaken.payload) else {
+            return;
+        };
+        let mut known = self.known();
+        let shelf = known.get_mut(shelf(key)).into_iter().flatten();
+        for (_, fate) in shelf.flatten().filter(|(other, _)| *other == key) {
+            // The payload may be damaged, and name another: the time tells whose it is.
+            if let Outcome::Delivered(passage) = fate.outcome
+                && passage.arrives == overtaken.arrived
+            {
+                fate.overtaken_by = overtaken.packets;
+            }
         }
     }
 }

@@ -354,15 +354,16 @@ fn locked(record: &Mutex<Record>) -> MutexGuard<'_, Record> {
 
 impl Record {
     /// A change with what the link did to the packet behind it. A packet may be declared lost while it
-    /// still waits in the link's queue, which tells of it later.
+    /// still waits in the link's queue, or on its wire, and the link tells of it later.
     pub fn with_fate(&self, noted: &Noted) -> Noted {
         let mut noted = noted.clone();
-        if noted.fate.is_none()
+        let is_certain = noted.fate.as_ref().is_some_and(|fate| fate.is_certain());
+        if !is_certain
             && let Cause::Loss(event) | Cause::Persistent(event) = noted.change.cause
             && let Some(fates) = &self.fates
         {
             let fate = fates.of(self.about.destination, event.largest);
-            noted.fate = fate.map(Box::new);
+            noted.fate = fate.map(Box::new).or(noted.fate);
         }
         noted
     }

@@ -14,7 +14,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use super::event::link::{Observer, Outcome, Verdict};
+use super::event::link::{Observer, Outcome, Overtaken, Verdict};
 
 /// Lines that may wait for the file: a disk that is slow for longer loses some, never the link.
 const WAITING: usize = 1 << 14;
@@ -56,14 +56,20 @@ impl VerdictFile {
         Ok((this, Writing(writing)))
     }
 
-    fn line(&self, verdict: &Verdict<'_>) -> Value {
-        let steady = verdict.offered.saturating_duration_since(self.began);
+    /// The times of a line: by the wall clock since 1970, and since the file began.
+    fn times(&self, at: Instant) -> [f64; 2] {
+        let steady = at.saturating_duration_since(self.began);
         let wall = (self.began_wall + steady).duration_since(UNIX_EPOCH);
+        [wall.unwrap_or_default().as_secs_f64(), steady.as_secs_f64()]
+    }
+
+    fn line(&self, verdict: &Verdict<'_>) -> Value {
+        let [time, steady] = self.times(verdict.offered);
         let shown = verdict.payload.iter().take(SHOWN);
         let mut line = json!({
             "event": "verdict",
-            "time": wall.unwrap_or_default().as_secs_f64(),
-            "steady": steady.as_secs_f64(),
+            "time": time,
+            "steady": steady,
             "way": verdict.way,
             "number": verdict.number,
             "peer": verdict.peer,
@@ -95,8 +101,8 @@ impl VerdictFile {
     }
 }
 
-impl Observer for VerdictFile {
-    fn on_verdict(&self, verdict: &Verdict<'_>) {
+impl VerdictFile {
+    fn put(&self, line: Value) {
         let lost = self.lost.load(Ordering::Relaxed);
         if lost > 0 {
             let told = json!({ "event": "lost", "verdicts": lost });
@@ -104,9 +110,28 @@ impl Observer for VerdictFile {
                 self.lost.fetch_sub(lost, Ordering::Relaxed);
             }
         }
-        if self.lines.try_send(self.line(verdict)).is_err() {
+        if self.lines.try_send(line).is_err() {
             self.lost.fetch_add(1, Ordering::Relaxed);
         }
+    }
+}
+
+impl Observer for VerdictFile {
+    fn on_verdict(&self, verdict: &Verdict<'_>) {
+        self.put(self.line(verdict));
+    }
+
+    fn on_overtaken(&self, overtaken: &Overtaken<'_>) {
+        let [time, steady] = self.times(overtaken.arrived);
+        self.put(json!({
+            "event": "overtaken",
+            "time": time,
+            "steady": steady,
+            "way": overtaken.way,
+            "number": overtaken.number,
+            "peer": overtaken.peer,
+            "packets": overtaken.packets,
+        }));
     }
 }
 

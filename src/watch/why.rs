@@ -115,6 +115,10 @@ pub struct LinkFate {
     pub took_seconds: Option<f64>,
     /// How much of that it was held back to be overtaken.
     pub held_back_seconds: Option<f64>,
+    /// How many that were handed to the link after it had come out before it, as far as it had come
+    /// out by then.
+    #[serde(default)]
+    pub overtaken_by: u64,
 }
 
 /// A loss that was none.
@@ -302,6 +306,7 @@ impl LinkFate {
             queue_seconds: seconds(fate.queue.time()),
             took_seconds: passage.map(|passage| seconds(passage.total())),
             held_back_seconds: passage.map(|passage| seconds(passage.held_back)),
+            overtaken_by: fate.overtaken_by,
         }
     }
 }

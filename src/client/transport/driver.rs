@@ -109,7 +109,7 @@ impl Driver {
         let is_bad = up != LinkOptions::default() || down != LinkOptions::default();
         let link = is_bad.then(|| SocketLink::new(Side::Client, up, down, seed));
         if let (Some(link), Some(fates)) = (&link, &settings.fates) {
-            link.control().watch(Some(Arc::new(fates.clone())));
+            link.control().watch(Arc::new(fates.clone()));
         }
         let socket = open(settings, link.as_ref(), false).await?;
         let introduction = Introduction {

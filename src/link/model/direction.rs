@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     link::LinkOptions,
-    watch::event::link::{Loss, Observer, Outcome, Passage, Queue, Verdict, Way},
+    watch::event::link::{Loss, Observer, Outcome, Overtaken, Passage, Queue, Verdict, Way},
 };
 
 /// One direction of a link: a queue, a rate and a wire.
@@ -30,13 +30,17 @@ pub struct Direction<P> {
     last_arrival: Instant,
     /// How many have entered the wire, copies included.
     flown: u64,
+    /// How many have entered the wire, copies left out.
+    originals: u64,
+    /// How many of these have come out of it.
+    landed: u64,
     /// One more than the highest number delivered.
     next_number: u64,
     /// The memory that packets under way take.
     held: usize,
     counters: Counters,
     /// Who hears the verdicts, and the way that they tell.
-    observer: Option<(Way, Arc<dyn Observer>)>,
+    observers: Vec<(Way, Arc<dyn Observer>)>,
 }
 
 #[derive(Debug)]
@@ -55,8 +59,16 @@ struct Flying<P> {
     /// Of two that arrive at once the one that left first is first.
     order: u64,
     /// `None`: a copy.
-    number: Option<u64>,
+    original: Option<Original>,
     packet: P,
+}
+
+/// A packet on the wire that is no copy.
+#[derive(Debug, Clone, Copy)]
+struct Original {
+    number: u64,
+    /// How many of its like entered the wire before it.
+    rank: u64,
 }
 
 impl<P> Ord for Flying<P> {
@@ -97,16 +109,24 @@ impl<P: Packet> Direction<P> {
             wire: BinaryHeap::new(),
             last_arrival: now,
             flown: 0,
+            originals: 0,
+            landed: 0,
             next_number: 0,
             held: 0,
             counters: Counters::default(),
-            observer: None,
+            observers: Vec::new(),
         }
     }
 
-    /// Has somebody hear its verdicts.
-    pub(super) fn watch(&mut self, observer: Option<(Way, Arc<dyn Observer>)>) {
-        self.observer = observer;
+    /// Has one more hear its verdicts.
+    pub(super) fn watch(&mut self, way: Way, observer: Arc<dyn Observer>) {
+        self.observers.push((way, observer));
+    }
+
+    /// Has this one hear no more.
+    pub(super) fn unwatch(&mut self, observer: &Arc<dyn Observer>) {
+        self.observers
+            .retain(|(_, other)| !Arc::ptr_eq(other, observer));
     }
 
     /// Its options.
@@ -188,17 +208,24 @@ impl<P: Packet> Direction<P> {
         if next.arrival > self.now {
             return None;
         }
-        let Reverse(Flying { packet, number, .. }) = self.wire.pop()?;
+        let Reverse(Flying {
+            packet,
+            original,
+            arrival,
+            ..
+        }) = self.wire.pop()?;
         let size = packet.size();
         self.release(size);
         self.counters.delivered += 1;
         self.counters.delivered_bytes += size as u64;
-        if let Some(number) = number {
-            if number < self.next_number {
+        if let Some(original) = original {
+            if original.number < self.next_number {
                 self.counters.reordered += 1;
+                self.tell_overtaken(original, arrival, &packet);
             } else {
-                self.next_number = number + 1;
+                self.next_number = original.number + 1;
             }
+            self.landed += 1;
         }
         Some(packet)
     }
@@ -255,8 +282,8 @@ impl<P: Packet> Direction<P> {
         let arrival = in_order + held_back;
         let copy = (fate.duplicated && self.hold(size)).then(|| travelling.packet.clone());
         // The verdict shows the payload as it was.
-        let intact =
-            (fate.damage.is_some() && self.observer.is_some()).then(|| travelling.packet.clone());
+        let intact = (fate.damage.is_some() && !self.observers.is_empty())
+            .then(|| travelling.packet.clone());
         let corrupted = fate
             .damage
             .and_then(|damage| travelling.packet.take(damage));
@@ -275,7 +302,12 @@ impl<P: Packet> Direction<P> {
         };
         self.tell(&travelling, Outcome::Delivered(passage));
         let Travelling { packet, number, .. } = travelling;
-        self.land(damaged.unwrap_or(packet), Some(number), arrival);
+        let original = Original {
+            number,
+            rank: self.originals,
+        };
+        self.originals += 1;
+        self.land(damaged.unwrap_or(packet), Some(original), arrival);
         if let Some(copy) = copy {
             self.counters.duplicated += 1;
             self.land(copy, None, arrival);
@@ -284,26 +316,50 @@ impl<P: Packet> Direction<P> {
 
     /// Tells who listens what becomes of a packet.
     fn tell(&self, travelling: &Travelling<P>, outcome: Outcome) {
-        let Some((way, observer)) = &self.observer else {
-            return;
-        };
-        observer.on_verdict(&Verdict {
-            way: *way,
-            number: travelling.number,
-            offered: travelling.offered,
-            size: travelling.packet.size(),
-            payload: travelling.packet.payload(),
-            peer: travelling.packet.peer(),
-            queue: travelling.queue,
-            outcome,
-        });
+        for (way, observer) in &self.observers {
+            observer.on_verdict(&Verdict {
+                way: *way,
+                number: travelling.number,
+                offered: travelling.offered,
+                size: travelling.packet.size(),
+                payload: travelling.packet.payload(),
+                peer: travelling.packet.peer(),
+                queue: travelling.queue,
+                outcome,
+            });
+        }
     }
 
-    fn land(&mut self, packet: P, number: Option<u64>, arrival: Instant) {
+    /// Tells who listens how many have overtaken a packet that comes out now.
+    fn tell_overtaken(&self, original: Original, arrived: Instant, packet: &P) {
+        if self.observers.is_empty() {
+            return;
+        }
+        // Packets enter the wire in the order of their numbers: of all that have come out those are
+        // ahead of it unduly that are not of the ones before it.
+        let before = self.wire.iter().filter(|Reverse(flying)| {
+            flying
+                .original
+                .is_some_and(|other| other.number < original.number)
+        });
+        let came_in_order = original.rank - before.count() as u64;
+        for (way, observer) in &self.observers {
+            observer.on_overtaken(&Overtaken {
+                way: *way,
+                number: original.number,
+                arrived,
+                packets: self.landed - came_in_order,
+                payload: packet.payload(),
+                peer: packet.peer(),
+            });
+        }
+    }
+
+    fn land(&mut self, packet: P, original: Option<Original>, arrival: Instant) {
         self.wire.push(Reverse(Flying {
             arrival,
             order: self.flown,
-            number,
+            original,
             packet,
         }));
         self.flown += 1;

@@ -14,8 +14,8 @@
 //! will. After every input and at every timeout, drain the output. A socket, a device or a
 //! simulator in virtual time does the rest.
 //!
-//! **Verdicts.** [`Link::watch`] has an observer hear what becomes of each packet and why. With
-//! nobody listening it costs one look at whether somebody does.
+//! **Verdicts.** [`Link::watch`] has an observer hear what becomes of each packet and why; several
+//! may. With nobody listening it costs one look at whether somebody does.
 //!
 //! **One seed, one fate.** What chance decides about the Nth packet of a direction (lost, damaged
 //! and where, duplicated, held back, how much jitter) follows from the seed, the options and N
@@ -131,12 +131,17 @@ impl<P: Packet> Link<P> {
         self.direction_mut(way).set_options(options, now);
     }
 
-    /// Has `observer` hear the verdict on every packet that is handed in from now on, in the place of
-    /// who heard them so far.
-    pub fn watch(&mut self, observer: Option<Arc<dyn Observer>>) {
+    /// Has `observer` hear every verdict from now on, besides who hears them already.
+    pub fn watch(&mut self, observer: Arc<dyn Observer>) {
         for way in Way::BOTH {
-            let heard = observer.clone().map(|observer| (way, observer));
-            self.direction_mut(way).watch(heard);
+            self.direction_mut(way).watch(way, Arc::clone(&observer));
+        }
+    }
+
+    /// Has `observer` hear no more.
+    pub fn unwatch(&mut self, observer: &Arc<dyn Observer>) {
+        for way in Way::BOTH {
+            self.direction_mut(way).unwatch(observer);
         }
     }
 

@@ -8,7 +8,7 @@ use std::{
 use proptest::prelude::*;
 
 use super::*;
-use crate::watch::event::link::{Loss, Observer, Outcome, Passage, Queue};
+use crate::watch::event::link::{Loss, Observer, Outcome, Overtaken, Passage, Queue};
 
 /// A verdict with its payload.
 #[derive(Debug, Clone)]
@@ -23,7 +23,7 @@ struct Heard {
 }
 
 #[derive(Debug, Default)]
-struct Hearing(Mutex<Vec<Heard>>);
+struct Hearing(Mutex<Vec<Heard>>, Mutex<Vec<[u64; 2]>>);
 
 impl Observer for Hearing {
     fn on_verdict(&self, verdict: &Verdict<'_>) {
@@ -36,6 +36,11 @@ impl Observer for Hearing {
             queue: verdict.queue,
             outcome: verdict.outcome,
         });
+    }
+
+    fn on_overtaken(&self, overtaken: &Overtaken<'_>) {
+        let told = [overtaken.number, overtaken.packets];
+        self.1.lock().expect("no panic").push(told);
     }
 }
 
@@ -70,7 +75,9 @@ fn run(
     let start = Instant::now();
     let hearing = Arc::new(Hearing::default());
     let mut link = Link::new(options, options, seed, start);
-    link.watch(Some(hearing.clone()));
+    link.watch(hearing.clone());
+    let other = Arc::new(Hearing::default());
+    link.watch(other.clone());
     let mut now = start;
     let mut arrived = Vec::new();
     let mut take = |link: &mut Link<Vec<u8>>, until: Option<Instant>| {
@@ -90,7 +97,30 @@ fn run(
         link.handle_input(Way::Up, packet(number as u64, *size), now);
     }
     take(&mut link, None);
+    assert_eq!(other.all().len(), hearing.all().len());
+    check_overtaken(&hearing);
     (hearing.all(), arrived, link.direction(Way::Up).counters())
+}
+
+/// Who has overtaken whom, by the times of the verdicts alone.
+fn check_overtaken(hearing: &Hearing) {
+    let arrivals: Vec<(u64, Instant)> = (hearing.all().iter())
+        .filter_map(|heard| match heard.outcome {
+            Outcome::Delivered(passage) => Some((heard.number, passage.arrives)),
+            Outcome::Lost(_) => None,
+        })
+        .collect();
+    let mut expected: Vec<[u64; 2]> = (arrivals.iter())
+        .map(|(number, at)| {
+            let ahead = |other: &&(u64, Instant)| other.0 > *number && other.1 < *at;
+            [*number, arrivals.iter().filter(ahead).count() as u64]
+        })
+        .filter(|[_, packets]| *packets > 0)
+        .collect();
+    let mut told = hearing.1.lock().expect("no panic").clone();
+    expected.sort_unstable();
+    told.sort_unstable();
+    assert_eq!(told, expected);
 }
 
 proptest! {

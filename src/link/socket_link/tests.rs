@@ -322,14 +322,17 @@ impl Observer for Hearing {
 async fn who_listens_hears_of_each_datagram_whose_it_is_and_what_became_of_it() {
     let link = link("", "loss=100");
     let hearing = Arc::new(Hearing::default());
-    link.control().watch(Some(hearing.clone()));
+    let other = Arc::new(Hearing::default());
+    let observer: Arc<dyn Observer> = hearing.clone();
+    link.control().watch(Arc::clone(&observer));
+    link.control().watch(other.clone());
     let (server, client) = pair(&link).await;
     let peer = client.local_addr().expect("bound");
     client.send(b"question").await.expect("sent");
     assert_eq!(receive(&server).await[0].0, b"question");
     server.try_send(b"answer", peer, None).expect("taken");
-    // Nobody hears what is handed in from here on.
-    link.control().watch(None);
+    // The one hears no more, the other does.
+    link.control().unwatch(&observer);
     server.try_send(b"more", peer, None).expect("taken");
     let heard = std::mem::take(&mut *hearing.0.lock().expect("no panic"));
     let expected = [
@@ -337,5 +340,9 @@ async fn who_listens_hears_of_each_datagram_whose_it_is_and_what_became_of_it() 
         (Way::Down, Some(peer), 34, b"answer".to_vec(), "lost_random"),
     ];
     assert_eq!(heard, expected);
+    let others = std::mem::take(&mut *other.0.lock().expect("no panic"));
+    assert_eq!(others[..2], expected);
+    assert_eq!(others[2].3, b"more");
+    assert_eq!(others.len(), 3);
     assert_eq!(link.control().counters().down.lost.random, 2);
 }

@@ -23,6 +23,26 @@ use serde::{Deserialize, Serialize};
 pub trait Observer: fmt::Debug + Send + Sync {
     /// One packet's.
     fn on_verdict(&self, verdict: &Verdict<'_>);
+
+    /// A packet has come out behind others that were handed in after it: known only then.
+    fn on_overtaken(&self, _overtaken: &Overtaken<'_>) {}
+}
+
+/// A packet that others have overtaken on the link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Overtaken<'a> {
+    /// Where it goes.
+    pub way: Way,
+    /// How many went that way before it: [`Verdict::number`].
+    pub number: u64,
+    /// When it has come out: its verdict's [`Passage::arrives`].
+    pub arrived: Instant,
+    /// How many that were handed in after it came out before it. Copies do not count.
+    pub packets: u64,
+    /// What it carries, as it came out.
+    pub payload: &'a [u8],
+    /// As [`Verdict::peer`].
+    pub peer: Option<SocketAddr>,
 }
 
 /// One of a link's two directions.

@@ -193,7 +193,7 @@ fn fate_words(fate: Option<&Fate>, subject: &Subject<'_>) -> String {
     };
     match fate.outcome {
         Outcome::Lost(loss) => format!("; {}", loss_words(loss, fate)),
-        Outcome::Delivered(passage) => format!("; {}", passage_words(&passage)),
+        Outcome::Delivered(passage) => format!("; {}", passage_words(&passage, fate)),
     }
 }
 
@@ -201,7 +201,7 @@ fn fate_words(fate: Option<&Fate>, subject: &Subject<'_>) -> String {
 pub(super) fn own_fate_words(packet: u64, fate: &Fate) -> String {
     let words = match fate.outcome {
         Outcome::Lost(loss) => loss_words(loss, fate),
-        Outcome::Delivered(passage) => passage_words(&passage),
+        Outcome::Delivered(passage) => passage_words(&passage, fate),
     };
     format!("; of packet {packet} the client's own link says: {words}")
 }
@@ -231,7 +231,7 @@ fn loss_words(loss: Loss, fate: &Fate) -> String {
     }
 }
 
-fn passage_words(passage: &Passage) -> String {
+fn passage_words(passage: &Passage, fate: &Fate) -> String {
     if let Some(byte) = passage.corrupted {
         return format!("the link damaged byte {byte} of it, and the receiver threw it away");
     }
@@ -240,8 +240,14 @@ fn passage_words(passage: &Passage) -> String {
         milliseconds(passage.total())
     );
     if !passage.held_back.is_zero() {
+        let others = match fate.overtaken_by {
+            // It may be on its way still.
+            0 => "so that others overtake it".to_owned(),
+            1 => "and overtaken by 1 packet".to_owned(),
+            n => format!("and overtaken by {} packets", thousands(n)),
+        };
         words += &format!(
-            ", held back by {} so that others overtook it",
+            ", held back by {} {others}",
             milliseconds(passage.held_back)
         );
     }

@@ -11,11 +11,11 @@ use labnet::{
     rudp::{congestion::Algorithm, connection::Config, packet::read_number},
     watch::{
         event::{
-            link::{self, Loss, Outcome, Verdict},
+            link::{self, Loss, Outcome, Verdict, Way},
             transport::{Cause, Change, Lost, Observer, Reaction, Rule, Spurious, Step},
         },
-        fates::{Fate, Fates},
-        why::{LinkFate, Why, WindowChange},
+        fates::Fate,
+        why::{LatePacket, LinkFate, Why, WindowChange},
     },
 };
 use rand::{RngExt, SeedableRng};
@@ -41,18 +41,28 @@ impl Observer for Steps {
 #[derive(Debug)]
 struct Verdicts {
     known: Mutex<HashMap<(u64, u32), Fate>>,
-    fates: Fates,
+    /// Of each packet that comes out: its way, its number on the link, when it does, and what it is.
+    arrivals: Mutex<Vec<(Way, u64, Instant, Option<(u64, u32)>)>>,
 }
 
 impl link::Observer for Verdicts {
     fn on_verdict(&self, verdict: &Verdict<'_>) {
-        self.fates.on_verdict(verdict);
+        if let Outcome::Delivered(passage) = verdict.outcome {
+            let arrival = (
+                verdict.way,
+                verdict.number,
+                passage.arrives,
+                read_number(verdict.payload),
+            );
+            self.arrivals.lock().unwrap().push(arrival);
+        }
         if let Some(key) = read_number(verdict.payload) {
             let fate = Fate {
                 offered: verdict.offered,
                 size: verdict.size,
                 queue: verdict.queue,
                 outcome: verdict.outcome,
+                overtaken_by: 0,
             };
             self.known.lock().unwrap().insert(key, fate);
         }
@@ -64,6 +74,7 @@ struct Truth {
     began: Instant,
     steps: Vec<(Instant, Step)>,
     verdicts: HashMap<(u64, u32), Fate>,
+    arrivals: Vec<(Way, u64, Instant, Option<(u64, u32)>)>,
     /// What the client got, undamaged or not.
     arrived: HashSet<(u64, u32)>,
     destination: u64,
@@ -157,10 +168,27 @@ impl Truth {
                 let took = passage.arrives - fate.offered;
                 numbers.extend([took, passage.held_back, passage.queued].map(ms));
                 numbers.extend(passage.corrupted.map(|byte| byte.to_string()));
+                if told.overtaken_by > 0 {
+                    assert_eq!(told.overtaken_by, self.overtakers(key), "packet {number}");
+                    numbers.push(told.overtaken_by.to_string());
+                }
                 let corrupted = passage.corrupted.is_some();
                 assert_eq!(told.fate == "corrupted", corrupted);
             }
         }
+    }
+
+    /// How many that were handed to the link after this packet came out before it.
+    fn overtakers(&self, key: (u64, u32)) -> u64 {
+        let mut arrivals = self.arrivals.iter();
+        let (way, number, at, _) = arrivals
+            .find(|arrival| arrival.3 == Some(key))
+            .expect("it came out");
+        let ahead = self
+            .arrivals
+            .iter()
+            .filter(|other| other.0 == *way && other.1 > *number && other.2 < *at);
+        ahead.count() as u64
     }
 
     fn check_change(&self, told: &WindowChange) {
@@ -438,7 +466,7 @@ fn network(rng: &mut Pcg64Mcg) -> String {
 }
 
 /// One random run; how many changes of the window and late packets it told of.
-fn run(seed: u64) -> [usize; 2] {
+fn run(seed: u64) -> [usize; 3] {
     let rng = &mut Pcg64Mcg::seed_from_u64(seed);
     let congestion = Algorithm::ALL[(seed % 4) as usize];
     let (up, down) = (network(rng), network(rng));
@@ -452,9 +480,9 @@ fn run(seed: u64) -> [usize; 2] {
     sim.observe(move || Box::new(steps_of_each.clone()));
     let verdicts = Arc::new(Verdicts {
         known: Mutex::default(),
-        fates: sim.fates.clone(),
+        arrivals: Mutex::default(),
     });
-    sim.path.link.watch(Some(Arc::clone(&verdicts) as _));
+    sim.path.link.watch(Arc::clone(&verdicts) as _);
     let client = sim.client(congestion, &[rng.random_range(200_000..1_500_000)]);
     let done = sim.download(Duration::from_secs(300));
     assert!(done.is_some(), "seed {seed}: stuck with {down}");
@@ -471,6 +499,7 @@ fn run(seed: u64) -> [usize; 2] {
         began: *began,
         steps: steps.0.lock().unwrap().clone(),
         verdicts: verdicts.known.lock().unwrap().clone(),
+        arrivals: verdicts.arrivals.lock().unwrap().clone(),
         arrived: sim.path.arrived.clone().expect("it is observed"),
         destination,
         congestion,
@@ -478,18 +507,19 @@ fn run(seed: u64) -> [usize; 2] {
     println!("seed {seed}, {congestion}, {down}");
     why.lines().iter().for_each(|line| println!("{line}"));
     truth.check(why);
-    [why.changes.len(), why.late.len()]
+    let overtaken = |late: &&LatePacket| late.link.as_ref().is_some_and(|l| l.overtaken_by > 0);
+    let overtaken = why.late.iter().filter(overtaken).count();
+    [why.changes.len(), why.late.len(), overtaken]
 }
 
 fn runs(seeds: std::ops::Range<u64>) {
-    let mut told = [0; 2];
+    let mut told = [0; 3];
     for seed in seeds {
-        let [changes, late] = run(seed);
-        told[0] += changes;
-        told[1] += late;
+        let run = run(seed);
+        told.iter_mut().zip(run).for_each(|(sum, of)| *sum += of);
     }
     // Else nothing was compared.
-    assert!(told[0] > 20 && told[1] > 5, "{told:?}");
+    assert!(told[0] > 20 && told[1] > 5 && told[2] > 5, "{told:?}");
 }
 
 #[test]

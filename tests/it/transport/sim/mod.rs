@@ -80,7 +80,7 @@ impl Sim {
         let start = Instant::now();
         let fates = Fates::new(read_number);
         let mut link = Link::new(options(up), options(down), seed, start);
-        link.watch(Some(Arc::new(fates.clone())));
+        link.watch(Arc::new(fates.clone()));
         let rings = Rings::new(64 << 20);
         let observe = Rc::<RefCell<Option<Observe>>>::default();
         let (begun, known, watched) = (rings.clone(), fates.clone(), Rc::clone(&observe));
