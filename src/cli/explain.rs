@@ -81,8 +81,11 @@ pub(super) fn start() -> io::Result<Observer> {
                 complain(line);
             }
         }
-        Seen::Pause { lost: 0 } => {}
-        Seen::Pause { lost } => tracing::warn!(lost, "messages that are not explained"),
+        Seen::Other(_) => {}
+        Seen::Pause { lost } if lost.sum() == 0 => {}
+        Seen::Pause { lost } => {
+            tracing::warn!(lost = lost.packets, "messages that are not explained")
+        }
     })
 }
 

@@ -2,12 +2,16 @@
 
 use std::path::PathBuf;
 
-use crate::watch::{json, log::Observer};
+use crate::{
+    rudp::packet::read_number,
+    watch::{json, log::Observer},
+};
 
 /// The options.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct Observe {
-    /// Write every packet, sent and received, to this file: a JSON object a line (docs/events.md)
+    /// Write what happens to this file, a JSON object a line (docs/events.md): every packet, what
+    /// a bad network did to it, each step of the transport's connections
     #[arg(long, global = true, value_name = "FILE")]
     events: Option<PathBuf>,
 }
@@ -21,7 +25,7 @@ impl Observe {
     pub(super) fn start(&self) -> Result<Observing, String> {
         let mut observers = Vec::new();
         if let Some(file) = &self.events {
-            let observer = json::start(file);
+            let observer = json::start(file, read_number);
             let observer = observer
                 .map_err(|error| format!("--events: can't write to {}: {error}", file.display()))?;
             observers.push(observer);

@@ -12,7 +12,7 @@ use axum::{
 };
 
 use super::{
-    ask::{ASK_TIMEOUT, ask, listed, silent},
+    ask::{ASK_TIMEOUT, ask, listed, reply, silent},
     capture,
     guard::{Untold, guarded},
     kept::Kept,

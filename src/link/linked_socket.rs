@@ -158,8 +158,8 @@ impl LinkedSocket {
     fn send(&self, fate: Fate, outgoing: &Outgoing<'_>) -> io::Result<()> {
         outgoing.check()?;
         self.tap.send(fate, outgoing, || match &self.port {
-            Some(port) if port.is_active() => port.send(&self.socket, outgoing),
-            _ => self.socket.send(outgoing),
+            Some(port) if port.is_active() => port.send(&self.socket, outgoing).map(Some),
+            _ => self.socket.send(outgoing).map(|()| None),
         })
     }
 }

@@ -4,7 +4,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll, Waker},
     time::Instant,
@@ -18,7 +18,10 @@ use super::{
 };
 use crate::{
     net::{Ecn, Outgoing, ReceiveBatch, Timer, UdpSocket, is_too_large, too_large},
-    watch::event::link::Observer,
+    watch::event::{
+        hub,
+        link::{Crossing, LinkPlace, Observer, Overtaken, Verdict},
+    },
 };
 
 /// A bad link around the UDP sockets of one server, or of one client: what they receive has come
@@ -46,6 +49,7 @@ pub enum Side {
 }
 
 struct Shared {
+    place: LinkPlace,
     inbound: Way,
     active: AtomicBool,
     state: Mutex<State>,
@@ -89,7 +93,22 @@ struct Datagram {
     interface: Option<u32>,
     ecn: Option<Ecn>,
     whole: bool,
+    crossing: Crossing,
     payload: Box<[u8]>,
+}
+
+/// Raises a link's verdicts for who observes the process.
+#[derive(Debug)]
+struct Raising(LinkPlace);
+
+impl Observer for Raising {
+    fn on_verdict(&self, verdict: &Verdict<'_>) {
+        hub::raise_verdict(self.0, verdict);
+    }
+
+    fn on_overtaken(&self, overtaken: &Overtaken<'_>) {
+        hub::raise_overtaken(self.0, overtaken);
+    }
 }
 
 impl Packet for Datagram {
@@ -113,16 +132,24 @@ impl Packet for Datagram {
 }
 
 impl SocketLink {
-    /// A link with its sockets on one `side`.
+    /// A link with its sockets on one `side`. Who observes the process hears its verdicts.
     pub fn new(side: Side, up: LinkOptions, down: LinkOptions, seed: u64) -> Self {
+        static MADE: AtomicU64 = AtomicU64::new(0);
+        let place = LinkPlace {
+            link: MADE.fetch_add(1, Ordering::Relaxed),
+            is_servers: side == Side::Server,
+        };
+        let mut link = Link::new(up, down, seed, Instant::now());
+        link.watch(Arc::new(Raising(place)));
         let state = State {
-            link: Link::new(up, down, seed, Instant::now()),
+            link,
             seed,
             ports: Vec::new(),
             serials: 0,
             undelivered: 0,
         };
         Self(Arc::new(Shared {
+            place,
             inbound: match side {
                 Side::Client => Way::Down,
                 Side::Server => Way::Up,
@@ -179,11 +206,16 @@ impl Port {
         }
     }
 
-    /// Puts datagrams onto the link, and sends what comes through at once.
+    /// Puts datagrams onto the link, and sends what comes through at once. Tells which one of the
+    /// link's the first of them is.
     ///
     /// # Errors
     /// `EMSGSIZE`, of what the kernel would not send unfragmented; nothing has got onto the link.
-    pub(super) fn send(&self, socket: &UdpSocket, outgoing: &Outgoing<'_>) -> io::Result<()> {
+    pub(super) fn send(
+        &self,
+        socket: &UdpSocket,
+        outgoing: &Outgoing<'_>,
+    ) -> io::Result<Crossing> {
         let now = Instant::now();
         let state = &mut *self.shared.lock();
         if outgoing.whole
@@ -199,6 +231,7 @@ impl Port {
         // An empty datagram is one datagram too; chunks() would give none.
         let empty = outgoing.contents.is_empty().then_some(outgoing.contents);
         let segments = outgoing.contents.chunks(outgoing.segment_size.max(1));
+        let first = self.shared.crossing(state, self.shared.outbound());
         for payload in segments.chain(empty) {
             let datagram = Datagram {
                 port: self.number,
@@ -207,6 +240,7 @@ impl Port {
                 interface: None,
                 ecn: outgoing.ecn,
                 whole: outgoing.whole,
+                crossing: self.shared.crossing(state, self.shared.outbound()),
                 payload: payload.into(),
             };
             state
@@ -222,7 +256,7 @@ impl Port {
         if state.is_needed() {
             self.shared.active.store(true, Ordering::Relaxed);
         }
-        Ok(())
+        Ok(first)
     }
 
     /// Takes what the kernel has received onto the link, sends and receives what has come through.
@@ -248,7 +282,7 @@ impl Port {
             while !batch.is_full()
                 && let Some(datagram) = lane.inbound.pop_front()
             {
-                batch.push(&datagram.payload, datagram.meta());
+                batch.push(&datagram.payload, datagram.meta(), datagram.crossing);
             }
         }
         if !batch.is_empty() {
@@ -303,6 +337,7 @@ impl Port {
                     interface: meta.interface_index,
                     ecn: meta.ecn.map(Into::into),
                     whole: false,
+                    crossing: self.shared.crossing(state, self.shared.inbound),
                     payload: payload.into(),
                 };
                 state.link.handle_input(self.shared.inbound, datagram, now);
@@ -368,6 +403,12 @@ impl Datagram {
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Which one of the link's the next packet is that goes `way`.
+    fn crossing(&self, state: &State, way: Way) -> Crossing {
+        let number = state.link.direction(way).next_number();
+        self.place.crossing(way, number)
     }
 
     fn outbound(&self) -> Way {

@@ -6,6 +6,7 @@ use std::{
 use quinn_udp::{BATCH_SIZE, EcnCodepoint, RecvMeta};
 
 pub use crate::watch::event::Ecn;
+use crate::watch::event::link::Crossing;
 
 impl From<Ecn> for EcnCodepoint {
     fn from(ecn: Ecn) -> Self {
@@ -38,6 +39,8 @@ pub struct Datagram<'a> {
     pub destination: Option<IpAddr>,
     /// The index of the interface it came in by.
     pub interface: Option<u32>,
+    /// Which one of a link's it is, if it has come over one of this process.
+    pub crossing: Option<Crossing>,
 }
 
 /// One received buffer: a datagram, or several of one sender that the kernel joined (GRO).
@@ -62,6 +65,9 @@ pub struct ReceiveBatch {
     slot: usize,
     meta: [RecvMeta; BATCH_SIZE],
     filled: usize,
+    /// The first so many were [pushed](Self::push).
+    pushed: usize,
+    crossings: [Option<Crossing>; BATCH_SIZE],
 }
 
 /// The largest UDP payload; also what GRO may join into one buffer.
@@ -82,24 +88,30 @@ impl ReceiveBatch {
             slot: MAX_PAYLOAD,
             meta: [RecvMeta::default(); BATCH_SIZE],
             filled: 0,
+            pushed: 0,
+            crossings: [None; BATCH_SIZE],
         }
     }
 
     /// The datagrams of the last receive. Buffers that the kernel joined (GRO) come apart again.
     pub fn iter(&self) -> impl Iterator<Item = Datagram<'_>> {
-        self.filled().flat_map(|(bytes, meta)| {
-            // An empty datagram is one datagram too; chunks() would give none.
-            let empty = bytes.is_empty().then_some(bytes);
-            bytes
-                .chunks(meta.stride.max(1))
-                .chain(empty)
-                .map(|payload| Datagram {
-                    payload,
-                    source: meta.addr,
-                    destination: meta.dst_ip,
-                    interface: meta.interface_index,
-                })
-        })
+        let crossings = self.crossings.iter().copied();
+        self.filled()
+            .zip(crossings)
+            .flat_map(|((bytes, meta), crossing)| {
+                // An empty datagram is one datagram too; chunks() would give none.
+                let empty = bytes.is_empty().then_some(bytes);
+                bytes
+                    .chunks(meta.stride.max(1))
+                    .chain(empty)
+                    .map(move |payload| Datagram {
+                        payload,
+                        source: meta.addr,
+                        destination: meta.dst_ip,
+                        interface: meta.interface_index,
+                        crossing,
+                    })
+            })
     }
 
     /// The buffers of the last receive, whole.
@@ -135,6 +147,9 @@ impl ReceiveBatch {
     }
 
     pub(crate) fn clear(&mut self) {
+        let pushed = std::mem::take(&mut self.pushed);
+        let crossings = self.crossings.iter_mut().take(pushed);
+        crossings.for_each(|crossing| *crossing = None);
         self.filled = 0;
     }
 
@@ -143,7 +158,7 @@ impl ReceiveBatch {
         &mut self,
         receive: impl FnOnce(&mut [IoSliceMut<'_>], &mut [RecvMeta]) -> Result<usize, E>,
     ) -> Result<(), E> {
-        self.filled = 0;
+        self.clear();
         let mut slices = self.buffer.chunks_mut(self.slot).map(IoSliceMut::new);
         // BATCH_SIZE chunks by construction: see new().
         let mut slices: [IoSliceMut<'_>; BATCH_SIZE] =
@@ -158,7 +173,7 @@ impl ReceiveBatch {
     }
 
     /// Adds one datagram, if there is room. `meta` need not know its length.
-    pub(crate) fn push(&mut self, payload: &[u8], meta: RecvMeta) {
+    pub(crate) fn push(&mut self, payload: &[u8], meta: RecvMeta, crossing: Crossing) {
         let slot = self.buffer.chunks_mut(self.slot).nth(self.filled);
         let places = slot.zip(self.meta.get_mut(self.filled));
         if let Some((slot, place)) = places
@@ -167,7 +182,11 @@ impl ReceiveBatch {
             slot.copy_from_slice(payload);
             *place = meta;
             (place.len, place.stride) = (payload.len(), payload.len());
+            if let Some(place) = self.crossings.get_mut(self.filled) {
+                *place = Some(crossing);
+            }
             self.filled += 1;
+            self.pushed = self.filled;
         }
     }
 }

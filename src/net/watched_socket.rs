@@ -7,6 +7,7 @@ use std::{
 use super::{Outgoing, ReceiveBatch, UdpSocket};
 use crate::watch::event::{
     hub,
+    link::Crossing,
     packet::{Carrier, Fate, Label, Place},
 };
 
@@ -27,13 +28,16 @@ impl Tap {
         if hub::watched() {
             for datagram in batch.iter() {
                 let (source, own) = (datagram.source, datagram.destination);
-                self.raise(Fate::Received, datagram.payload, source, own);
+                if let Some(place) = self.place(source, own) {
+                    let crossing = datagram.crossing;
+                    hub::raise_crossed(&place, Fate::Received, datagram.payload, crossing);
+                }
             }
         }
     }
 
     /// Sends datagrams by `send`, and raises them if it has succeeded; with the place among all events
-    /// that they had before.
+    /// that they had before. It tells which one of a link's the first is, if they go over one.
     ///
     /// # Errors
     /// Those of `send`.
@@ -42,17 +46,17 @@ impl Tap {
         &self,
         fate: Fate,
         outgoing: &Outgoing<'_>,
-        send: impl FnOnce() -> io::Result<()>,
+        send: impl FnOnce() -> io::Result<Option<Crossing>>,
     ) -> io::Result<()> {
         if !hub::watched() {
-            return send();
+            return send().map(|_| ());
         }
         let place = self.place(outgoing.destination, outgoing.source);
         let (contents, segment) = (outgoing.contents, outgoing.segment_size);
         let announced = place.and_then(|place| hub::announce(&place, fate, contents, segment));
-        send()?;
+        let crossing = send()?;
         if let Some(announced) = announced {
-            announced.passed();
+            announced.passed_over(crossing);
         }
         Ok(())
     }
@@ -137,7 +141,7 @@ impl WatchedSocket {
         source: Option<IpAddr>,
     ) -> io::Result<()> {
         let outgoing = Outgoing::datagram(contents, destination, source);
-        let send = || self.socket.send(&outgoing);
+        let send = || self.socket.send(&outgoing).map(|()| None);
         self.tap.send(Fate::Sent, &outgoing, send)
     }
 

@@ -188,7 +188,7 @@ mod tests {
                 assert_eq!((packet.source(), packet.destination()), (peer, address));
             }
         }
-        assert_eq!(observer.lost(), 0);
+        assert_eq!(observer.lost().sum(), 0);
         assert!(out == sent && inn == sent);
     }
 }

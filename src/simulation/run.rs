@@ -297,7 +297,9 @@ impl Simulation {
             mut senders,
         } = observers;
         let mut link = Link::new(self.up, self.down, self.seed, start);
-        link.watch(heard);
+        if let Some(heard) = heard {
+            link.watch(heard);
+        }
         let serve = move |connection: &mut Connection, _: &Admission<'_>, now: Instant| {
             let client = connection.remote();
             if let (Some(senders), Some(flow)) = (&mut senders, Self::flow_of(client)) {

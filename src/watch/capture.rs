@@ -17,6 +17,7 @@ use std::{
 use prometheus::{IntCounter, Opts};
 
 use super::{
+    crossings::{Crossings, Waiting},
     event::{
         hub::{self, Batch, Closer, Subscription, Wants},
         packet::Role,
@@ -56,6 +57,11 @@ const CRASH_FILES: usize = 8;
 /// What a capture wants of each packet.
 pub fn wants(roles: BTreeSet<Role>, data_bytes: usize) -> Wants {
     Wants {
+        // No other role has a link before it.
+        verdicts: roles.is_empty()
+            || [Role::Rudp, Role::Client]
+                .iter()
+                .any(|of| roles.contains(of)),
         data_bytes,
         message_bytes: MESSAGE_BYTES.max(data_bytes),
         queue_bytes: QUEUE,
@@ -78,14 +84,21 @@ pub fn run<W: Write>(
     let mut writer = Writer::new(out)?;
     writer.flush()?;
     let (mut batch, mut known) = (Batch::default(), 0);
+    let mut waiting = Waiting::default();
     while wanted() {
         let closed = subscription.is_closed();
-        if subscription.read(&mut batch, LOOK) {
-            for packet in batch.packets() {
-                writer.packet(&packet)?;
+        let more = subscription.read(&mut batch, LOOK);
+        if more {
+            waiting.put(std::mem::take(&mut batch), Instant::now());
+        }
+        while let Some(ready) = waiting.next(closed && !more, Instant::now()) {
+            for packet in ready.packets() {
+                writer.packet(&packet, waiting.crossings().of(&packet))?;
             }
-            writer.flush()?;
-        } else if closed {
+            batch = ready;
+        }
+        writer.flush()?;
+        if closed && !more {
             break;
         }
         known = count_lost(subscription, known);
@@ -94,7 +107,7 @@ pub fn run<W: Write>(
 }
 
 fn count_lost(subscription: &Subscription, known: u64) -> u64 {
-    let lost = subscription.lost();
+    let lost = subscription.lost().packets;
     DROPPED.inc_by(lost.saturating_sub(known));
     lost
 }
@@ -207,16 +220,23 @@ impl Files {
     fn capture(&self, subscription: &Subscription) -> io::Result<()> {
         let (mut batch, mut known, mut told) = (Batch::default(), 0, 0);
         let mut writer = self.next()?;
+        let mut waiting = Waiting::default();
         loop {
             let closed = subscription.is_closed();
             let more = subscription.read(&mut batch, LOOK);
-            for packet in batch.packets() {
-                writer.packet(&packet)?;
-                if writer.bytes() >= self.size {
-                    writer.statistics(known - told)?;
-                    told = known;
-                    writer = self.next()?;
+            if more {
+                waiting.put(std::mem::take(&mut batch), Instant::now());
+            }
+            while let Some(ready) = waiting.next(closed && !more, Instant::now()) {
+                for packet in ready.packets() {
+                    writer.packet(&packet, waiting.crossings().of(&packet))?;
+                    if writer.bytes() >= self.size {
+                        writer.statistics(known - told)?;
+                        told = known;
+                        writer = self.next()?;
+                    }
                 }
+                batch = ready;
             }
             writer.flush()?;
             known = count_lost(subscription, known);
@@ -333,11 +353,15 @@ impl Ring {
     pub fn write<W: Write>(&self, out: W) -> io::Result<()> {
         let mut writer = Writer::new(out)?;
         // Its packets go on coming: they wait in the queue, not at the sockets.
-        for batch in self.lock().iter() {
+        let batches = self.lock();
+        let mut crossings = Crossings::default();
+        batches.iter().for_each(|batch| crossings.learn(batch));
+        for batch in batches.iter() {
             for packet in batch.packets() {
-                writer.packet(&packet)?;
+                writer.packet(&packet, crossings.of(&packet))?;
             }
         }
+        drop(batches);
         writer.statistics(0)
     }
 }

@@ -57,6 +57,17 @@ pub struct Fate {
 }
 
 impl Fate {
+    /// What a verdict says.
+    pub fn of(verdict: &Verdict<'_>) -> Self {
+        Self {
+            offered: verdict.offered,
+            size: verdict.size,
+            queue: verdict.queue,
+            outcome: verdict.outcome,
+            overtaken_by: 0,
+        }
+    }
+
     /// Whether the link has nothing more to tell of it: it is lost, or not to be overtaken, or has
     /// been.
     pub fn is_certain(&self) -> bool {
@@ -108,13 +119,7 @@ impl link::Observer for Fates {
         let Some(key) = (self.0.read)(verdict.payload) else {
             return;
         };
-        let fate = Fate {
-            offered: verdict.offered,
-            size: verdict.size,
-            queue: verdict.queue,
-            outcome: verdict.outcome,
-            overtaken_by: 0,
-        };
+        let fate = Fate::of(verdict);
         let mut known = self.known();
         if known.is_empty() {
             known.resize(SHELVES, [None; PLACES]);

@@ -1,6 +1,6 @@
-//! Every packet as a line of JSON: `--events FILE`.
+//! What happens, as lines of JSON: `--events FILE`.
 //!
-//! Its shapes are written down in `docs/events.md`.
+//! The shapes are written down in `docs/events.md`.
 
 use std::{
     fs::File,
@@ -12,31 +12,53 @@ use std::{
 use serde_json::{Map, Value, json};
 
 use super::{
-    event::{hub::Wants, packet::Packet},
+    event::{
+        hub::{Event, Judged, Wants},
+        link::Crossing,
+        packet::{Packet, When},
+        transport::Traced,
+    },
+    fates::Reader,
     log::{Observer, Seen},
+    steps::{extended, life_json, step_json},
+    verdicts::verdict_line,
     words::{Reading, Words},
 };
 
-/// Writes every packet from now on to `file`, which is made anew.
+/// Writes all events from now on to `file`, which is made anew. `read` knows the transport's packets.
 ///
 /// # Errors
 /// The file can't be made.
-pub fn start(file: &Path) -> io::Result<Observer> {
+pub fn start(file: &Path, read: Reader) -> io::Result<Observer> {
     let mut out = BufWriter::new(File::create(file)?);
     let shown = file.display().to_string();
     let mut words = Words::default();
-    let mut first = None;
+    let mut axis = Axis::default();
     let mut failed = false;
-    Observer::start("packet-events", Wants::default(), move |seen| {
+    let wants = Wants {
+        verdicts: true,
+        steps: true,
+        ..Wants::default()
+    };
+    Observer::start("packet-events", wants, move |seen| {
         let written = match seen {
             Seen::Packet(packet) => {
-                let began = *first.get_or_insert(packet.when.steady);
+                let began = axis.began(packet.when).steady;
                 let reading = words.read(packet);
                 writeln!(out, "{}", packet_line(packet, &reading, began))
             }
-            Seen::Pause { lost: 0 } => out.flush(),
+            Seen::Other(event) => match other_line(event, &mut axis, read) {
+                Some(line) => writeln!(out, "{line}"),
+                None => Ok(()),
+            },
+            Seen::Pause { lost } if lost.sum() == 0 => out.flush(),
             Seen::Pause { lost } => {
-                let line = json!({ "event": "lost", "packets": lost });
+                let line = json!({
+                    "event": "lost",
+                    "packets": lost.packets,
+                    "verdicts": lost.verdicts,
+                    "steps": lost.steps,
+                });
                 writeln!(out, "{line}").and_then(|()| out.flush())
             }
         };
@@ -45,6 +67,93 @@ pub fn start(file: &Path) -> io::Result<Observer> {
         {
             tracing::error!("{shown}: events are missing from here on: {error}");
         }
+    })
+}
+
+/// The file's axes of time.
+#[derive(Default)]
+struct Axis(Option<When>);
+
+impl Axis {
+    /// When the first event happened, of which `when` is none earlier.
+    fn began(&mut self, when: When) -> When {
+        *self.0.get_or_insert(when)
+    }
+
+    /// A moment by the wall clock, seconds since 1970, and since the file's first event.
+    fn times(&mut self, at: Instant) -> [f64; 2] {
+        let began = self.began(When::now());
+        let steady = at.saturating_duration_since(began.steady);
+        let wall = match at >= began.steady {
+            true => began.wall + steady,
+            false => {
+                let before = began.wall.checked_sub(began.steady.duration_since(at));
+                before.unwrap_or(began.wall)
+            }
+        };
+        let since_1970 = wall.duration_since(UNIX_EPOCH).unwrap_or_default();
+        [since_1970.as_secs_f64(), steady.as_secs_f64()]
+    }
+}
+
+/// The line of what is no packet.
+fn other_line(event: &Event<'_>, axis: &mut Axis, read: Reader) -> Option<Value> {
+    Some(match event {
+        Event::Packet(_) => return None,
+        Event::Verdict(judged) => {
+            let times = axis.times(judged.verdict.offered);
+            extended(
+                verdict_line(&judged.verdict, judged.length, times),
+                verdict_more(judged, read),
+            )
+        }
+        Event::Overtaken {
+            crossing,
+            arrived,
+            packets,
+        } => overtaken_line(crossing, *packets, axis.times(*arrived)),
+        Event::Step { of, at, step } => extended(owner(of, axis.times(*at)), step_json(step, *at)),
+        Event::Life { of, at, life } => extended(owner(of, axis.times(*at)), life_json(*life, of)),
+    })
+}
+
+/// Whose step it is, and when.
+fn owner(of: &Traced, [time, steady]: [f64; 2]) -> Value {
+    let destination = of.destination.get();
+    json!({
+        "event": "step",
+        "time": time,
+        "steady": steady,
+        "role": of.role.name(),
+        "connection": cid(of.connection),
+        "destination": destination.map(|destination| cid(*destination)),
+    })
+}
+
+/// A connection id, as it stands everywhere else.
+fn cid(cid: u64) -> String {
+    format!("{cid:016x}")
+}
+
+fn verdict_more(judged: &Judged<'_>, read: Reader) -> Value {
+    let ids = read(judged.verdict.payload)
+        .map(|(destination, number)| json!({ "cid": cid(destination), "number": number }));
+    json!({
+        "link": judged.link.link,
+        "side": if judged.link.is_servers { "server" } else { "client" },
+        "ids": ids.unwrap_or_else(|| json!({})),
+    })
+}
+
+fn overtaken_line(crossing: &Crossing, packets: u64, [time, steady]: [f64; 2]) -> Value {
+    json!({
+        "event": "overtaken",
+        "time": time,
+        "steady": steady,
+        "link": crossing.link,
+        "way": crossing.way,
+        "number": crossing.number,
+        "packets": packets,
     })
 }
 
@@ -73,8 +182,15 @@ pub fn packet_line(packet: &Packet<'_>, reading: &Reading, began: Instant) -> Va
         "meaning": reading.meaning,
         "ids": ids,
     });
-    if let (Some(reason), Some(line)) = (packet.fate.reason(), line.as_object_mut()) {
-        line.insert("reason".to_owned(), reason.into());
+    if let Some(reason) = packet.fate.reason() {
+        line["reason"] = reason.into();
+    }
+    if let Some(crossing) = packet.crossing {
+        line["crossing"] = json!({
+            "link": crossing.link,
+            "way": crossing.way,
+            "number": crossing.number,
+        });
     }
     line
 }

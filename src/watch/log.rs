@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     event::{
-        hub::{self, Batch, Closer, Subscription, Wants},
+        hub::{self, Batch, Closer, Event, Lost, Subscription, Wants},
         packet::Packet,
     },
     words::Words,
@@ -73,24 +73,31 @@ impl Drop for Observer {
 pub enum Seen<'a> {
     /// A packet.
     Packet(&'a Packet<'a>),
+    /// An event of another kind, for who wants such.
+    Other(&'a Event<'a>),
     /// All that has come so far has been shown; so many have been lost since the last time.
     Pause {
         /// Events that the queue had no room for.
-        lost: u64,
+        lost: Lost,
     },
 }
 
 fn observe(subscription: &Subscription, see: &mut dyn FnMut(Seen<'_>)) {
     let mut batch = Batch::default();
-    let mut known = 0;
+    let mut known = Lost::default();
     loop {
         let closed = subscription.is_closed();
         let more = subscription.read(&mut batch, PATIENCE);
-        for packet in batch.packets() {
-            see(Seen::Packet(&packet));
+        for event in batch.events() {
+            match event {
+                Event::Packet(packet) => see(Seen::Packet(&packet)),
+                other => see(Seen::Other(&other)),
+            }
         }
         let lost = subscription.lost();
-        see(Seen::Pause { lost: lost - known });
+        see(Seen::Pause {
+            lost: lost.since(known),
+        });
         known = lost;
         if closed && !more {
             return;
@@ -106,9 +113,13 @@ pub fn start() -> io::Result<Observer> {
     let mut words = Words::default();
     Observer::start("packet-log", Wants::default(), move |seen| match seen {
         Seen::Packet(packet) => log(packet, &mut words),
-        Seen::Pause { lost: 0 } => {}
+        Seen::Other(_) => {}
+        Seen::Pause { lost } if lost.sum() == 0 => {}
         Seen::Pause { lost } => {
-            tracing::warn!(lost, "packets that are not in the log: it was too slow");
+            tracing::warn!(
+                lost = lost.packets,
+                "packets that are not in the log: it was too slow"
+            );
         }
     })
 }

@@ -9,6 +9,8 @@
 //! | [`qlog`] | a connection's trace as files for the field's tools |
 //! | [`watcher`] | who watches connections from their beginning |
 //! | [`verdicts`] | a link's verdicts as lines of JSON |
+//! | `steps` | a connection's steps as JSON |
+//! | [`crossings`] | what links did to the packets of a capture |
 //! | [`words`] | what a packet's bytes say, by its protocol's reader |
 //! | [`log`] | every packet in the log |
 //! | [`pcapng`], [`capture`] | packets as Wireshark reads them: into files, on demand, in a ring |
@@ -18,6 +20,7 @@
 //! reads them stands above.
 
 pub mod capture;
+pub mod crossings;
 pub mod event;
 pub mod fates;
 pub mod json;
@@ -25,6 +28,7 @@ pub mod log;
 pub mod pcapng;
 pub mod qlog;
 pub mod ring;
+mod steps;
 pub mod verdicts;
 pub mod watcher;
 pub mod why;

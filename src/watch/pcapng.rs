@@ -34,6 +34,7 @@ use pcap_file::{
 
 use super::{
     event::packet::{Carrier, Direction, Fate, Packet, Role},
+    fates, why,
     words::{Reading, Words},
 };
 
@@ -41,6 +42,8 @@ use super::{
 const MADE_UP: &str = "Captured by labnet at its own sockets. The payloads are what passed there; the IP, UDP and \
      TCP headers are made up from the sockets' addresses (no link layer, checksums 0, TCP without its \
      handshake, segments and acknowledgements as they really were).";
+/// Of a packet that stood in its link's queue for longer than a capture waits.
+const UNTOLD: &str = "what the link did to it was not known yet when this was written";
 /// Nanoseconds, as `if_tsresol` has it.
 const NANOSECONDS: u8 = 9;
 /// What one made-up IP packet carries of a TCP connection at most.
@@ -128,18 +131,19 @@ impl<W: Write> Writer<W> {
         self.out.get_ref().bytes
     }
 
-    /// Writes a packet with its words as a comment. What was on no network (lost on purpose, refused)
+    /// Writes a packet with its words as a comment, and what a link of this process did to it. What was on no network (lost on purpose, refused)
     /// is no packet of its own: a file shows what a capture beside the socket would.
     ///
     /// # Errors
     /// Those of the writer below.
-    pub fn packet(&mut self, packet: &Packet<'_>) -> io::Result<()> {
+    pub fn packet(&mut self, packet: &Packet<'_>, link: Option<&fates::Fate>) -> io::Result<()> {
         let reading = self.words.read(packet);
         if !packet.fate.is_on_the_network() {
             return Ok(());
         }
         if packet.place.carrier == Carrier::Udp {
-            return self.frame(packet, packet.payload, packet.length, &reading, 0);
+            let comment = comment(packet, &reading, link);
+            return self.frame(packet, packet.payload, packet.length, &comment, 0);
         }
         let place = &packet.place;
         if self.ends.contains(&(place.remote, place.local)) {
@@ -151,13 +155,14 @@ impl<W: Write> Writer<W> {
         }
         self.ends.insert((place.local, place.remote));
         let way = (packet.source(), packet.destination());
+        let comment = comment(packet, &reading, None);
         let mut offset = 0;
         while offset < packet.length {
             let length = SEGMENT.min(packet.length - offset);
             let end = packet.payload.len().min(offset + length);
             let piece = packet.payload.get(offset..end).unwrap_or_default();
             let at = *self.streams.entry(way).or_insert(1);
-            self.frame(packet, piece, length, &reading, at)?;
+            self.frame(packet, piece, length, &comment, at)?;
             // Sequence numbers go round.
             let next = at.wrapping_add(length as u32);
             self.streams.insert(way, next);
@@ -171,7 +176,7 @@ impl<W: Write> Writer<W> {
         packet: &Packet<'_>,
         payload: &[u8],
         length: usize,
-        reading: &Reading,
+        comment: &str,
         sequence: u32,
     ) -> io::Result<()> {
         let back = (packet.destination(), packet.source());
@@ -188,9 +193,8 @@ impl<W: Write> Writer<W> {
             Direction::Sent => 2,
         };
         let mut options = vec![EnhancedPacketOption::Flags(flags)];
-        let comment = comment(packet.fate, reading);
         if !comment.is_empty() {
-            options.push(EnhancedPacketOption::Comment(Cow::Owned(comment)));
+            options.push(EnhancedPacketOption::Comment(Cow::Borrowed(comment)));
         }
         let block = EnhancedPacketBlock {
             interface_id: interface as u32,
@@ -245,11 +249,17 @@ impl<W: Write> Writer<W> {
     }
 }
 
-fn comment(fate: Fate, reading: &Reading) -> String {
-    match fate {
+fn comment(packet: &Packet<'_>, reading: &Reading, link: Option<&fates::Fate>) -> String {
+    let mut comment = match packet.fate {
         Fate::SentAgain(why) => format!("again ({why}): {}", reading.meaning),
         _ => reading.meaning.clone(),
+    };
+    if packet.crossing.is_some() {
+        let words = link.map(why::link_words);
+        comment += "; ";
+        comment += words.as_deref().unwrap_or(UNTOLD);
     }
+    comment
 }
 
 fn plain(error: PcapError) -> io::Error {

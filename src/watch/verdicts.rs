@@ -14,7 +14,10 @@ use std::{
 
 use serde_json::{Value, json};
 
-use super::event::link::{Observer, Outcome, Overtaken, Verdict};
+use super::{
+    event::link::{Observer, Outcome, Overtaken, Verdict},
+    steps::extended,
+};
 
 /// Lines that may wait for the file: a disk that is slow for longer loses some, never the link.
 const WAITING: usize = 1 << 14;
@@ -62,43 +65,44 @@ impl VerdictFile {
         let wall = (self.began_wall + steady).duration_since(UNIX_EPOCH);
         [wall.unwrap_or_default().as_secs_f64(), steady.as_secs_f64()]
     }
+}
 
-    fn line(&self, verdict: &Verdict<'_>) -> Value {
-        let [time, steady] = self.times(verdict.offered);
-        let shown = verdict.payload.iter().take(SHOWN);
-        let mut line = json!({
-            "event": "verdict",
-            "time": time,
-            "steady": steady,
-            "way": verdict.way,
-            "number": verdict.number,
-            "peer": verdict.peer,
-            "bytes": verdict.size,
-            "payload_bytes": verdict.payload.len(),
-            "starts": shown.map(|byte| format!("{byte:02x}")).collect::<String>(),
-            "queued_bytes": verdict.queue.bytes,
-            "queue_limit": verdict.queue.rate.map(|_| verdict.queue.limit),
-            "rate": verdict.queue.rate,
-            "outcome": verdict.outcome.name(),
-        });
-        let more = match verdict.outcome {
-            Outcome::Delivered(passage) => json!({
-                "after": passage.total().as_secs_f64(),
-                "queued": passage.queued.as_secs_f64(),
-                "sending": passage.sending.as_secs_f64(),
-                "travelled": passage.travelled.as_secs_f64(),
-                "kept_behind": passage.kept_behind.as_secs_f64(),
-                "held_back": passage.held_back.as_secs_f64(),
-                "corrupted": passage.corrupted,
-                "duplicated": passage.duplicated,
-            }),
-            Outcome::Lost(loss) => json!({ "burst": loss.in_a_row() }),
-        };
-        if let (Some(line), Value::Object(more)) = (line.as_object_mut(), more) {
-            line.extend(more);
-        }
-        line
-    }
+/// A verdict's line; `length` is its payload's, which may be cut.
+pub(super) fn verdict_line(
+    verdict: &Verdict<'_>,
+    length: usize,
+    [time, steady]: [f64; 2],
+) -> Value {
+    let shown = verdict.payload.iter().take(SHOWN);
+    let line = json!({
+        "event": "verdict",
+        "time": time,
+        "steady": steady,
+        "way": verdict.way,
+        "number": verdict.number,
+        "peer": verdict.peer,
+        "bytes": verdict.size,
+        "payload_bytes": length,
+        "starts": shown.map(|byte| format!("{byte:02x}")).collect::<String>(),
+        "queued_bytes": verdict.queue.bytes,
+        "queue_limit": verdict.queue.rate.map(|_| verdict.queue.limit),
+        "rate": verdict.queue.rate,
+        "outcome": verdict.outcome.name(),
+    });
+    let more = match verdict.outcome {
+        Outcome::Delivered(passage) => json!({
+            "after": passage.total().as_secs_f64(),
+            "queued": passage.queued.as_secs_f64(),
+            "sending": passage.sending.as_secs_f64(),
+            "travelled": passage.travelled.as_secs_f64(),
+            "kept_behind": passage.kept_behind.as_secs_f64(),
+            "held_back": passage.held_back.as_secs_f64(),
+            "corrupted": passage.corrupted,
+            "duplicated": passage.duplicated,
+        }),
+        Outcome::Lost(loss) => json!({ "burst": loss.in_a_row() }),
+    };
+    extended(line, more)
 }
 
 impl VerdictFile {
@@ -118,7 +122,8 @@ impl VerdictFile {
 
 impl Observer for VerdictFile {
     fn on_verdict(&self, verdict: &Verdict<'_>) {
-        self.put(self.line(verdict));
+        let times = self.times(verdict.offered);
+        self.put(verdict_line(verdict, verdict.payload.len(), times));
     }
 
     fn on_overtaken(&self, overtaken: &Overtaken<'_>) {

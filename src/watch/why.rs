@@ -6,6 +6,8 @@
 
 mod words;
 
+pub(super) use self::words::link_words;
+
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -14,7 +16,7 @@ use self::words::{Subject, change_words, late_words};
 use super::{
     event::{
         link::Outcome,
-        transport::{Bound, Cause, Limit, Reaction, Rule},
+        transport::{Cause, Limit, Rule},
     },
     fates::{Fate, Fates},
     ring::{Late, Noted, Record},
@@ -241,15 +243,11 @@ impl WindowChange {
             Cause::Loss(event) | Cause::Persistent(event) => Some(event),
             _ => None,
         };
-        let (rule, largest_acked) = match event.map(|event| event.rule) {
-            Some(Rule::PacketThreshold { largest_acked, .. }) => {
-                (Some("packet_threshold"), Some(largest_acked))
-            }
-            Some(Rule::TimeThreshold { largest_acked, .. }) => {
-                (Some("time_threshold"), Some(largest_acked))
-            }
-            None => (None, None),
-        };
+        let rule = event.map(|event| event.rule);
+        let largest_acked = rule.map(|rule| match rule {
+            Rule::PacketThreshold { largest_acked, .. }
+            | Rule::TimeThreshold { largest_acked, .. } => largest_acked,
+        });
         Self {
             words: change_words(noted, subject),
             at_seconds: subject.seconds(noted.at),
@@ -258,11 +256,11 @@ impl WindowChange {
             before_bytes: change.before,
             after_bytes: change.after,
             ssthresh_bytes: change.ssthresh,
-            cause: cause_name(&change.cause).to_owned(),
-            reaction: reaction_name(&change.reaction).to_owned(),
+            cause: change.cause.name().to_owned(),
+            reaction: change.reaction.name().to_owned(),
             packet: event.map(|event| event.largest),
             packets: event.map(|event| event.packets),
-            rule: rule.map(str::to_owned),
+            rule: rule.map(|rule| rule.name().to_owned()),
             largest_acked,
             link: noted.fate.as_deref().map(LinkFate::of),
             client_link: None,
@@ -323,38 +321,6 @@ fn controller(name: &str) -> &str {
         "vegas" => "Vegas",
         "bbr" => "BBR",
         other => other,
-    }
-}
-
-fn cause_name(cause: &Cause) -> &'static str {
-    match cause {
-        Cause::Loss(_) => "loss",
-        Cause::Marked { .. } => "ecn",
-        Cause::Persistent(_) => "persistent_congestion",
-        Cause::Undone { .. } => "undone",
-        Cause::Acknowledged => "acknowledged",
-        Cause::Idle => "idle",
-    }
-}
-
-fn reaction_name(reaction: &Reaction) -> &'static str {
-    match reaction {
-        Reaction::Unsaid => "unsaid",
-        Reaction::Multiplied { .. } => "multiplied",
-        Reaction::Collapsed => "collapsed",
-        Reaction::Restored => "restored",
-        Reaction::SlowStartOver => "slow_start_over",
-        Reaction::Decayed { .. } => "decayed",
-        Reaction::Delay { .. } => "delay",
-        Reaction::InFlight => "in_flight",
-        Reaction::Model { bound, .. } => match bound {
-            Bound::Model { .. } => "model",
-            Bound::LongTerm { .. } => "inflight_longterm",
-            Bound::ShortTerm { .. } => "inflight_shortterm",
-            Bound::ProbeRtt { .. } => "probe_rtt",
-            Bound::Startup { .. } => "startup",
-            Bound::Least { .. } => "least",
-        },
     }
 }
 

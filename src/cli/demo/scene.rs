@@ -79,8 +79,11 @@ pub(super) fn hear_packets(happenings: Sender<Happening>) -> io::Result<Observer
                 let _ = happenings.send(Happening::Packet(at, packet));
             }
         }
-        Seen::Pause { lost: 0 } => {}
-        Seen::Pause { lost } => tracing::warn!(lost, "packets are missing in the story"),
+        Seen::Other(_) => {}
+        Seen::Pause { lost } if lost.sum() == 0 => {}
+        Seen::Pause { lost } => {
+            tracing::warn!(lost = lost.packets, "packets are missing in the story");
+        }
     })
 }
 

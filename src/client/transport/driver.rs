@@ -34,7 +34,11 @@ use crate::{
         pump::{Observer, Pump},
     },
     watch::{
-        event::packet::{Label, Protocol, Role},
+        event::{
+            hub::{self, Trace},
+            packet::{Label, Protocol, Role},
+            transport::Traced,
+        },
         qlog::{self, About},
     },
 };
@@ -78,6 +82,8 @@ pub(super) struct Driver {
     pub(super) room: Arc<Notify>,
     /// Who waits for the handshake, and since when.
     connected: Option<oneshot::Sender<Result<Duration, Ended>>>,
+    /// Who observes the process hears of the connection's steps.
+    trace: Option<Trace>,
     began: Instant,
     readers: BTreeMap<Ticket, Reader>,
     pump: Pump,
@@ -123,6 +129,18 @@ impl Driver {
         let config = Arc::new(settings.config());
         let (server, seed) = (settings.server, rand::random());
         let mut carrier = Carrier::connect(config, &introduction, server, seed, began);
+        let traced = || Traced {
+            role: Role::Client,
+            connection: introduction.cid.0,
+            destination: OnceLock::new(),
+            name: settings.name.as_str().to_owned(),
+            remote: server,
+            congestion: Algorithm::default().name(),
+        };
+        let trace = hub::trace(traced, began);
+        if let Some(trace) = &trace {
+            carrier.observe(Box::new(trace.clone()), began);
+        }
         if let Some(qlog) = &settings.qlog {
             let recorder = qlog.connection(About {
                 side: qlog::Side::Client,
@@ -151,6 +169,7 @@ impl Driver {
             timer: Timer::new()?,
             room: Arc::default(),
             connected: Some(tell),
+            trace,
             began,
             readers: BTreeMap::new(),
             pump: Pump::default(),
@@ -331,6 +350,10 @@ impl Driver {
         while let Some(event) = self.carrier.poll_event() {
             match event {
                 Event::Connected => {
+                    if let Some(trace) = &self.trace {
+                        let destination = self.carrier.connection().peer_cid().0;
+                        trace.connected(destination, Instant::now());
+                    }
                     if let Some(connected) = self.connected.take() {
                         let _ = connected.send(Ok(self.began.elapsed()));
                     }

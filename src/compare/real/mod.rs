@@ -174,7 +174,7 @@ pub fn run(
     *quic.lock().unwrap_or_else(PoisonError::into_inner) = records.clone();
     let heard = LinkRecord::new((start, until), records.len(), ground.flow_of(), fates);
     let heard = Arc::new(heard);
-    link.control.watch(Some(heard.clone()));
+    link.control.watch(heard.clone());
     let mut flows = Vec::new();
     for (number, sender) in plan.senders.iter().enumerate() {
         let task = Task {

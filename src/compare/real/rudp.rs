@@ -262,6 +262,7 @@ async fn fetch(task: &Task, server: SocketAddr, came: &mut Came) -> Result<(), T
         max_datagram: None,
         link: BadLink::default(),
         fates: None,
+        rings: None,
         qlog: None,
     };
     task.wait();

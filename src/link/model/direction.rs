@@ -153,6 +153,11 @@ impl<P: Packet> Direction<P> {
         self.dice = Dice::new(seed);
     }
 
+    /// What [`Verdict::number`] will be of the next packet.
+    pub fn next_number(&self) -> u64 {
+        self.counters.sent
+    }
+
     /// What became of its packets.
     pub fn counters(&self) -> Counters {
         Counters {

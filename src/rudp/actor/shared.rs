@@ -7,7 +7,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     rc::Rc,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError, Weak,
         atomic::{AtomicUsize, Ordering},
     },
     task::Waker,
@@ -37,6 +37,7 @@ use crate::rudp::{
     turns,
 };
 use crate::watch::{
+    event::{hub, packet::Role, transport::Traced},
     fates::Fates,
     qlog::{self, Qlog, Side},
     ring::{About, Rings},
@@ -143,6 +144,17 @@ impl Shared {
             && let Some(observer) = watcher.begins(about(connection), now)
         {
             connection.observe(observer, now);
+        }
+        let traced = || Traced {
+            role: Role::Rudp,
+            connection: connection.cid().0,
+            destination: OnceLock::from(connection.peer_cid().0),
+            name: connection.peer().name.as_deref().unwrap_or("").to_owned(),
+            remote: connection.remote(),
+            congestion: connection.algorithm().name(),
+        };
+        if let Some(trace) = hub::trace(traced, now) {
+            connection.observe(Box::new(trace), now);
         }
         let Some(qlog) = &self.common.qlog else {
             return;

@@ -60,6 +60,48 @@ impl Way {
     pub const BOTH: [Self; 2] = [Self::Up, Self::Down];
 }
 
+/// One link of the process, and where.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct LinkPlace {
+    /// Its number among the process's.
+    pub link: u64,
+    /// On which end of it its sockets are: [`Way::Up`] goes to the server's.
+    pub is_servers: bool,
+}
+
+impl LinkPlace {
+    /// Which packet it is that is the `number`th that way.
+    pub fn crossing(self, way: Way, number: u64) -> Crossing {
+        Crossing {
+            link: self.link,
+            way,
+            number,
+        }
+    }
+}
+
+/// Which one of a link's packets it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Crossing {
+    /// The link's number among the process's.
+    pub link: u64,
+    /// Where the packet goes.
+    pub way: Way,
+    /// How many went that way before it: [`Verdict::number`].
+    pub number: u64,
+}
+
+impl Crossing {
+    /// The packet so many behind it.
+    #[must_use]
+    pub fn later(self, by: u64) -> Self {
+        Self {
+            number: self.number + by,
+            ..self
+        }
+    }
+}
+
 /// What became of one packet.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Verdict<'a> {

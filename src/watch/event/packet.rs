@@ -6,6 +6,8 @@ use std::{
     time::{Instant, SystemTime},
 };
 
+use super::link::Crossing;
+
 /// Whose socket it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Role {
@@ -269,6 +271,8 @@ pub struct Packet<'a> {
     pub place: Place,
     /// What became of it.
     pub fate: Fate,
+    /// Which one of a link's it is, if it has crossed one of this process.
+    pub crossing: Option<Crossing>,
     /// Its payload, of which the observer may have kept the beginning only.
     pub payload: &'a [u8],
     /// The payload's length, bytes.

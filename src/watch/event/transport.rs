@@ -8,8 +8,11 @@
 use std::{
     fmt,
     net::SocketAddr,
+    sync::OnceLock,
     time::{Duration, Instant},
 };
+
+use super::packet::Role;
 
 /// Hears what a connection goes through.
 pub trait Observer: fmt::Debug + Send {
@@ -19,6 +22,46 @@ pub trait Observer: fmt::Debug + Send {
     /// Whether it wants [`Step::Sent`], [`Step::Received`] and [`Step::Acknowledged`], too.
     fn wants_packets(&self) -> bool {
         false
+    }
+}
+
+/// Whose steps they are.
+#[derive(Debug)]
+pub struct Traced {
+    /// On which side.
+    pub role: Role,
+    /// Its connection id, which the peer writes to.
+    pub connection: u64,
+    /// The peer's, which it writes to: by it and their numbers a link's verdicts find its packets.
+    /// A client learns it when it is connected.
+    pub destination: OnceLock<u64>,
+    /// The client's name.
+    pub name: String,
+    /// The peer, where it was at the beginning.
+    pub remote: SocketAddr,
+    /// What controls the sending.
+    pub congestion: &'static str,
+}
+
+/// A turn in a connection's life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Life {
+    /// It begins.
+    Opened,
+    /// The handshake is done: both sides know each other's connection ids.
+    Connected,
+    /// Nothing more is told of it.
+    Ended,
+}
+
+impl Life {
+    /// A word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Opened => "opened",
+            Self::Connected => "connected",
+            Self::Ended => "ended",
+        }
     }
 }
 
@@ -128,6 +171,16 @@ pub enum Rule {
     },
 }
 
+impl Rule {
+    /// A word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::PacketThreshold { .. } => "packet_threshold",
+            Self::TimeThreshold { .. } => "time_threshold",
+        }
+    }
+}
+
 /// A loss that was none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Spurious {
@@ -222,6 +275,20 @@ pub enum Cause {
     Idle,
 }
 
+impl Cause {
+    /// A word for it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Loss(_) => "loss",
+            Self::Marked { .. } => "ecn",
+            Self::Persistent(_) => "persistent_congestion",
+            Self::Undone { .. } => "undone",
+            Self::Acknowledged => "acknowledged",
+            Self::Idle => "idle",
+        }
+    }
+}
+
 /// Losses that came to light at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Event {
@@ -290,6 +357,30 @@ pub enum Reaction {
         /// What the window is now bound by.
         bound: Bound,
     },
+}
+
+impl Reaction {
+    /// A word for it; a model's is that of what the window is bound by.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Unsaid => "unsaid",
+            Self::Multiplied { .. } => "multiplied",
+            Self::Collapsed => "collapsed",
+            Self::Restored => "restored",
+            Self::SlowStartOver => "slow_start_over",
+            Self::Decayed { .. } => "decayed",
+            Self::Delay { .. } => "delay",
+            Self::InFlight => "in_flight",
+            Self::Model { bound, .. } => match bound {
+                Bound::Model { .. } => "model",
+                Bound::LongTerm { .. } => "inflight_longterm",
+                Bound::ShortTerm { .. } => "inflight_shortterm",
+                Bound::ProbeRtt { .. } => "probe_rtt",
+                Bound::Startup { .. } => "startup",
+                Bound::Least { .. } => "least",
+            },
+        }
+    }
 }
 
 /// What a BBR sender's window is bound by (draft-ietf-ccwg-bbr section 5.6.4).

@@ -183,7 +183,14 @@ fn event_words(event: &Event) -> String {
     )
 }
 
-/// What the link did to the packet just spoken of.
+/// What a link did to the packet just spoken of.
+pub(in crate::watch) fn link_words(fate: &Fate) -> String {
+    match fate.outcome {
+        Outcome::Lost(loss) => loss_words(loss, fate),
+        Outcome::Delivered(passage) => passage_words(&passage, fate),
+    }
+}
+
 fn fate_words(fate: Option<&Fate>, subject: &Subject<'_>) -> String {
     let Some(fate) = fate else {
         return match subject.linked {
@@ -191,18 +198,12 @@ fn fate_words(fate: Option<&Fate>, subject: &Subject<'_>) -> String {
             false => String::new(),
         };
     };
-    match fate.outcome {
-        Outcome::Lost(loss) => format!("; {}", loss_words(loss, fate)),
-        Outcome::Delivered(passage) => format!("; {}", passage_words(&passage, fate)),
-    }
+    format!("; {}", link_words(fate))
 }
 
 /// What a client's own link did to a packet.
 pub(super) fn own_fate_words(packet: u64, fate: &Fate) -> String {
-    let words = match fate.outcome {
-        Outcome::Lost(loss) => loss_words(loss, fate),
-        Outcome::Delivered(passage) => passage_words(&passage, fate),
-    };
+    let words = link_words(fate);
     format!("; of packet {packet} the client's own link says: {words}")
 }
 
@@ -253,6 +254,9 @@ fn passage_words(passage: &Passage, fate: &Fate) -> String {
     }
     if !passage.queued.is_zero() {
         words += &format!(", {} of that in its queue", milliseconds(passage.queued));
+    }
+    if passage.duplicated {
+        words += ", and a copy with it";
     }
     words
 }

@@ -1,0 +1,302 @@
+//! Events on their way to an observer.
+
+use std::{io::IoSlice, sync::Arc, time::Instant};
+
+use super::{
+    super::{
+        link::{Crossing, LinkPlace, Overtaken, Verdict},
+        packet::{Fate, Packet, Place, When},
+        transport::{Life, Step, Traced},
+    },
+    PACKETS, STEPS, VERDICTS,
+};
+
+/// So much is kept of the packet that a verdict is about: a transport's header, by which it is known.
+const START: usize = 24;
+
+/// One event, as an observer reads it.
+#[derive(Debug, Clone, Copy)]
+pub enum Event<'a> {
+    /// A packet has passed a socket.
+    Packet(Packet<'a>),
+    /// A link has told what it does to a packet.
+    Verdict(Judged<'a>),
+    /// A packet has come out of a link behind others.
+    Overtaken {
+        /// Which packet.
+        crossing: Crossing,
+        /// When it came out.
+        arrived: Instant,
+        /// How many came out before it that were handed in after it.
+        packets: u64,
+    },
+    /// A step of a connection.
+    Step {
+        /// Whose.
+        of: &'a Traced,
+        /// By the connection's own time.
+        at: Instant,
+        /// What happened.
+        step: &'a Step,
+    },
+    /// A connection begins, is connected, or ends.
+    Life {
+        /// Whose.
+        of: &'a Traced,
+        /// When.
+        at: Instant,
+        /// What happened.
+        life: Life,
+    },
+}
+
+/// A verdict, and whose.
+#[derive(Debug, Clone, Copy)]
+pub struct Judged<'a> {
+    /// The link.
+    pub link: LinkPlace,
+    /// What it said; of the payload no more is kept than its start.
+    pub verdict: Verdict<'a>,
+    /// The payload's length, bytes.
+    pub length: usize,
+}
+
+impl Judged<'_> {
+    /// Which packet of the link it is about.
+    pub fn crossing(&self) -> Crossing {
+        self.link.crossing(self.verdict.way, self.verdict.number)
+    }
+}
+
+/// Events that are handed over together, in their order.
+#[derive(Debug, Default)]
+pub struct Batch {
+    pub(super) records: Vec<Record>,
+    bytes: Vec<u8>,
+    /// What the events take that are no packets.
+    boxed: usize,
+    /// Records of which it is not known yet whether they are sent.
+    pub(super) pending: usize,
+}
+
+#[derive(Debug)]
+pub(super) struct Record {
+    what: Kept,
+    /// It is known to have passed.
+    pub(super) is_settled: bool,
+}
+
+/// What is kept of an event.
+#[derive(Debug)]
+pub(super) enum Kept {
+    Packet {
+        when: When,
+        place: Place,
+        fate: Fate,
+        crossing: Option<Crossing>,
+        offset: usize,
+        kept: usize,
+        length: usize,
+    },
+    Verdict(Box<KeptVerdict>),
+    Overtaken(Box<(Crossing, Instant, u64)>),
+    Step(Box<(Arc<Traced>, Instant, Step)>),
+    Life(Box<(Arc<Traced>, Instant, Life)>),
+}
+
+#[derive(Debug)]
+pub(super) struct KeptVerdict {
+    link: LinkPlace,
+    verdict: Verdict<'static>,
+    length: usize,
+    start: [u8; START],
+}
+
+impl Kept {
+    pub(super) fn verdict(link: LinkPlace, verdict: &Verdict<'_>) -> Self {
+        let payload = verdict.payload;
+        let mut start = [0; START];
+        start
+            .iter_mut()
+            .zip(payload)
+            .for_each(|(kept, byte)| *kept = *byte);
+        Self::Verdict(Box::new(KeptVerdict {
+            link,
+            verdict: Verdict {
+                payload: &[],
+                ..*verdict
+            },
+            length: payload.len(),
+            start,
+        }))
+    }
+
+    pub(super) fn overtaken(link: LinkPlace, overtaken: &Overtaken<'_>) -> Self {
+        let crossing = link.crossing(overtaken.way, overtaken.number);
+        Self::Overtaken(Box::new((crossing, overtaken.arrived, overtaken.packets)))
+    }
+
+    /// What is kept of it outside of its record.
+    fn boxed(&self) -> usize {
+        match self {
+            Self::Packet { .. } => 0,
+            Self::Verdict(_) => size_of::<KeptVerdict>(),
+            Self::Overtaken(_) => size_of::<(Crossing, Instant, u64)>(),
+            Self::Step(_) => size_of::<(Arc<Traced>, Instant, Step)>(),
+            Self::Life(_) => size_of::<(Arc<Traced>, Instant, Life)>(),
+        }
+    }
+}
+
+impl Record {
+    /// Of what has happened already.
+    pub(super) fn settled(what: Kept) -> Self {
+        Self {
+            what,
+            is_settled: true,
+        }
+    }
+
+    pub(super) fn size(&self) -> usize {
+        size_of::<Self>() + self.what.boxed()
+    }
+
+    pub(super) fn kind(&self) -> u8 {
+        match self.what {
+            Kept::Packet { .. } => PACKETS,
+            Kept::Verdict(_) | Kept::Overtaken(_) => VERDICTS,
+            Kept::Step(_) | Kept::Life(_) => STEPS,
+        }
+    }
+
+    /// Notes over which link the packet went.
+    pub(super) fn cross(&mut self, over: Option<Crossing>) {
+        if let Kept::Packet { crossing, .. } = &mut self.what {
+            *crossing = over;
+        }
+    }
+
+    /// Leaves no more than the first `bytes` of the packet.
+    pub(super) fn cut(&mut self, bytes: usize) {
+        if let Kept::Packet { kept, length, .. } = &mut self.what {
+            *length = (*length).min(bytes);
+            *kept = (*kept).min(bytes);
+        }
+    }
+}
+
+impl Batch {
+    /// What it takes of memory.
+    pub fn size(&self) -> usize {
+        self.bytes.len() + self.records.len() * size_of::<Record>() + self.boxed
+    }
+
+    /// Takes no more memory than that: for who keeps it.
+    pub fn shrink(&mut self) {
+        self.bytes.shrink_to_fit();
+        self.records.shrink_to_fit();
+    }
+
+    /// All events.
+    pub fn events(&self) -> impl Iterator<Item = Event<'_>> {
+        let passed = self.records.iter().filter(|record| record.is_settled);
+        passed.map(|record| match &record.what {
+            Kept::Packet {
+                when,
+                place,
+                fate,
+                crossing,
+                offset,
+                kept,
+                length,
+            } => Event::Packet(Packet {
+                when: *when,
+                place: *place,
+                fate: *fate,
+                crossing: *crossing,
+                payload: self.bytes.get(*offset..offset + kept).unwrap_or_default(),
+                length: *length,
+            }),
+            Kept::Verdict(kept) => {
+                let start = kept.length.min(START);
+                Event::Verdict(Judged {
+                    link: kept.link,
+                    verdict: Verdict {
+                        payload: &kept.start[..start],
+                        ..kept.verdict
+                    },
+                    length: kept.length,
+                })
+            }
+            Kept::Overtaken(kept) => {
+                let (crossing, arrived, packets) = **kept;
+                Event::Overtaken {
+                    crossing,
+                    arrived,
+                    packets,
+                }
+            }
+            Kept::Step(kept) => Event::Step {
+                of: &kept.0,
+                at: kept.1,
+                step: &kept.2,
+            },
+            Kept::Life(kept) => Event::Life {
+                of: &kept.0,
+                at: kept.1,
+                life: kept.2,
+            },
+        })
+    }
+
+    /// The packets alone.
+    pub fn packets(&self) -> impl Iterator<Item = Packet<'_>> {
+        self.events().filter_map(|event| match event {
+            Event::Packet(packet) => Some(packet),
+            _ => None,
+        })
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.records.clear();
+        self.bytes.clear();
+        self.boxed = 0;
+    }
+
+    pub(super) fn add(&mut self, record: Record) {
+        self.boxed += record.what.boxed();
+        self.records.push(record);
+    }
+
+    /// Adds a packet that is not settled yet, `kept` bytes of its `parts` with it.
+    pub(super) fn add_packet(
+        &mut self,
+        when: When,
+        place: &Place,
+        fate: Fate,
+        parts: &[IoSlice<'_>],
+        kept: usize,
+    ) {
+        let offset = self.bytes.len();
+        for part in parts {
+            let room = kept - (self.bytes.len() - offset);
+            self.bytes.extend_from_slice(&part[..part.len().min(room)]);
+        }
+        self.records.push(Record {
+            what: Kept::Packet {
+                when,
+                place: *place,
+                fate,
+                crossing: None,
+                offset,
+                kept,
+                length: parts.iter().map(|part| part.len()).sum(),
+            },
+            is_settled: false,
+        });
+    }
+}
