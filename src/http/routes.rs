@@ -21,11 +21,16 @@ use super::{
 use crate::{
     role::api::{
         CopyLeases, CrashSession, DescribeLink, Explain, ListEndedSessions, ListLeases,
-        ListSessions, ListTransfers, Reload,
+        ListSessions, ListTransfers, ReadSamples, Reload,
     },
     role::{Crash, Keep},
-    watch::why::LAST,
+    watch::{samples::POINTS, why::LAST},
 };
+
+/// Where nobody remembers a connection.
+const UNKNOWN: &str = "no connection of that name, ADDRESS:PORT or connection id is remembered: GET \
+     /api/v1/sessions and /api/v1/sessions?ended list them; sessions of the signals have no congestion window in \
+     bytes";
 
 /// All routes.
 pub(super) fn router(keep: Keep<Kept>) -> Router {
@@ -40,6 +45,7 @@ pub(super) fn router(keep: Keep<Kept>) -> Router {
         .route("/api/v1/leases/backup", get(copy_leases))
         .route("/api/v1/sessions", get(sessions))
         .route("/api/v1/sessions/{client}/why", get(why))
+        .route("/api/v1/sessions/{client}/samples", get(samples))
         .route("/api/v1/sessions/{client}/crash", post(crash_session))
         .route("/api/v1/components/{name}/crash", post(crash_component))
         .route("/api/v1/link", get(link))
@@ -175,17 +181,44 @@ async fn why(
     };
     let asked = endpoint.send(Explain { who, changes });
     match tokio::time::timeout(ASK_TIMEOUT, asked).await {
-        Ok(Ok(found)) if found.is_empty() => problem(
-            StatusCode::NOT_FOUND,
-            "no connection of that name, ADDRESS:PORT or connection id is remembered: GET \
-             /api/v1/sessions and /api/v1/sessions?ended list them; sessions of the signals have no \
-             congestion window in bytes",
-        ),
+        Ok(Ok(found)) if found.is_empty() => problem(StatusCode::NOT_FOUND, UNKNOWN),
         Ok(Ok(found)) => Json(found).into_response(),
         Ok(Err(_)) | Err(_) => problem(
             StatusCode::SERVICE_UNAVAILABLE,
             "rudp does not answer, it may be restarting: try again",
         ),
+    }
+}
+
+/// What a connection's ring holds, as arrays for plots: named as for [`why`]. `?since=SECONDS`: only of
+/// the time after that; `?points=N`: in N points at most.
+async fn samples(
+    State(kept): State<Kept>,
+    Path(who): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Response {
+    // Everything: what begins with the session is later than this.
+    let (mut since, mut points) = (-1.0, POINTS);
+    for pair in query.iter().flat_map(|query| query.split('&')) {
+        let understood = match pair.split_once('=') {
+            Some(("since", seconds)) => seconds.parse().map(|told| since = told).is_ok(),
+            Some(("points", number)) => number.parse().map(|told| points = told).is_ok(),
+            _ => pair.is_empty(),
+        };
+        if !understood || f64::is_nan(since) {
+            return problem(
+                StatusCode::BAD_REQUEST,
+                "only ?since=SECONDS and &points=N are known here: from when on, and in how many points",
+            );
+        }
+    }
+    let Some(endpoint) = kept.roster.read().samples.clone() else {
+        return problem(StatusCode::NOT_FOUND, "rudp is not configured");
+    };
+    match reply(&endpoint, ReadSamples { who, since, points }).await {
+        Some(found) if found.is_empty() => problem(StatusCode::NOT_FOUND, UNKNOWN),
+        Some(found) => Json(found).into_response(),
+        None => silent("rudp"),
     }
 }
 

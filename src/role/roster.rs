@@ -9,7 +9,7 @@ use actix::Recipient;
 use super::Crash;
 use super::api::{
     Component, CopyLeases, CrashSession, DescribeLink, Explain, ListEndedSessions, ListLeases,
-    ListSessions, ListTransfers, Reload, Status,
+    ListSessions, ListTransfers, ReadSamples, Reload, Status,
 };
 use crate::watch::event::State;
 
@@ -42,6 +42,8 @@ pub struct Entries {
     pub ended_sessions: Option<Recipient<ListEndedSessions>>,
     /// The RUDP endpoint, of why windows are what they are.
     pub explain: Option<Recipient<Explain>>,
+    /// The RUDP endpoint, of what rings hold.
+    pub samples: Option<Recipient<ReadSamples>>,
     /// The RUDP endpoint, too.
     pub crash_session: Option<Recipient<CrashSession>>,
     /// And for the network before it.
@@ -82,6 +84,7 @@ impl Default for Roster {
             transfers: None,
             ended_sessions: None,
             explain: None,
+            samples: None,
             crash_session: None,
             link: None,
             started: Instant::now(),

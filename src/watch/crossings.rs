@@ -89,8 +89,8 @@ impl Waiting {
         self.batches.push_back((now, batch));
     }
 
-    /// The next batch whose packets' fates are known, or need not be waited for any longer: none is if
-    /// `at_once`.
+    /// The next batch, if the fates of all its packets are known, it has waited for long enough, or
+    /// all is wanted `at_once`.
     pub fn next(&mut self, at_once: bool, now: Instant) -> Option<Batch> {
         let (since, batch) = self.batches.front()?;
         let waits = !at_once

@@ -6,6 +6,7 @@
 //! | [`ring`] | each session's last minutes, always on |
 //! | [`fates`] | what a link did to each packet, by its number |
 //! | [`why`] | both in words and numbers |
+//! | [`samples`] | a ring as arrays, for plots |
 //! | [`qlog`] | a connection's trace as files for the field's tools |
 //! | [`watcher`] | who watches connections from their beginning |
 //! | [`verdicts`] | a link's verdicts as lines of JSON |
@@ -28,6 +29,7 @@ pub mod log;
 pub mod pcapng;
 pub mod qlog;
 pub mod ring;
+pub mod samples;
 mod steps;
 pub mod verdicts;
 pub mod watcher;

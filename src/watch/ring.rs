@@ -174,7 +174,7 @@ impl Sample {
     }
 
     /// Both in one; `later` follows.
-    fn join(&self, later: &Self) -> Self {
+    pub(super) fn join(&self, later: &Self) -> Self {
         Self {
             from: self.from,
             window_min: self.window_min.min(later.window_min),
@@ -255,7 +255,7 @@ impl Rings {
 
     /// What `look` makes of each record, where it makes anything, the newest first. The session waits
     /// meanwhile.
-    pub fn each<T>(&self, look: impl Fn(&Record) -> Option<T>) -> Vec<T> {
+    pub fn each<T>(&self, mut look: impl FnMut(&Record) -> Option<T>) -> Vec<T> {
         let records: Vec<_> = self.0.records().iter().cloned().collect();
         let newest_first = records.iter().rev();
         newest_first

@@ -165,11 +165,7 @@ pub struct Limited {
 impl Why {
     /// What a record tells at `now`: of its changes of the window the last `most`.
     pub fn of(record: &Record, most: usize, now: Instant) -> Self {
-        let subject = Subject {
-            began: record.began,
-            name: controller(record.about.congestion),
-            linked: record.linked,
-        };
+        let subject = Subject::of(record);
         let end = record.ended.unwrap_or(now);
         let first = record.changes.len().saturating_sub(most);
         let first_late = record.spurious.len().saturating_sub(most);
@@ -182,12 +178,7 @@ impl Why {
             ended: record.ended.is_some(),
             seconds: seconds(end.saturating_duration_since(record.began)),
             lost: record.lost,
-            fates: (record.lost_by.iter())
-                .map(|(fate, packets)| LostBy {
-                    fate: (*fate).to_owned(),
-                    packets: *packets,
-                })
-                .collect(),
+            fates: LostBy::of(record),
             spurious: record.spurious_count,
             cuts: record.cuts,
             changes: record.changes[first..]
@@ -233,6 +224,30 @@ impl Why {
     /// All of it in words, a line each.
     pub fn lines(&self) -> Vec<String> {
         words::lines(self)
+    }
+}
+
+/// The changes of the window after `since` seconds, the last `most` of them.
+pub(super) fn changes_after(record: &Record, since: f64, most: usize) -> Vec<WindowChange> {
+    let subject = Subject::of(record);
+    let changes = &record.changes;
+    let later = changes.partition_point(|noted| subject.seconds(noted.until) <= since);
+    let later = later.max(changes.len().saturating_sub(most));
+    changes[later..]
+        .iter()
+        .map(|noted| WindowChange::of(&record.with_fate(noted), &subject))
+        .collect()
+}
+
+impl LostBy {
+    /// What a record tells of it.
+    pub(super) fn of(record: &Record) -> Vec<Self> {
+        let by = record.lost_by.iter();
+        by.map(|(fate, packets)| Self {
+            fate: (*fate).to_owned(),
+            packets: *packets,
+        })
+        .collect()
     }
 }
 

@@ -56,6 +56,7 @@ pub fn watched() -> bool {
     are_watched(PACKETS)
 }
 
+#[inline]
 fn are_watched(kind: u8) -> bool {
     WATCHED.load(Ordering::Relaxed) & kind != 0
 }

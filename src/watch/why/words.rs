@@ -21,7 +21,15 @@ pub(super) struct Subject<'a> {
     pub(super) linked: bool,
 }
 
-impl Subject<'_> {
+impl<'a> Subject<'a> {
+    pub(super) fn of(record: &'a Record) -> Self {
+        Self {
+            began: record.began,
+            name: controller(record.about.congestion),
+            linked: record.linked,
+        }
+    }
+
     /// A time on the session's axis.
     pub(super) fn seconds(&self, at: Instant) -> f64 {
         seconds(at.saturating_duration_since(self.began))

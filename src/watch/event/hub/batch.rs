@@ -123,8 +123,14 @@ impl Kept {
         Self::Verdict(Box::new(KeptVerdict {
             link,
             verdict: Verdict {
+                way: verdict.way,
+                number: verdict.number,
+                offered: verdict.offered,
+                size: verdict.size,
                 payload: &[],
-                ..*verdict
+                peer: verdict.peer,
+                queue: verdict.queue,
+                outcome: verdict.outcome,
             },
             length: payload.len(),
             start,
