@@ -166,6 +166,7 @@ pub fn role() -> bool {
         max_datagram: None,
         link: BadLink::default(),
         fates: None,
+        rings: None,
         qlog: None,
     };
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -1,6 +1,6 @@
 //! `labnet why`: why a sender's window is what it is, in words and numbers.
 
-use std::{net::SocketAddr, process::ExitCode};
+use std::{net::SocketAddr, process::ExitCode, time::Instant};
 
 use hyper::Method;
 use url::Url;
@@ -12,6 +12,7 @@ use crate::{
     text::{LONG, printable},
     watch::{
         fates::Fates,
+        ring::Rings,
         why::{LAST, Why},
     },
 };
@@ -53,17 +54,45 @@ pub(super) fn path(client: &str, changes: usize) -> String {
     format!("{path}?changes={changes}")
 }
 
-/// Tells it of the connection that a download was carried over from this address; false: it can't.
-pub(super) fn after(from: Option<SocketAddr>, fates: &Fates, output: Output) -> bool {
+/// Tells it of the connection that a download was carried over from this address, of the client's own
+/// sending, too; false: the proxy, which sends the files, can't be asked.
+pub(super) fn after(
+    from: Option<SocketAddr>,
+    fates: &Fates,
+    rings: &Rings,
+    output: Output,
+) -> bool {
+    let now = Instant::now();
+    let own = rings.each(|record| Some(Why::of(record, LAST, now)));
+    let own = own.into_iter().next();
+    let asked = ask(from, fates, output);
+    let text = match output {
+        Output::Json => serde_json::json!({ "why": asked, "client": own }).to_string(),
+        Output::People | Output::Plain => {
+            let told = asked.as_ref().map(Why::lines).unwrap_or_default();
+            // A client that only acknowledges has nothing to say.
+            let own = own.filter(|own| asked.is_none() || own.lost > 0 || own.cuts > 0);
+            let own = own.as_ref().map(Why::lines).unwrap_or_default();
+            let own = own.iter().enumerate().map(|(line, text)| match line {
+                0 => format!("what the client itself sent: {text}"),
+                _ => text.clone(),
+            });
+            told.into_iter().chain(own).collect::<Vec<_>>().join("\n")
+        }
+    };
+    (text.is_empty() || print(format!("{text}\n").as_bytes()).is_ok()) && asked.is_some()
+}
+
+fn ask(from: Option<SocketAddr>, fates: &Fates, output: Output) -> Option<Why> {
     let Some(from) = from else {
         output.complain("--why: nothing went over the binary transport: take `--via rudp`");
-        return false;
+        return None;
     };
     let target = match Target::usual() {
         Ok(target) => target,
         Err(problem) => {
             output.complain(format_args!("LABNET_URL: {problem}"));
-            return false;
+            return None;
         }
     };
     let answer = target.ask(Method::GET, &path(&from.to_string(), LAST));
@@ -71,23 +100,19 @@ pub(super) fn after(from: Option<SocketAddr>, fates: &Fates, output: Output) -> 
         Ok((status, body)) if status.is_success() => serde_json::from_slice::<Vec<Why>>(&body),
         Ok((status, body)) => {
             output.complain(format_args!("--why: {}", complaint(status, &body)));
-            return false;
+            return None;
         }
         Err(error) => {
             output.complain(format_args!("--why: {error}"));
-            return false;
+            return None;
         }
     };
     let Ok(Some(mut newest)) = found.map(|found| found.into_iter().next()) else {
         output.complain("--why: the lab answers something else than labnet would");
-        return false;
+        return None;
     };
     newest.join(fates);
-    let text = match output {
-        Output::Json => serde_json::json!({ "why": newest }).to_string(),
-        Output::People | Output::Plain => newest.lines().join("\n"),
-    };
-    print(format!("{text}\n").as_bytes()).is_ok()
+    Some(newest)
 }
 
 fn describe(found: Vec<Why>, last: bool) -> String {

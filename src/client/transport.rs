@@ -32,6 +32,7 @@ use crate::{
     },
     watch::fates::Fates,
     watch::qlog::Qlog,
+    watch::ring::Rings,
 };
 
 /// Why there is no connection, or no answer.
@@ -109,6 +110,8 @@ pub struct Settings {
     pub link: BadLink,
     /// Who keeps what that network does to packets.
     pub fates: Option<Fates>,
+    /// Who remembers what this side's sending went through.
+    pub rings: Option<Rings>,
     /// Where the connection's trace goes, if that is wanted.
     pub qlog: Option<Qlog>,
 }

@@ -41,6 +41,7 @@ use crate::{
     },
     watch::fates::Fates,
     watch::qlog::Qlog,
+    watch::ring::Rings,
 };
 
 pub use self::{files::Gathered, questions::Told};
@@ -193,6 +194,8 @@ const DHCP_TRIES: u32 = 2;
 const SIGNEW_TRIES: u32 = 3;
 /// So long a handshake may take before that.
 const SILENCE: Duration = Duration::from_secs(3);
+/// Of memory for what the client's own sending went through, bytes: it mostly acknowledges.
+const RINGS: u64 = 4 << 20;
 
 /// A walk under way.
 pub struct Walk {
@@ -205,6 +208,7 @@ pub struct Walk {
     /// Where the binary transport's last connection was made from.
     carried_from: Option<SocketAddr>,
     fates: Fates,
+    rings: Rings,
     /// Of sessions before this one.
     before: Counts,
     files: Vec<FileName>,
@@ -227,6 +231,7 @@ impl Walk {
             dialer: None,
             carried_from: None,
             fates: Fates::new(read_number),
+            rings: Rings::new(RINGS),
             before: Counts::default(),
             files: Vec::new(),
             under_way: None,
@@ -319,6 +324,7 @@ impl Walk {
             max_datagram: carriage.max_datagram,
             link: carriage.link,
             fates: Some(self.fates.clone()),
+            rings: Some(self.rings.clone()),
             qlog: carriage.qlog.clone(),
         };
         let dialer = match &self.dialer {
@@ -351,6 +357,11 @@ impl Walk {
     /// What the bad network of this client's own did to the packets of its connections.
     pub fn fates(&self) -> &Fates {
         &self.fates
+    }
+
+    /// What the sending of its connections went through.
+    pub fn rings(&self) -> &Rings {
+        &self.rings
     }
 
     async fn lease(

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::watch::{
     capture::DROPPED,
+    dropped::WATCH_DROPPED,
     event::{FailureKind, State},
 };
 
@@ -454,6 +455,7 @@ impl Register {
             .expect("registered once, see Register");
         self.add(Ok(LOG_LINES_DROPPED.clone()));
         self.add(Ok(DROPPED.clone()));
+        self.add(Ok(WATCH_DROPPED.clone()));
         self.0
     }
 
@@ -541,6 +543,10 @@ mod tests {
         assert!(text.contains("labnet_rudp_sessions 0"));
         assert!(text.contains("labnet_log_lines_dropped_total "));
         assert!(text.contains("labnet_capture_dropped_total "));
+        for observer in ["events", "log", "qlog"] {
+            let name = format!("labnet_watch_dropped_total{{observer=\"{observer}\"}} ");
+            assert!(text.contains(&name), "{name}");
+        }
         for name in [
             "process_cpu_seconds_total",
             "process_max_fds",

@@ -12,6 +12,7 @@ use std::{
 use serde_json::{Map, Value, json};
 
 use super::{
+    dropped::EVENTS,
     event::{
         hub::{Event, Judged, Wants},
         link::Crossing,
@@ -40,7 +41,7 @@ pub fn start(file: &Path, read: Reader) -> io::Result<Observer> {
         steps: true,
         ..Wants::default()
     };
-    Observer::start("packet-events", wants, move |seen| {
+    Observer::start(EVENTS, wants, move |seen| {
         let written = match seen {
             Seen::Packet(packet) => {
                 let began = axis.began(packet.when).steady;

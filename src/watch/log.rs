@@ -7,6 +7,7 @@ use std::{
 };
 
 use super::{
+    dropped,
     event::{
         hub::{self, Batch, Closer, Event, Lost, Subscription, Wants},
         packet::Packet,
@@ -39,9 +40,10 @@ impl Observer {
     ) -> io::Result<Self> {
         let subscription = hub::subscribe(wants);
         let closer = subscription.closer();
-        let thread = thread::Builder::new()
-            .name(name.to_owned())
-            .spawn(move || observe(&subscription, &mut see))?;
+        let thread = thread::Builder::new().name(name.to_owned()).spawn({
+            let name = name.to_owned();
+            move || observe(&name, &subscription, &mut see)
+        })?;
         Ok(Self {
             closer,
             thread: Some(thread),
@@ -82,7 +84,7 @@ pub enum Seen<'a> {
     },
 }
 
-fn observe(subscription: &Subscription, see: &mut dyn FnMut(Seen<'_>)) {
+fn observe(name: &str, subscription: &Subscription, see: &mut dyn FnMut(Seen<'_>)) {
     let mut batch = Batch::default();
     let mut known = Lost::default();
     loop {
@@ -95,9 +97,9 @@ fn observe(subscription: &Subscription, see: &mut dyn FnMut(Seen<'_>)) {
             }
         }
         let lost = subscription.lost();
-        see(Seen::Pause {
-            lost: lost.since(known),
-        });
+        let missed = lost.since(known);
+        dropped::count(name, missed.sum());
+        see(Seen::Pause { lost: missed });
         known = lost;
         if closed && !more {
             return;
@@ -111,7 +113,7 @@ fn observe(subscription: &Subscription, see: &mut dyn FnMut(Seen<'_>)) {
 /// The system has no thread to give.
 pub fn start() -> io::Result<Observer> {
     let mut words = Words::default();
-    Observer::start("packet-log", Wants::default(), move |seen| match seen {
+    Observer::start(dropped::LOG, Wants::default(), move |seen| match seen {
         Seen::Packet(packet) => log(packet, &mut words),
         Seen::Other(_) => {}
         Seen::Pause { lost } if lost.sum() == 0 => {}

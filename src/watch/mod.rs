@@ -12,6 +12,7 @@
 //! | [`verdicts`] | a link's verdicts as lines of JSON |
 //! | `steps` | a connection's steps as JSON |
 //! | [`crossings`] | what links did to the packets of a capture |
+//! | [`dropped`] | what observers have missed |
 //! | [`words`] | what a packet's bytes say, by its protocol's reader |
 //! | [`log`] | every packet in the log |
 //! | [`pcapng`], [`capture`] | packets as Wireshark reads them: into files, on demand, in a ring |
@@ -22,6 +23,7 @@
 
 pub mod capture;
 pub mod crossings;
+pub mod dropped;
 pub mod event;
 pub mod fates;
 pub mod json;

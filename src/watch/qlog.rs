@@ -37,7 +37,10 @@ use std::{
 };
 
 use self::words::Words;
-use super::event::transport::{Observer, Step};
+use super::{
+    dropped,
+    event::transport::{Observer, Step},
+};
 
 /// The bytes of one file at most.
 pub const FILE_BYTES: u64 = 64 << 20;
@@ -197,7 +200,16 @@ impl Qlog {
     }
 }
 
+fn count_lost(lost: &AtomicU64, events: u64) {
+    lost.fetch_add(events, Ordering::Relaxed);
+    dropped::count(dropped::QLOG, events);
+}
+
 impl Inner {
+    fn count_lost(&self, events: u64) {
+        count_lost(&self.lost, events);
+    }
+
     fn send(&self, message: Message) -> bool {
         let sender = self.sender.as_ref();
         !sender.is_some_and(|sender| {
@@ -251,7 +263,7 @@ impl Recorder {
             self.lost = 0;
         } else {
             self.lost += count;
-            self.qlog.0.lost.fetch_add(count, Ordering::Relaxed);
+            self.qlog.0.count_lost(count);
         }
     }
 }
@@ -371,7 +383,7 @@ impl Folder {
 
     fn write(&mut self, file: u64, steps: &[(Instant, Step)], lost: u64) {
         let Some(trace) = self.open.get_mut(&file) else {
-            self.lost.fetch_add(steps.len() as u64, Ordering::Relaxed);
+            count_lost(&self.lost, steps.len() as u64);
             return;
         };
         trace.lost += lost;
@@ -387,7 +399,7 @@ impl Folder {
             trace.told = trace.lost;
         } else {
             trace.lost += steps.len() as u64;
-            self.lost.fetch_add(steps.len() as u64, Ordering::Relaxed);
+            count_lost(&self.lost, steps.len() as u64);
         }
     }
 
@@ -395,7 +407,7 @@ impl Folder {
         trace.words.flush();
         if !trace.put(self.file_bytes) {
             trace.lost += 1;
-            self.lost.fetch_add(1, Ordering::Relaxed);
+            count_lost(&self.lost, 1);
         }
         if trace.lost > 0 {
             let failure = trace.failure.map(|error| error.to_string());

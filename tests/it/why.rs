@@ -114,6 +114,42 @@ fn a_person_is_told_why_the_window_was_cut_by_name_address_or_connection() {
         "{text}"
     );
 
+    // What the client itself sent it knows by itself, and where the lab can't be asked, that alone is told.
+    let ask = |url: &str, more: &[&str]| {
+        let asked = Command::new(env!("CARGO_BIN_EXE_labnet"))
+            .args([
+                "client", "--via", "rudp", "--server", &server, "--name", "Joe",
+            ])
+            .args(more)
+            .args(["get", "--discard", "1MB.zip", "--why"])
+            .envs([("NO_COLOR", "1"), ("LABNET_URL", url)])
+            .output()
+            .expect("labnet starts");
+        (asked.status.success(), said(&asked))
+    };
+    let (told, text) = ask(&url, &["--json"]);
+    let both: Value = (text.lines())
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .find(|line: &Value| line["client"]["connection_id"].is_string())
+        .unwrap_or_else(|| panic!("{text}"));
+    assert!(told, "{text}");
+    let (proxy, client) = (&both["why"], &both["client"]);
+    assert_eq!(
+        (&proxy["connection_id"], &proxy["client"]),
+        (&client["client_connection_id"], &client["client"])
+    );
+    assert_eq!(proxy["client_connection_id"], client["connection_id"]);
+    assert_eq!(
+        (&client["lost"], &client["ended"]),
+        (&0.into(), &true.into())
+    );
+    let (told, text) = ask(&format!("http://{}/", addresses.at(9)), &[]);
+    assert!(!told, "{text}");
+    assert!(
+        text.contains("what the client itself sent: Joe at 127."),
+        "{text}"
+    );
+
     // A second one of that name: both are listed, and each is found by what is its own.
     download(&server, "Tal", out.path());
     let (_, text) = why("Tal", &[]);

@@ -40,6 +40,7 @@ use crate::{
             transport::Traced,
         },
         qlog::{self, About},
+        ring,
     },
 };
 
@@ -350,10 +351,7 @@ impl Driver {
         while let Some(event) = self.carrier.poll_event() {
             match event {
                 Event::Connected => {
-                    if let Some(trace) = &self.trace {
-                        let destination = self.carrier.connection().peer_cid().0;
-                        trace.connected(destination, Instant::now());
-                    }
+                    self.on_connected(Instant::now());
                     if let Some(connected) = self.connected.take() {
                         let _ = connected.send(Ok(self.began.elapsed()));
                     }
@@ -388,6 +386,26 @@ impl Driver {
                     }
                 }
             }
+        }
+    }
+
+    /// The server's connection id is known: by it a link's verdicts find what is sent.
+    fn on_connected(&mut self, now: Instant) {
+        let connection = self.carrier.connection();
+        let destination = connection.peer_cid().0;
+        if let Some(trace) = &self.trace {
+            trace.connected(destination, now);
+        }
+        if let Some(rings) = &self.settings.rings {
+            let about = ring::About {
+                connection: connection.cid().0,
+                destination,
+                name: self.settings.name.as_str().to_owned(),
+                client: self.local.get(),
+                congestion: connection.algorithm().name(),
+            };
+            let recorder = rings.begin(about, self.settings.fates.clone(), now);
+            connection.observe(Box::new(recorder), now);
         }
     }
 

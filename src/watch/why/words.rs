@@ -306,9 +306,9 @@ pub(super) fn now_words(record: &Record, now: Instant) -> String {
             "the pacer spaced the packets, {} ({in_flight} of {window} kB in flight)",
             rate(state.pacing_rate.saturating_mul(8))
         ),
-        Limit::FlowControl => "the client granted no more: flow control".to_owned(),
+        Limit::FlowControl => "the receiver granted no more: flow control".to_owned(),
         Limit::Amplification => {
-            "the client had not proven its new address: no more than three times what came from there".to_owned()
+            "the receiver had not proven its new address: no more than three times what came from there".to_owned()
         }
     };
     let age = now.saturating_duration_since(at);
