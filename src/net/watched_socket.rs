@@ -74,6 +74,19 @@ impl Tap {
         }
     }
 
+    /// An answer to `remote`, from the address `own`, is not sent.
+    pub fn withheld(
+        &self,
+        payload: &[u8],
+        remote: SocketAddr,
+        own: Option<IpAddr>,
+        reason: &'static str,
+    ) {
+        if hub::watched() {
+            self.raise(Fate::Withheld(reason), payload, remote, own);
+        }
+    }
+
     /// A datagram is lost on purpose: it is not sent.
     pub fn lost_on_purpose(&self, payload: &[u8], destination: SocketAddr) {
         if hub::watched() {

@@ -26,6 +26,17 @@ pub struct Output {
     pub changes: Vec<Change>,
 }
 
+/// Signals that a session has not taken, by the reason.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Untaken {
+    /// As [`Output::malformed`].
+    pub malformed: u64,
+    /// As [`Output::too_old`].
+    pub too_old: u64,
+    /// As [`Output::after_end`].
+    pub after_end: u64,
+}
+
 /// A turn in a session's life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
@@ -67,6 +78,15 @@ impl Output {
             again: packed.again,
             window: packed.window,
         })
+    }
+
+    /// What it has counted of signals that were not taken.
+    pub fn untaken(&self) -> Untaken {
+        Untaken {
+            malformed: self.malformed,
+            too_old: self.too_old,
+            after_end: self.after_end,
+        }
     }
 
     /// Empties it and keeps its memory for the next call.

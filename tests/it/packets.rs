@@ -8,9 +8,10 @@ use std::{
     time::Duration,
 };
 
+use labnet::rudp::packet::{Cid, encode_data_header};
 use serde_json::Value;
 
-use crate::support::{Lab, loopback, wait_for};
+use crate::support::{Lab, loopback, probe::Addresses, wait_for};
 
 /// By protocol, source, destination: how many, and how many bytes.
 type Sums = BTreeMap<(String, String, String), (u64, u64)>;
@@ -185,4 +186,112 @@ fn a_variable_that_asks_for_packets_leaves_the_rest_of_the_log_as_it_is() {
         !quiet.contains("INFO") && !quiet.contains("GET /"),
         "{quiet}"
     );
+}
+
+#[test]
+fn what_nobody_takes_is_raised_by_the_reason_that_the_metrics_count() {
+    let addresses = Addresses(loopback());
+    let ip = addresses.0;
+    let origin = format!("[origin]\nlisten = \"{ip}:8080\"\nsamples = [\"1MB.zip\"]\n");
+    let config = addresses.config(&format!("http://{ip}:8080/"), &origin);
+    // A stranger gets little.
+    let strict = "[rudp]\ntrust_loopback = false\namplification = 1\n";
+    let config = config.replace("[rudp]\n", strict);
+    let zone = addresses.zone();
+    let mut lab = Lab::start_observed(&config, &[("example.com.zone", &zone)]);
+    wait_for("the file list", || addresses.scrap(Duration::from_secs(1)));
+    let proxy = addresses.at(49152);
+    let client = UdpSocket::bind((ip, 0)).expect("loopback");
+    client.connect(proxy).expect("connected");
+    client
+        .set_read_timeout(Some(Duration::from_secs(60)))
+        .expect("set");
+    let send = |datagram: &[u8]| {
+        client.send(datagram).expect("sent");
+    };
+    let ask = |signal: &str| {
+        send(signal.as_bytes());
+        let mut buffer = [0; 2000];
+        let length = client.recv(&mut buffer).expect("answered");
+        String::from_utf8_lossy(&buffer[..length]).into_owned()
+    };
+    // No session, no signal at all, no connection.
+    send(b"SIGNECHO:290;1");
+    send(b"hello?");
+    let mut unknown = Vec::new();
+    encode_data_header(Cid(7), 1, &mut unknown);
+    unknown.extend([0; 40]);
+    send(&unknown);
+    assert_eq!(ask("SIGNEW:Tal"), "SIGNACK");
+    assert_eq!(ask("SIGNECHO:290;1"), "ECHOREPLY:290;1");
+    // Before the first one.
+    send(b"SIGNECHO:200;1");
+    // The same answer again, until it is more than a stranger may have.
+    for _ in 0..300 {
+        send(b"SIGNSTAT:291");
+    }
+    wait_for("enough", || {
+        (lab.metric("labnet_rudp_dropped_total{reason=\"amplification\"}") > 0.0).then_some(())
+    });
+    // A download over a network that damages some packets both ways.
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("client.jsonl");
+    let output = Command::new(env!("CARGO_BIN_EXE_labnet"))
+        .args(["client", "--server", &proxy.to_string(), "--via", "rudp"])
+        .args(["--corrupt", "5", "--seed", "1", "--events"])
+        .arg(&file)
+        .args(["get", "--discard", "1MB.zip"])
+        .output()
+        .expect("runs");
+    assert!(output.status.success(), "{output:?}");
+    let reasons = [
+        "malformed",
+        "no_session",
+        "too_old",
+        "no_connection",
+        "integrity",
+    ];
+    let counted: BTreeMap<&str, u64> = (reasons.iter().chain(&["amplification"]))
+        .map(|reason| {
+            let series = format!("labnet_rudp_dropped_total{{reason=\"{reason}\"}}");
+            (*reason, lab.metric(&series) as u64)
+        })
+        .collect();
+    assert_eq!(lab.terminate(), Some(0));
+    let read = |file: &std::path::Path| -> Vec<Value> {
+        let text = fs::read_to_string(file).expect("written");
+        let lines = text.lines();
+        lines
+            .map(|line| serde_json::from_str(line).expect(line))
+            .collect()
+    };
+    let events = read(&lab.dir().join(Lab::EVENTS));
+    let mut told = BTreeMap::<&str, u64>::new();
+    for (at, event) in events.iter().enumerate() {
+        let reason = event["reason"].as_str().unwrap_or_default();
+        match event["fate"].as_str() {
+            Some("refused") => {
+                let is_it = |before: &Value| {
+                    before["fate"] == "received"
+                        && before["source"] == event["source"]
+                        && before["bytes"] == event["bytes"]
+                };
+                assert!(events[..at].iter().any(is_it), "{event}");
+                assert_ne!(reason, "amplification");
+            }
+            // Only here an answer of the server's own is not sent.
+            Some("withheld") => assert_eq!(reason, "amplification"),
+            _ => continue,
+        }
+        *told.entry(reason).or_default() += 1;
+    }
+    assert!(counted.values().all(|count| *count > 0), "{counted:?}");
+    assert_eq!(told, counted);
+    // The client has its own.
+    let own = read(&file);
+    let refused = own.iter().filter(|event| event["fate"] == "refused");
+    let refused: Vec<&Value> = refused.collect();
+    assert!(!refused.is_empty());
+    assert!(refused.iter().all(|event| event["role"] == "client"));
+    assert!(refused.iter().any(|event| event["reason"] == "integrity"));
 }

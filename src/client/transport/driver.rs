@@ -297,7 +297,21 @@ impl Driver {
                 ecn: segments.ecn,
             };
             for datagram in segments.bytes.chunks_mut(segments.stride) {
+                // What is opened in its place is another thing afterwards.
+                let shown = hub::watched().then(|| datagram.to_vec());
+                let before = self.carrier.connection().unreadable();
                 self.carrier.handle_datagram(&arrival, datagram, now);
+                let after = self.carrier.connection().unreadable();
+                if let Some(shown) = shown
+                    && after != before
+                {
+                    let reason = match after[0] > before[0] {
+                        true => "integrity",
+                        false => "malformed",
+                    };
+                    let tap = self.socket.tap();
+                    tap.refused(&shown, arrival.remote, arrival.local, reason);
+                }
             }
         }
     }

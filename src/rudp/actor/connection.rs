@@ -17,7 +17,7 @@ use bytes::BytesMut;
 
 use super::{
     clock::Alarm,
-    counters::Shown,
+    counters::{Dropped, Shown},
     ended::Life,
     message::{Describe, Displaced, Stop},
     pump::{Observer, Pump, Pumped},
@@ -37,6 +37,7 @@ use crate::{
     net::drive,
     role::{Crash, Guarded, api},
     statistic::fields,
+    watch::event::hub,
 };
 
 /// Their kind, where they are told beside sessions of the signals.
@@ -442,7 +443,19 @@ impl Handler<Packets> for RudpConnection {
         for mut run in std::iter::once(first).chain(more) {
             self.local = run.arrival.local;
             for datagram in run.bytes.chunks_mut(run.stride) {
+                // What is opened in its place is another thing afterwards.
+                let shown = hub::watched().then(|| datagram.to_vec());
+                let [corrupted, malformed] = self.connection.unreadable();
                 self.connection.handle_datagram(&run.arrival, datagram, now);
+                let after = self.connection.unreadable();
+                if after != [corrupted, malformed] {
+                    let reason = match after[0] > corrupted {
+                        true => Dropped::Integrity,
+                        false => Dropped::Malformed,
+                    };
+                    let datagram = shown.as_deref().unwrap_or(datagram);
+                    self.shared.refuse(reason, datagram, &run.arrival);
+                }
             }
         }
     }

@@ -60,6 +60,17 @@ labels! {
     }
 }
 
+impl From<Full> for Dropped {
+    fn from(full: Full) -> Self {
+        match full {
+            Full::Sessions => Self::SessionsFull,
+            Full::Address => Self::AddressFull,
+            Full::Handshakes => Self::HandshakesFull,
+            Full::Moved => Self::Moved,
+        }
+    }
+}
+
 labels! {
     /// What became of a HELLO: `labnet_rudp_handshakes_total`.
     Step {
@@ -145,17 +156,6 @@ impl Counters {
         self.opened();
     }
 
-    /// Counts one that is refused for want of room.
-    pub(super) fn full(&self, full: Full) {
-        let reason = match full {
-            Full::Sessions => Dropped::SessionsFull,
-            Full::Address => Dropped::AddressFull,
-            Full::Handshakes => Dropped::HandshakesFull,
-            Full::Moved => Dropped::Moved,
-        };
-        self.dropped(reason).inc();
-    }
-
     /// Counts what a session has done.
     pub(super) fn add(&self, output: &Output) {
         for (counter, n) in self.signals_received.iter().zip(output.received) {
@@ -177,8 +177,8 @@ impl Counters {
         }
     }
 
-    /// Counts a signal that no session gets.
-    pub(super) fn no_session(&self, reason: Reason) {
+    /// Counts a signal that no session gets, but for the reason, which it gives.
+    pub(super) fn no_session(&self, reason: Reason) -> Dropped {
         let (kind, reason) = match reason {
             Reason::Malformed => (None, Dropped::Malformed),
             Reason::Moved => (None, Dropped::Moved),
@@ -187,7 +187,7 @@ impl Counters {
         if let Some(kind) = kind {
             self.signals_received[kind as usize].inc();
         }
-        self.dropped(reason).inc();
+        reason
     }
 
     /// Of datagrams that nobody gets.

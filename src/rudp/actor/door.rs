@@ -35,6 +35,8 @@ pub(super) struct Place<'a> {
     pub(super) all: &'a SharedTable,
     /// Its own, locked.
     pub(super) table: &'a mut Table,
+    /// Of a run of packets the size of each but the last.
+    pub(super) stride: usize,
 }
 
 impl Door {
@@ -68,7 +70,8 @@ impl Door {
         match header.packet {
             PacketType::Data if connections.get(header.cid).is_some() => Some(header.cid),
             PacketType::Data => {
-                place.shared.refuse(Dropped::NoConnection, run, arrival);
+                let shared = place.shared;
+                shared.refuse_run(Dropped::NoConnection, run, place.stride, arrival);
                 self.reply.clear();
                 if self.refusals.take(now)
                     && self.listener.reset(header.cid, run.len(), &mut self.reply)
@@ -134,7 +137,7 @@ impl Door {
         let peer = hello.cid;
         if let Err(full) = room {
             tracing::debug!(client = %arrival.remote, ?full, "refused");
-            counters.full(full);
+            place.shared.refuse(full.into(), datagram, arrival);
             if self.refusals.take(now) {
                 let connection = self.accept(*hello, arrival, place.table, now);
                 let name = connection.peer().name;

@@ -30,7 +30,7 @@ use crate::rudp::{
     connections::{Bounds, Full},
     endpoint::{HalfOpen, HalfOpenLimits, Route, refuse},
     listener::Shard,
-    output::Output,
+    output::{Output, Untaken},
     packet::{Cid, Header, PacketType},
     session::{Limits, Session},
     signal::is_binary,
@@ -156,6 +156,7 @@ impl Receiver {
                             shared: &self.shared,
                             all: &self.table,
                             table,
+                            stride: buffer.stride,
                         };
                         if let Some(cid) = self.door.pass(&header, run, &arrival, place, now) {
                             let run = Run {
@@ -244,7 +245,8 @@ impl Signals<'_> {
         let for_session = match endpoint.route(client, datagram, self.half_open, now, &mut output) {
             Route::Drop(reason) => {
                 tracing::debug!(%client, ?reason, "dropped");
-                shared.counters.no_session(reason);
+                let reason = shared.counters.no_session(reason);
+                shared.refuse(reason, datagram, arrival);
                 false
             }
             Route::Greeted(greeting) => {
@@ -252,9 +254,11 @@ impl Signals<'_> {
                 false
             }
             Route::Session => true,
-            Route::Open(half_open) => self.open(datagram, client, half_open, table, &mut output),
+            Route::Open(half_open) => self.open(datagram, arrival, half_open, table, &mut output),
         };
         shared.counters.add(&output);
+        let told = [Untaken::default(), output.untaken()];
+        shared.tell_untaken(told, datagram, client, arrival.local);
         for reply in output.replies() {
             shared.answer(&reply, client, arrival.local);
         }
@@ -268,11 +272,12 @@ impl Signals<'_> {
     fn open(
         &self,
         datagram: &[u8],
-        client: SocketAddr,
+        arrival: &Arrival,
         half_open: HalfOpen,
         table: &mut Table,
         output: &mut Output,
     ) -> bool {
+        let client = arrival.remote;
         let counters = &self.shared.counters;
         let mut crowd = self.all.crowd();
         let room = crowd.has_room(client.ip(), self.bounds).and_then(|()| {
@@ -286,7 +291,7 @@ impl Signals<'_> {
         });
         if let Err(full) = room {
             tracing::debug!(%client, ?full, "refused");
-            counters.full(full);
+            self.shared.refuse(full.into(), datagram, arrival);
             let name = half_open.name.as_str();
             (self.shared.ended).refused(SIGNALS, client, name, full.words());
             refuse(datagram, full.words(), output);

@@ -228,7 +228,10 @@ impl Shared {
             return true;
         }
         tracing::debug!(%client, bytes = reply.bytes.len(), "too much for an unknown address");
-        self.counters.dropped(Dropped::Amplification).inc();
+        let reason = Dropped::Amplification;
+        self.counters.dropped(reason).inc();
+        let tap = self.socket.tap();
+        tap.withheld(reply.bytes, client, local, reason.label());
         // A list that is too long is so each time it is asked for.
         if let Ok(Answer::Get { id, .. }) = Answer::parse(reply.bytes) {
             let mut bytes = Vec::new();
@@ -292,9 +295,13 @@ impl Handler<Deliver> for RudpSession {
         let bytes = first.len() + more.iter().map(Bytes::len).sum::<usize>();
         self.life.borrow_mut().told().bytes_received += bytes as u64;
         let now = Instant::now();
+        let (shared, client) = (Rc::clone(&self.shared), self.client);
         self.act(ctx, |session, output| {
             for datagram in std::iter::once(first).chain(more) {
+                let before = output.untaken();
                 session.handle(&datagram, now, output);
+                let told = [before, output.untaken()];
+                shared.tell_untaken(told, &datagram, client, local);
             }
         });
     }

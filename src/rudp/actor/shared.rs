@@ -31,7 +31,7 @@ use crate::rudp::{
     connections::{Crowd, share},
     endpoint::Serial,
     fetch,
-    output::{Change, Output},
+    output::{Change, Output, Untaken},
     packet::{Cid, read_number},
     session::Query,
     turns,
@@ -209,13 +209,52 @@ impl Shared {
         fetch::ask(scraper, from, query, most).await
     }
 
-    /// Counts datagrams that nobody gets, by their reason, and tells who observes packets.
+    /// Counts a datagram that nobody gets, by its reason, and tells who observes packets.
     pub(super) fn refuse(&self, reason: Dropped, datagram: &[u8], arrival: &Arrival) {
-        self.counters.dropped(reason).inc();
-        let (remote, own) = (arrival.remote, arrival.local);
-        self.socket
-            .tap()
-            .refused(datagram, remote, own, reason.label());
+        self.refuse_run(reason, datagram, datagram.len(), arrival);
+    }
+
+    /// The same of datagrams that came one behind the other, each of `stride` bytes but the last.
+    pub(super) fn refuse_run(&self, reason: Dropped, run: &[u8], stride: usize, arrival: &Arrival) {
+        // An empty datagram is one datagram, too.
+        let empty = run.is_empty().then_some(run);
+        for datagram in run.chunks(stride.max(1)).chain(empty) {
+            self.counters.dropped(reason).inc();
+            self.tell_refused(reason, datagram, arrival.remote, arrival.local);
+        }
+    }
+
+    /// Tells who observes packets of a datagram that nobody gets; it is counted elsewhere.
+    pub(super) fn tell_refused(
+        &self,
+        reason: Dropped,
+        datagram: &[u8],
+        remote: SocketAddr,
+        own: Option<IpAddr>,
+    ) {
+        let tap = self.socket.tap();
+        tap.refused(datagram, remote, own, reason.label());
+    }
+
+    /// Tells who observes packets why a session has not taken a datagram: by what its output has counted
+    /// `before` it and since.
+    pub(super) fn tell_untaken(
+        &self,
+        [before, after]: [Untaken; 2],
+        datagram: &[u8],
+        client: SocketAddr,
+        own: Option<IpAddr>,
+    ) {
+        let reasons = [
+            (Dropped::Malformed, before.malformed, after.malformed),
+            (Dropped::TooOld, before.too_old, after.too_old),
+            (Dropped::NoSession, before.after_end, after.after_end),
+        ];
+        for (reason, before, after) in reasons {
+            if after > before {
+                self.tell_refused(reason, datagram, client, own);
+            }
+        }
     }
 
     /// Wakes a task when the kernel's queue may have room again. Many wait for the one socket, which

@@ -468,6 +468,11 @@ impl Connection {
         self.stats.packets()
     }
 
+    /// How many packets had a wrong integrity tag, and how many made no sense.
+    pub fn unreadable(&self) -> [u64; 2] {
+        [self.stats.corrupted, self.stats.malformed]
+    }
+
     /// Has somebody watch it. Its state so far is told at once, what follows as it happens.
     pub fn observe(&mut self, observer: Box<dyn Observer>, now: Instant) {
         self.trace.add(observer);

@@ -190,6 +190,8 @@ pub enum Fate {
     LostOnPurpose,
     /// It has come.
     Received,
+    /// An answer that is not sent, for this reason.
+    Withheld(&'static str),
     /// The packet that has just come from this peer is not taken, for this reason. An event of its
     /// own behind that of [`Fate::Received`]: who counts packets skips it.
     Refused(&'static str),
@@ -199,18 +201,21 @@ impl Fate {
     /// Which way the packet went.
     pub fn direction(self) -> Direction {
         match self {
-            Self::Sent | Self::SentAgain(_) | Self::LostOnPurpose => Direction::Sent,
+            Self::Sent | Self::SentAgain(_) | Self::LostOnPurpose | Self::Withheld(_) => {
+                Direction::Sent
+            }
             Self::Received | Self::Refused(_) => Direction::Received,
         }
     }
 
-    /// One word for it: `sent`, `resent`, `lost`, `received`, `refused`.
+    /// One word for it: `sent`, `resent`, `lost`, `received`, `withheld`, `refused`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Sent => "sent",
             Self::SentAgain(_) => "resent",
             Self::LostOnPurpose => "lost",
             Self::Received => "received",
+            Self::Withheld(_) => "withheld",
             Self::Refused(_) => "refused",
         }
     }
@@ -224,7 +229,7 @@ impl Fate {
     pub fn reason(self) -> Option<String> {
         match self {
             Self::SentAgain(why) => Some(why.to_string()),
-            Self::Refused(why) => Some(why.to_owned()),
+            Self::Refused(why) | Self::Withheld(why) => Some(why.to_owned()),
             Self::Sent | Self::LostOnPurpose | Self::Received => None,
         }
     }
