@@ -211,11 +211,7 @@ impl Port {
     ///
     /// # Errors
     /// `EMSGSIZE`, of what the kernel would not send unfragmented; nothing has got onto the link.
-    pub(super) fn send(
-        &self,
-        socket: &UdpSocket,
-        outgoing: &Outgoing<'_>,
-    ) -> io::Result<Crossing> {
+    pub(super) fn send(&self, socket: &UdpSocket, outgoing: &Outgoing<'_>) -> io::Result<Crossing> {
         let now = Instant::now();
         let state = &mut *self.shared.lock();
         if outgoing.whole

@@ -137,7 +137,7 @@ mod tests {
     fn state(n: u64) -> State {
         State {
             window: 1000 + n,
-            ssthresh: (n % 2 == 0).then_some(n),
+            ssthresh: n.is_multiple_of(2).then_some(n),
             in_flight: n,
             in_flight_max: 7 * n % 100,
             pacing_rate: n,

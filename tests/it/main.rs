@@ -21,6 +21,7 @@ mod dhcp;
 mod dns;
 mod dns_actor;
 mod download_page;
+mod events;
 mod grafana;
 mod http;
 mod install;

@@ -222,6 +222,8 @@ fn what_nobody_takes_is_raised_by_the_reason_that_the_metrics_count() {
     encode_data_header(Cid(7), 1, &mut unknown);
     unknown.extend([0; 40]);
     send(&unknown);
+    let mut reset = [0; 100];
+    client.recv(&mut reset).expect("it is told");
     assert_eq!(ask("SIGNEW:Tal"), "SIGNACK");
     assert_eq!(ask("SIGNECHO:290;1"), "ECHOREPLY:290;1");
     // Before the first one.

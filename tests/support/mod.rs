@@ -59,6 +59,8 @@ pub struct Lab {
     dir: tempfile::TempDir,
     namespace: Option<String>,
     environment: Vec<(String, String)>,
+    /// Whether it writes [`Lab::EVENTS`].
+    observed: bool,
     log: Arc<Mutex<String>>,
     /// Its HTTP endpoints.
     pub http: SocketAddr,
@@ -86,6 +88,26 @@ impl Lab {
         namespace: Option<&Namespace>,
         environment: &[(&str, &str)],
     ) -> Self {
+        Self::begin(config, files, namespace, environment, false)
+    }
+
+    /// Where a lab that is observed writes its events, in its folder.
+    pub const EVENTS: &str = "events.jsonl";
+
+    /// The same with `--events`.
+    #[track_caller]
+    pub fn start_observed(config: &str, files: &[(&str, &str)]) -> Self {
+        Self::begin(config, files, None, &[], true)
+    }
+
+    #[track_caller]
+    fn begin(
+        config: &str,
+        files: &[(&str, &str)],
+        namespace: Option<&Namespace>,
+        environment: &[(&str, &str)],
+        observed: bool,
+    ) -> Self {
         let environment: Vec<(String, String)> = environment
             .iter()
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
@@ -106,12 +128,19 @@ impl Lab {
         }
         fs::write(dir.path().join("labnet.toml"), config).expect("a file");
         let log = Arc::new(Mutex::new(String::new()));
-        let (process, http) = spawn(dir.path(), namespace.as_deref(), &environment, &log);
+        let (process, http) = spawn(
+            dir.path(),
+            namespace.as_deref(),
+            &environment,
+            observed,
+            &log,
+        );
         let lab = Self {
             process,
             dir,
             namespace,
             environment,
+            observed,
             log,
             http,
         };
@@ -152,6 +181,7 @@ impl Lab {
             self.dir.path(),
             self.namespace.as_deref(),
             &self.environment,
+            self.observed,
             &self.log,
         );
         self.process = process;
@@ -264,6 +294,7 @@ fn spawn(
     dir: &Path,
     namespace: Option<&str>,
     environment: &[(String, String)],
+    observed: bool,
     log: &Arc<Mutex<String>>,
 ) -> (Child, SocketAddr) {
     let labnet = env!("CARGO_BIN_EXE_labnet");
@@ -279,6 +310,8 @@ fn spawn(
     let mut process = command
         .args(["serve", "--config"])
         .arg(dir.join("labnet.toml"))
+        .args(observed.then_some("--events"))
+        .args(observed.then(|| dir.join(Lab::EVENTS)))
         .envs(environment.iter().cloned())
         .env("NO_COLOR", "1")
         .env_remove("RUST_LOG")
