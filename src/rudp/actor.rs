@@ -199,8 +199,19 @@ impl Role for RudpEndpoint {
         kept.tables().all(SharedTable::is_free) && kept.common.is_free()
     }
 
+    /// Who lives in the stuck thread does not wait for it to wake.
     fn take_over(kept: &Kept, stuck: &str) -> Kept {
         let mut kept = kept.clone();
+        let fronts = kept.fronts.iter().chain(&kept.draining);
+        let tables = fronts.filter_map(|front| front.table_of(stuck));
+        let abandoned: usize = tables.map(SharedTable::abandon).sum();
+        if abandoned > 0 {
+            tracing::warn!(
+                thread = stuck,
+                abandoned,
+                "sessions are lost: their clients begin anew"
+            );
+        }
         if stuck != Self::NAME {
             // One of the workers. Those who live in the threads keep them for as long as they are there.
             let count = kept.fronts.first().map_or(1, Front::count);

@@ -91,6 +91,13 @@ impl<H> Connections<H> {
         Some((entry.greeted_from.ip(), entry.confirmed))
     }
 
+    /// Forgets all: our id, whence each was opened, whether it is confirmed, and the handle.
+    pub fn abandon(&mut self) -> impl Iterator<Item = (Cid, IpAddr, bool, H)> + use<H> {
+        self.greeted.clear();
+        let open = std::mem::take(&mut self.open).into_iter();
+        open.map(|(cid, entry)| (cid, entry.greeted_from.ip(), entry.confirmed, entry.handle))
+    }
+
     /// The confirmed connections: where the client is, and the handle.
     pub fn iter(&self) -> impl Iterator<Item = (SocketAddr, &H)> {
         self.open

@@ -5,7 +5,7 @@
 //! most makes room; then a session begins.
 
 use std::{
-    collections::{HashMap, hash_map},
+    collections::{HashMap, HashSet, hash_map},
     net::SocketAddr,
     time::{Duration, Instant},
 };
@@ -22,12 +22,17 @@ const BAD_NAME: &str = "a name is 1 to 64 characters of printable ASCII without 
 /// What somebody new is told where nobody new is taken.
 pub const MOVED: &str = "the proxy listens at another address now: ask for it again";
 
+/// What a client is told whose session was in a thread that did nothing.
+const ABANDONED: &str = "your session is lost, as a part of the proxy did nothing: begin again";
+
 /// The sessions by their client's address and port. `H` is what the shell reaches one by.
 #[derive(Debug)]
 pub struct Endpoint<H> {
     sessions: HashMap<SocketAddr, Entry<H>>,
     open: usize,
     half_open: Places<SocketAddr, HalfOpen>,
+    /// The clients that are to hear that their session is lost.
+    abandoned: HashSet<SocketAddr>,
     next_serial: Serial,
 }
 
@@ -119,6 +124,7 @@ impl<H> Default for Endpoint<H> {
             sessions: HashMap::new(),
             open: 0,
             half_open: Places::default(),
+            abandoned: HashSet::new(),
             next_serial: Serial(0),
         }
     }
@@ -156,7 +162,12 @@ impl<H> Endpoint<H> {
             Err(_) => Route::Drop(Reason::Malformed),
             Ok(signal @ Signal::Numbered { .. }) => match self.half_open.get(&source) {
                 Some(half_open) => Route::Open(half_open.clone()),
-                None => Route::Drop(Reason::NoSession(signal.kind())),
+                None => {
+                    if self.abandoned.contains(&source) {
+                        refuse(datagram, ABANDONED, out);
+                    }
+                    Route::Drop(Reason::NoSession(signal.kind()))
+                }
             },
             Ok(Signal::New(_)) if limits.most == 0 && self.half_open.get(&source).is_none() => {
                 refuse(datagram, MOVED, out);
@@ -175,6 +186,7 @@ impl<H> Endpoint<H> {
         out: &mut Output,
     ) -> Greeting {
         out.received[SignalKind::New as usize] += 1;
+        self.abandoned.remove(&source);
         let known = self.half_open.renew(&source);
         let greeting = match known {
             Some(known) if known.name == name => {
@@ -255,6 +267,12 @@ impl<H> Endpoint<H> {
         true
     }
 
+    /// Whether the session is there, open or lingering.
+    pub fn holds(&self, client: SocketAddr, serial: Serial) -> bool {
+        let entry = self.sessions.get(&client);
+        entry.is_some_and(|entry| entry.serial == serial)
+    }
+
     /// Forgets a session; says whether it was there and open.
     pub fn remove(&mut self, client: SocketAddr, serial: Serial) -> bool {
         match self.sessions.entry(client) {
@@ -265,6 +283,19 @@ impl<H> Endpoint<H> {
             }
             _ => false,
         }
+    }
+
+    /// Forgets all sessions: each with its client, and whether it is open. Who sends a numbered signal to
+    /// one of them is told, until a SIGNEW.
+    pub fn abandon(&mut self) -> Vec<(SocketAddr, bool, H)> {
+        self.open = 0;
+        let sessions = std::mem::take(&mut self.sessions).into_iter();
+        let sessions: Vec<_> = sessions
+            .map(|(client, entry)| (client, entry.open, entry.handle))
+            .collect();
+        let open = sessions.iter().filter(|(_, open, _)| *open);
+        self.abandoned = open.map(|(client, ..)| *client).collect();
+        sessions
     }
 
     /// The session of a client, open or lingering.

@@ -12,6 +12,7 @@ pub mod in_process;
 pub mod lan;
 pub mod probe;
 pub mod service_manager;
+pub mod stopped;
 
 use std::{
     fs,

@@ -29,5 +29,6 @@ mod rudp;
 mod scrap;
 mod service_manager;
 mod state;
+mod stuck;
 mod transport;
 mod wireshark;

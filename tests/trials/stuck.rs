@@ -1,9 +1,6 @@
 //! A thread of a role that does nothing: stopped by a debugger.
 
 use std::{
-    fs,
-    io::{BufRead, BufReader},
-    process::{Child, Command, Stdio},
     sync::atomic::{AtomicBool, AtomicU32, Ordering},
     thread,
     time::{Duration, Instant},
@@ -13,33 +10,18 @@ use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg32;
 
 use super::in_full;
-use crate::support::{Lab, loopback, probe::Addresses, wait_for};
+use crate::support::{
+    Lab, loopback,
+    probe::Addresses,
+    stopped::{stop, threads},
+    wait_for,
+};
 
 /// Each role's thread, and one of those of the proxy's second socket.
 const THREADS: [&str; 7] = ["dns", "dhcp", "rudp", "rudp/1", "scrap", "origin", "http"];
 const PATIENCE: Duration = Duration::from_millis(500);
 /// The supervisor looks so often: what it says of a thread stands for so long at least.
 const WATCHED: Duration = Duration::from_millis(500);
-
-/// The ids of the process's threads of that name, the newest last.
-fn threads(pid: u32, name: &str) -> Vec<u32> {
-    let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("it runs");
-    let mut named: Vec<(u64, u32)> = tasks
-        .flatten()
-        .filter_map(|task| {
-            let stat = fs::read_to_string(task.path().join("stat")).ok()?;
-            // proc_pid_stat(5): the second field is the name, the 22nd the time of the start. Ids begin
-            // again at the lowest free one, and tell nothing of it.
-            let (before, after) = stat.rsplit_once(") ")?;
-            let (_, comm) = before.split_once('(')?;
-            let started = after.split(' ').nth(19)?.parse().ok()?;
-            let id = task.file_name().to_str()?.parse().ok()?;
-            (comm == name).then_some((started, id))
-        })
-        .collect();
-    named.sort_unstable();
-    named.into_iter().map(|(_, id)| id).collect()
-}
 
 /// Ends the questions, also when the trial fails.
 struct Done<'a>(&'a AtomicBool);
@@ -48,21 +30,6 @@ impl Drop for Done<'_> {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Relaxed);
     }
-}
-
-/// Stops a thread for so long; what it gives ends by itself then.
-fn stop(thread: u32, time: Duration) -> Child {
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/stop_thread.py");
-    let mut stopping = Command::new("python3")
-        .args([script, &thread.to_string(), &time.as_secs_f64().to_string()])
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("python3");
-    let mut line = String::new();
-    let mut told = BufReader::new(stopping.stdout.take().expect("piped"));
-    told.read_line(&mut line).expect("readable");
-    assert_eq!(line.trim(), "stopped");
-    stopping
 }
 
 fn ask(addresses: &Addresses, role: &str) -> bool {

@@ -19,7 +19,7 @@ use super::{
     clock::Alarm,
     counters::{Dropped, Shown},
     ended::Life,
-    message::{Describe, Displaced, Stop},
+    message::{ABANDONED, Describe, Displaced, Stop},
     pump::{Observer, Pump, Pumped},
     shared::{BusyOne, Shared},
     source::{Progress, Source},
@@ -481,7 +481,12 @@ impl Handler<Stop> for RudpConnection {
     type Result = ();
 
     /// The client hears of it, and the connection is gone: nobody is left to linger for.
-    fn handle(&mut self, _: Stop, _: &mut Self::Context) {
+    fn handle(&mut self, stop: Stop, ctx: &mut Self::Context) {
+        if let Stop::Abandoned = stop {
+            self.life.borrow_mut().how("crash", Some(ABANDONED));
+            ctx.stop();
+            return;
+        }
         let code = ErrorCode::SHUTDOWN;
         let reason = "the proxy shuts down";
         self.connection.close(code, reason, Instant::now());

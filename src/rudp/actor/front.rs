@@ -7,7 +7,7 @@ use super::{
     receiver::Receiver,
     shared::Common,
     table::{SharedTable, Table},
-    workers::Workers,
+    workers::{self, Workers},
 };
 use crate::{
     link::LinkedSocket,
@@ -72,6 +72,12 @@ impl Front {
     /// The tables of the sockets.
     pub(super) fn tables(&self) -> impl Iterator<Item = &SharedTable> {
         self.shards.iter().map(|shard| &*shard.table)
+    }
+
+    /// The table of the socket that is received from in the thread of that name.
+    pub(super) fn table_of(&self, thread: &str) -> Option<&SharedTable> {
+        let mut numbered = self.tables().enumerate();
+        numbered.find_map(|(number, table)| (workers::name(number) == thread).then_some(table))
     }
 
     /// How many sessions and connections are left, whatever their state.

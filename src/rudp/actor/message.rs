@@ -9,10 +9,18 @@ use crate::role::api;
 #[rtype(result = "api::Session")]
 pub(super) struct Describe;
 
-/// Ends a session: its endpoint is gone.
-#[derive(Message)]
+/// Ends a session or connection.
+#[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "()")]
-pub(super) struct Stop;
+pub(super) enum Stop {
+    /// Its endpoint is gone.
+    Shutdown,
+    /// Its thread did nothing, and has a successor.
+    Abandoned,
+}
+
+/// What is told of one whose thread did nothing.
+pub(super) const ABANDONED: &str = "its thread did nothing and was replaced";
 
 /// Ends a connection whose handshake takes long: others of its address want to begin as well, and it
 /// has most of those that have begun.

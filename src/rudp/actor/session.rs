@@ -21,7 +21,7 @@ use tokio::time::{Sleep, sleep_until};
 use super::{
     counters::{Dropped, Shown},
     ended::Life,
-    message::{Describe, Stop},
+    message::{ABANDONED, Describe, Stop},
     shared::Shared,
 };
 use crate::rudp::{
@@ -340,8 +340,12 @@ fn describe(client: SocketAddr, session: &Session, now: Instant) -> api::Session
 impl Handler<Stop> for RudpSession {
     type Result = ();
 
-    fn handle(&mut self, _: Stop, ctx: &mut Self::Context) {
-        self.life.borrow_mut().how("shutdown", None);
+    fn handle(&mut self, stop: Stop, ctx: &mut Self::Context) {
+        let (how, cause) = match stop {
+            Stop::Shutdown => ("shutdown", None),
+            Stop::Abandoned => ("crash", Some(ABANDONED)),
+        };
+        self.life.borrow_mut().how(how, cause);
         ctx.stop();
     }
 }

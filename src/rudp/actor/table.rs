@@ -98,6 +98,36 @@ impl SharedTable {
         Shared::new(socket, local, registry, &self.common, send_memory, threads)
     }
 
+    /// Gives up all that live in a thread that does nothing, how many they are: they end when it
+    /// wakes. Their clients hear of it as soon as they send something, and begin anew.
+    pub(super) fn abandon(&self) -> usize {
+        let mut table = self.lock();
+        let sessions = table.endpoint.abandon();
+        let connections = table.connections.abandon();
+        drop(table);
+        let mut abandoned = sessions.len();
+        let mut crowd = self.crowd();
+        for (client, open, address) in sessions {
+            if open {
+                crowd.leave_signals(client.ip());
+                self.counters.ended("crash");
+            }
+            address.do_send(Stop::Abandoned);
+        }
+        for (cid, from, confirmed, address) in connections {
+            abandoned += 1;
+            crowd.end(cid, from, confirmed);
+            if confirmed {
+                self.counters.ended("crash");
+            } else {
+                self.counters.handshake(Step::Expired).inc();
+            }
+            address.do_send(Stop::Abandoned);
+        }
+        self.counters.handshakes_under_way(crowd.handshakes());
+        abandoned
+    }
+
     fn set_open(&self, client: SocketAddr, serial: Serial, open: bool) {
         let mut table = self.lock();
         if table.endpoint.set_open(client, serial, open) {
@@ -117,6 +147,10 @@ impl Registry for SharedTable {
     }
 
     fn turned(&self, client: SocketAddr, serial: Serial, change: Change) {
+        if !self.lock().endpoint.holds(client, serial) {
+            // Abandoned: its end is counted.
+            return;
+        }
         let counters = &self.counters;
         match change {
             Change::Ended => {
@@ -191,13 +225,13 @@ impl Drop for SharedTable {
             if open {
                 self.counters.ended("shutdown");
             }
-            address.do_send(Stop);
+            address.do_send(Stop::Shutdown);
         }
         for (_, _) in table.connections.iter() {
             self.counters.ended("shutdown");
         }
         for address in table.connections.handles() {
-            address.do_send(Stop);
+            address.do_send(Stop::Shutdown);
         }
     }
 }

@@ -36,9 +36,12 @@ impl Workers {
     }
 }
 
-/// The name of a thread, as it is shown.
+/// The name of the thread of an address's socket `number`, as it is shown.
 pub(super) fn name(number: usize) -> String {
-    format!("{}/{number}", Role::Rudp.name())
+    match number {
+        0 => Role::Rudp.name().to_owned(),
+        _ => format!("{}/{number}", Role::Rudp.name()),
+    }
 }
 
 /// Starts the thread `number`.
