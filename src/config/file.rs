@@ -89,6 +89,77 @@ pub(super) trait Table {
     const KEYS: &'static [&'static str];
 }
 
+/// How the variable of a key is read; of text there is nothing to say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    /// A number, or `true` or `false`.
+    Typed,
+    /// A list, its elements separated by commas.
+    List,
+}
+
+/// The keys, with their tables before them, whose variables are no plain text.
+pub(super) fn variables() -> Vec<(String, Form)> {
+    let mut found = Vec::new();
+    File::forms("", &mut found);
+    found
+}
+
+/// What a key or a table may hold, and so how variables set it.
+trait Variable {
+    /// Whether it is one value that a list may have for an element.
+    const IS_ELEMENT: bool = false;
+
+    /// Adds the forms of what stands `at` this key and below it.
+    fn forms(at: &str, found: &mut Vec<(String, Form)>);
+}
+
+macro_rules! forms {
+    ($($type:ty: $form:expr,)*) => {$(
+        impl Variable for $type {
+            const IS_ELEMENT: bool = true;
+
+            fn forms(at: &str, found: &mut Vec<(String, Form)>) {
+                let form: Option<Form> = $form;
+                found.extend(form.map(|form| (at.to_owned(), form)));
+            }
+        }
+    )*};
+}
+
+forms! {
+    String: None,
+    i64: Some(Form::Typed),
+    bool: Some(Form::Typed),
+    OneOrMany<String>: Some(Form::List),
+}
+
+impl<T: Variable> Variable for Key<T> {
+    const IS_ELEMENT: bool = T::IS_ELEMENT;
+
+    fn forms(at: &str, found: &mut Vec<(String, Form)>) {
+        T::forms(at, found);
+    }
+}
+
+/// A list of tables has no variable: it would not say which of them it is about.
+impl<T: Variable> Variable for Vec<T> {
+    fn forms(at: &str, found: &mut Vec<(String, Form)>) {
+        if T::IS_ELEMENT {
+            found.push((at.to_owned(), Form::List));
+        }
+    }
+}
+
+/// A key by its name, `at` the table that holds it.
+fn below(at: &str, key: &str) -> String {
+    if at.is_empty() {
+        key.to_owned()
+    } else {
+        format!("{at}.{key}")
+    }
+}
+
 macro_rules! tables {
     ($($(#[$doc:meta])* $table:ident { $($key:ident: $type:ty,)* })*) => {$(
         $(#[$doc])*
@@ -102,6 +173,12 @@ macro_rules! tables {
 
         impl Table for $table {
             const KEYS: &'static [&'static str] = &[$(stringify!($key)),*];
+        }
+
+        impl Variable for $table {
+            fn forms(at: &str, found: &mut Vec<(String, Form)>) {
+                $(<$type>::forms(&below(at, stringify!($key)), found);)*
+            }
         }
     )*};
 }
@@ -323,4 +400,11 @@ impl Table for Link {
         keys[index + 2] = "down";
         keys
     };
+}
+
+/// The options are text.
+impl Variable for Link {
+    fn forms(at: &str, found: &mut Vec<(String, Form)>) {
+        i64::forms(&below(at, "seed"), found);
+    }
 }

@@ -11,59 +11,16 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-use super::{problem::Problem, source::Source};
+use super::{
+    file::{self, Form},
+    problem::Problem,
+    source::Source,
+};
 
 /// What every environment variable of the configuration begins with.
 pub(super) const PREFIX: &str = "LABNET_";
 /// Variables with the prefix that are the command line's, not the configuration's.
 const OTHERS: &[&str] = &["LABNET_SECRET", "LABNET_URL", "LABNET_TOKEN_FILE"];
-/// Keys whose variable is a list, its elements separated by commas.
-const LISTS: &[&str] = &[
-    "http.listen",
-    "http.hosts",
-    "dhcp.listen",
-    "dhcp.interfaces",
-    "dns.listen",
-    "rudp.listen",
-    "scrap.listen",
-    "origin.listen",
-    "origin.samples",
-];
-/// Keys whose variable is a number or `true` or `false`.
-const TYPED: &[&str] = &[
-    "reload.watch",
-    "supervisor.max_restarts",
-    "http.fault_injection",
-    "http.protect_reads",
-    "http.max_connections",
-    "http.max_connections_per_address",
-    "http.min_rate",
-    "dns.max_connections",
-    "dns.max_connections_per_address",
-    "dns.min_rate",
-    "rudp.max_window",
-    "rudp.max_sessions",
-    "rudp.max_sessions_per_address",
-    "rudp.max_half_open",
-    "rudp.max_handshakes",
-    "rudp.max_handshakes_per_address",
-    "rudp.max_fetches",
-    "rudp.max_fetches_per_address",
-    "rudp.amplification",
-    "rudp.trust_loopback",
-    "rudp.client_choice",
-    "rudp.max_datagram",
-    "rudp.shards",
-    "link.seed",
-    "scrap.max_peers",
-    "scrap.redirects_elsewhere",
-    "scrap.max_peers_per_address",
-    "scrap.min_rate",
-    "origin.max_connections",
-    "origin.max_connections_per_address",
-    "origin.min_rate",
-];
-
 /// The merged values, and what tells where each came from.
 pub(super) struct Layers {
     /// The merged tree; always a table.
@@ -116,19 +73,21 @@ impl Layers {
         }
         let merged = file
             .and_then(|builder| {
+                let forms = file::variables();
                 let (typed, text): (Map<_, _>, Map<_, _>) = this
                     .accept(environment)
                     .into_iter()
-                    .partition(|(name, _)| is_typed(&key_of(name)));
+                    .partition(|(name, _)| forms.iter().any(|(key, _)| *key == key_of(name)));
                 let layer = |variables| {
                     Environment::with_prefix(PREFIX.trim_end_matches('_'))
                         .prefix_separator("_")
                         .separator("__")
                         .source(Some(variables))
                 };
-                let typed = LISTS.iter().fold(
+                let lists = forms.iter().filter(|(_, form)| *form == Form::List);
+                let typed = lists.fold(
                     layer(typed).try_parsing(true).list_separator(","),
-                    |layer, key| layer.with_list_parse_key(key),
+                    |layer, (key, _)| layer.with_list_parse_key(key),
                 );
                 builder.add_source(layer(text)).add_source(typed).build()
             })
@@ -346,10 +305,6 @@ fn is_plain(key: &str) -> bool {
                 .bytes()
                 .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
     })
-}
-
-fn is_typed(key: &str) -> bool {
-    TYPED.contains(&key) || LISTS.contains(&key)
 }
 
 /// `LABNET_HTTP__LISTEN` -> `http.listen`

@@ -504,6 +504,21 @@ fn nothing_to_run_is_a_problem() {
 }
 
 #[test]
+fn every_number_and_every_list_has_a_variable() {
+    let config = parse_with(
+        "[http]\n[capture]\nfile = \"lab.pcapng\"\n",
+        &[
+            ("LABNET_CAPTURE__MAX_FILES", "3"),
+            ("LABNET_CAPTURE__ROLES", "dns,dhcp"),
+        ],
+    )
+    .unwrap_or_else(|problems| panic!("{problems}"));
+    let capture = config.capture.expect("capture");
+    assert_eq!(capture.max_files, 3);
+    assert_eq!(capture.roles, ["dns", "dhcp"]);
+}
+
+#[test]
 fn the_environment_lies_over_the_file() {
     let config = parse_with(
         "[http]\nlisten = \"127.0.0.1:1\"\n[dhcp]\n[[dhcp.subnet]]\nsubnet = \"10.0.0.0/24\"\npools = [\"10.0.0.9\"]\n[rudp]\n",
