@@ -18,9 +18,21 @@
 //! With `--via rudp` step 5 goes another way: the proxy gets the files from the origin and carries
 //! them to the client over its own reliable transport (`rudp::connection`).
 //!
-//! Arrows of the code: `main -> cli -> supervisor -> actors -> {config, net, telemetry}`, and every
-//! actor -> its own core. A core never names an actor, a socket, a clock or another role. `cli` runs
-//! `simulation`, too: the same cores, joined without actors, sockets and clocks.
+//! Who may name whom, from the top; `tests/it/architecture.rs` holds it, and that no file leads back to itself:
+//!
+//! ```text
+//! cli
+//! client   supervisor   compare   simulation
+//! dhcp   dns   rudp   scrap   origin        the roles: each an actor, and a core that decides
+//! http   role   telemetry   watch           watch observes, and has the writers
+//! link
+//! net   config
+//! watch::event   text   statistic           words that everybody may use
+//! ```
+//!
+//! Nothing points up: who stands higher registers below what it can answer. A core names no actor, socket,
+//! clock or other role: `now` and the seed are passed in. `simulation` runs the same cores, joined without actors,
+//! sockets and clocks.
 
 // They panic where nobody takes what is said: `telemetry::{print, complain}` don't.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
@@ -59,7 +71,7 @@ pub mod statistic;
 pub mod supervisor;
 // Text from outsiders, made fit to be shown.
 pub mod text;
-// What can be seen from outside: metrics, logs, packets.
+// What can be seen from outside: metrics, logs.
 pub mod telemetry;
 // What happens, as typed events; their words are the lowest room.
 pub mod watch;
