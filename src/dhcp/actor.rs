@@ -18,7 +18,7 @@ use super::{
     drop_reason::DropReason,
     lease::{LeaseNote, Record, StoredLease, StoredState},
     reply::Reply,
-    server::{Attachment, LeaseView, Outcome, Received, Server},
+    server::{Attachment, DhcpServer, LeaseView, Outcome, Received},
     store::{Owner, Store, StoreError},
 };
 use crate::{
@@ -48,7 +48,7 @@ const LEASES: &str = "leases";
 pub struct DhcpActor {
     keep: Keep<DhcpKept>,
     kept: DhcpKept,
-    server: Server,
+    server: DhcpServer,
     /// None until it has started.
     ledger: Option<Ledger>,
     /// What drives the sockets.
@@ -131,7 +131,7 @@ impl Role for DhcpActor {
     fn new(keep: Keep<DhcpKept>) -> Self {
         let kept = keep.get();
         Self {
-            server: Server::new(&kept.config, kept.links()),
+            server: DhcpServer::new(&kept.config, kept.links()),
             counters: Counters::new(&kept.metrics),
             ledger: None,
             receiving: Vec::new(),

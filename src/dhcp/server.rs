@@ -97,7 +97,7 @@ pub const QUARANTINE: u64 = 3600;
 /// The order of use, for each batch of packets: [`handle`](Self::handle) each; store what
 /// [`take_records`](Self::take_records) gives; then [`commit`](Self::commit) and send the answers,
 /// or [`roll_back`](Self::roll_back) and send none.
-pub struct Server {
+pub struct DhcpServer {
     links: Vec<Attachment>,
     subnets: Vec<Served>,
     /// Subnets by their network address; none overlap.
@@ -106,7 +106,7 @@ pub struct Server {
     notes: Vec<LeaseNote>,
 }
 
-impl Server {
+impl DhcpServer {
     /// A server without leases.
     pub fn new(config: &config::Dhcp, links: Vec<Attachment>) -> Self {
         let own: Vec<_> = links

@@ -54,7 +54,7 @@ use self::{
     counters::Counters, front::Front, message::Describe, plan::Plan, running::Running,
     settings::Settings, shared::Common, table::SharedTable, workers::Workers,
 };
-use super::{endpoint::HalfOpenLimits, session::Limits};
+use super::{endpoint::HalfOpenLimits, session::SessionLimits};
 use crate::{
     config::{self, BadLink},
     link::{LinkOptions, Side, SocketLink},
@@ -347,7 +347,7 @@ impl Kept {
 
     fn plan(&self) -> Plan {
         let sockets: usize = self.fronts.iter().map(Front::count).sum();
-        let limits = Limits::from(&self.config);
+        let limits = SessionLimits::from(&self.config);
         Plan {
             settings: self.settings.clone(),
             key: self.key,
@@ -394,7 +394,7 @@ impl Handler<ListSessions> for RudpEndpoint {
     fn handle(&mut self, _: ListSessions, _: &mut Self::Context) -> Self::Result {
         let mut asked: Vec<Recipient<Describe>> = Vec::new();
         let mut half_open = Vec::new();
-        let limits = Limits::from(&self.kept.config);
+        let limits = SessionLimits::from(&self.kept.config);
         let now = Instant::now();
         for table in self.kept.tables() {
             let table = table.lock();

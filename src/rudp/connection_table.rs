@@ -14,7 +14,7 @@ use super::{
 
 /// The connections of one socket by their connection ids. `H` is what the shell reaches one by.
 #[derive(Debug)]
-pub struct Connections<H> {
+pub struct ConnectionTable<H> {
     open: HashMap<Cid, Entry<H>>,
     /// By the client's address and connection id at its HELLO.
     greeted: HashMap<(SocketAddr, Cid), Cid>,
@@ -31,7 +31,7 @@ struct Entry<H> {
     handle: H,
 }
 
-impl<H> Default for Connections<H> {
+impl<H> Default for ConnectionTable<H> {
     fn default() -> Self {
         Self {
             open: HashMap::new(),
@@ -40,7 +40,7 @@ impl<H> Default for Connections<H> {
     }
 }
 
-impl<H> Connections<H> {
+impl<H> ConnectionTable<H> {
     /// The connection with our id `cid`.
     pub fn get(&self, cid: Cid) -> Option<&H> {
         self.open.get(&cid).map(|entry| &entry.handle)
@@ -246,7 +246,7 @@ impl<H> Crowd<H> {
         self.confirmed += 1;
     }
 
-    /// A connection is gone, as [`Connections::remove`] told.
+    /// A connection is gone, as [`ConnectionTable::remove`] told.
     pub fn end(&mut self, cid: Cid, address: IpAddr, confirmed: bool) {
         if confirmed {
             self.confirmed = self.confirmed.saturating_sub(1);
@@ -334,7 +334,7 @@ mod tests {
 
     #[test]
     fn a_connection_is_found_by_our_id_and_by_its_greeting() {
-        let mut connections = Connections::default();
+        let mut connections = ConnectionTable::default();
         connections.insert(Cid(7), client(1), Cid(1), "first");
         assert_eq!(connections.get(Cid(7)), Some(&"first"));
         assert_eq!(connections.greeted(client(1), Cid(1)), Some(Cid(7)));
@@ -353,7 +353,7 @@ mod tests {
 
     #[test]
     fn the_end_of_an_old_connection_leaves_a_new_one_of_the_same_greeting() {
-        let mut connections = Connections::default();
+        let mut connections = ConnectionTable::default();
         connections.insert(Cid(7), client(1), Cid(1), "old");
         connections.insert(Cid(8), client(1), Cid(1), "new");
         connections.remove(Cid(7));

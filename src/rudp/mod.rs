@@ -4,7 +4,7 @@
 //!            +--------------------------- RudpEndpoint -+      +----- RudpSession (one a client) -+
 //!  datagrams |  socket -> endpoint (which session?) ----|----->|  session -> output ---> socket   |--> answers
 //!            |         \                                | one  +----------------------------------+
-//!            |          > listener, connections --------|----->+-- RudpConnection (one a client) -+
+//!            |          > listener, connection_table ---|----->+-- RudpConnection (one a client) -+
 //!            +------------------------------------------+ mes- |  connection -------> socket      |--> packets
 //!                                                      sage a  |    ^ v                           |
 //!                                                       batch  |  serve <- source                 |
@@ -21,7 +21,7 @@
 //! **The binary transport.** `packet` is the format, written down for a second implementation;
 //! `connection` is either side of one connection (its page says where recovery, streams, pacing and
 //! paths are), `congestion` what controls its sending; `exchange` is what its streams carry. On a
-//! server `listener` is the door, `connections` knows whose a packet is and how many there may be,
+//! server `listener` is the door, `connection_table` knows whose a packet is and how many there may be,
 //! `serve` answers the streams of one connection.
 //!
 //! `statistics` is what is told of either, one row a number.
@@ -36,7 +36,7 @@ mod actor;
 pub mod allowance;
 pub mod congestion;
 pub mod connection;
-pub mod connections;
+pub mod connection_table;
 pub mod endpoint;
 pub mod exchange;
 mod fetch;

@@ -5,12 +5,12 @@
 //! - **Back-pressure.** The next chunk of a body is wanted only while little of the stream is unsent
 //!   and the connection holds less than its share of memory. However slow the client is, no more is
 //!   held than that and one chunk a stream.
-//! - **A question** must be whole within [`Limits::question`], or it is refused.
-//! - **A reader** that takes nothing of its stream for [`Limits::patience`] loses it.
-//! - At most [`Limits::fetches`] questions to the shell are under way; others wait in turn.
+//! - **A question** must be whole within [`ServeLimits::question`], or it is refused.
+//! - **A reader** that takes nothing of its stream for [`ServeLimits::patience`] loses it.
+//! - At most [`ServeLimits::fetches`] questions to the shell are under way; others wait in turn.
 //!
-//! The shell calls [`Server::handle_event`] with the connection's events, carries out what
-//! [`Server::poll_command`] tells, and brings the results to the other `handle_` methods. Results for
+//! The shell calls [`FileServer::handle_event`] with the connection's events, carries out what
+//! [`FileServer::poll_command`] tells, and brings the results to the other `handle_` methods. Results for
 //! streams that are gone meanwhile are ignored.
 
 use std::{
@@ -34,7 +34,7 @@ use super::{
 
 /// What one connection may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
+pub struct ServeLimits {
     /// Questions to the shell at once.
     pub fetches: usize,
     /// Bytes of one stream that wait to be sent for the first time, before no more are wanted.
@@ -45,7 +45,7 @@ pub struct Limits {
     pub patience: Duration,
 }
 
-impl Default for Limits {
+impl Default for ServeLimits {
     fn default() -> Self {
         Self {
             fetches: 16,
@@ -59,12 +59,12 @@ impl Default for Limits {
 /// What the shell is to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
-    /// Ask for the names of the files: [`Server::handle_list`].
+    /// Ask for the names of the files: [`FileServer::handle_list`].
     List {
         /// For this stream.
         stream: StreamId,
     },
-    /// Open a file: [`Server::handle_head`], or [`Server::handle_failure`].
+    /// Open a file: [`FileServer::handle_head`], or [`FileServer::handle_failure`].
     Fetch {
         /// For this stream.
         stream: StreamId,
@@ -84,8 +84,8 @@ pub enum Command {
 
 /// The streams of one connection.
 #[derive(Debug)]
-pub struct Server {
-    limits: Limits,
+pub struct FileServer {
+    limits: ServeLimits,
     opened: Instant,
     streams: BTreeMap<StreamId, Stream>,
     /// Streams whose question waits for its turn.
@@ -136,9 +136,9 @@ enum Asked {
     },
 }
 
-impl Server {
+impl FileServer {
     /// For a connection that was made at `now`.
-    pub fn new(limits: Limits, now: Instant) -> Self {
+    pub fn new(limits: ServeLimits, now: Instant) -> Self {
         Self {
             limits,
             opened: now,

@@ -52,14 +52,14 @@ const LONGEST_IDLE: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// What a session may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
+pub struct SessionLimits {
     /// Where the window is full; also how far ahead an id may be.
     pub max_window: u32,
     /// A session that hears nothing for so long ends.
     pub idle_timeout: Duration,
 }
 
-impl From<&config::Rudp> for Limits {
+impl From<&config::Rudp> for SessionLimits {
     fn from(config: &config::Rudp) -> Self {
         Self {
             max_window: config.max_window,
@@ -103,7 +103,7 @@ pub struct Description {
 /// The session of one client, from its SIGNEW until [`Session::poll_timeout`] says that it is over.
 pub struct Session {
     name: Name,
-    limits: Limits,
+    limits: SessionLimits,
     opened: Instant,
     /// When SIGNEW came last.
     greeted: Instant,
@@ -174,7 +174,7 @@ impl Early {
 
 impl Session {
     /// The session of a client whose SIGNEW was answered.
-    pub fn new(client: HalfOpen, limits: Limits) -> Self {
+    pub fn new(client: HalfOpen, limits: SessionLimits) -> Self {
         let HalfOpen {
             name,
             opened,

@@ -8,7 +8,7 @@ use super::places::Prefix;
 /// Who has a turn, and who waits for one. `T` is what the shell knows one by who waits.
 #[derive(Debug)]
 pub struct Turns<T> {
-    limits: Limits,
+    limits: TurnLimits,
     taken: usize,
     waiting: usize,
     addresses: BTreeMap<Prefix, Own<T>>,
@@ -18,7 +18,7 @@ pub struct Turns<T> {
 
 /// How many turns there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
+pub struct TurnLimits {
     /// At once.
     pub most: usize,
     /// Of these, of one address.
@@ -34,7 +34,7 @@ struct Own<T> {
 
 impl<T> Turns<T> {
     /// Nobody has one.
-    pub fn new(limits: Limits) -> Self {
+    pub fn new(limits: TurnLimits) -> Self {
         Self {
             limits,
             taken: 0,
@@ -45,7 +45,7 @@ impl<T> Turns<T> {
     }
 
     /// Changes how many there are. Those taken stay so. Then call [`grant`](Self::grant).
-    pub fn set_limits(&mut self, limits: Limits) {
+    pub fn set_limits(&mut self, limits: TurnLimits) {
         self.limits = limits;
     }
 
@@ -158,7 +158,7 @@ mod tests {
             .collect()
     }
 
-    const LIMITS: Limits = Limits {
+    const LIMITS: TurnLimits = TurnLimits {
         most: 4,
         per_address: 3,
     };
@@ -189,7 +189,7 @@ mod tests {
 
     #[test]
     fn who_no_longer_waits_gets_none() {
-        let mut turns = Turns::new(Limits { most: 1, ..LIMITS });
+        let mut turns = Turns::new(TurnLimits { most: 1, ..LIMITS });
         turns.wait(address(1), 1);
         turns.wait(address(2), 2);
         turns.wait(address(2), 3);

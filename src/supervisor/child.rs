@@ -22,7 +22,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::policy::{Limits, Policy, Verdict};
+use super::policy::{Policy, RestartLimits, Verdict};
 use crate::{
     http::connections_here,
     role::{Failure, Guarded, Keep, Lack, Role, children_here},
@@ -70,7 +70,7 @@ pub(super) enum Going {
 enum Control {
     /// Go on with what is kept now.
     Change(oneshot::Sender<Changed>),
-    SetLimits(Limits),
+    SetLimits(RestartLimits),
     Stop(oneshot::Sender<()>),
 }
 
@@ -92,7 +92,7 @@ impl<R: Role> Child<R> {
     /// If there is no thread to be had, or the actor's `new` panicked.
     pub(super) fn start(
         kept: R::Kept,
-        limits: Limits,
+        limits: RestartLimits,
         reports: Reports,
     ) -> Result<(Self, oneshot::Receiver<Changed>), Failure> {
         let (begun, begins) = oneshot::channel();
@@ -169,7 +169,7 @@ impl<R: Role> Child<R> {
         changed
     }
 
-    pub(super) fn set_limits(&self, limits: Limits) {
+    pub(super) fn set_limits(&self, limits: RestartLimits) {
         let _ = self.control.send(Control::SetLimits(limits));
     }
 

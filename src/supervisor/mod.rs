@@ -19,5 +19,5 @@ mod tree;
 mod watchdog;
 
 pub use lab::{Lab, StartError};
-pub use policy::{Limits, Policy, Verdict};
+pub use policy::{Policy, RestartLimits, Verdict};
 pub use root::Ended;

@@ -19,7 +19,7 @@ pub enum Verdict {
 
 /// The restarts a child may have, and the pauses between them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
+pub struct RestartLimits {
     /// Restarts allowed within `within` (OTP's intensity).
     pub max_restarts: u32,
     /// The sliding window (OTP's period).
@@ -37,7 +37,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// The pause before the first restart, if the longest is not shorter.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
-impl Limits {
+impl RestartLimits {
     /// Limits of `max_restarts` restarts in `within`. All pauses together take at most half of that
     /// time, so that a child that fails at once is given up within it.
     pub fn new(max_restarts: u32, within: Duration) -> Self {
@@ -55,7 +55,7 @@ impl Limits {
 /// The restart history of one child.
 #[derive(Debug)]
 pub struct Policy {
-    limits: Limits,
+    limits: RestartLimits,
     /// Restarts within the window, oldest first; never more than `max_restarts`.
     recent: VecDeque<Instant>,
     /// Failures since it was last stable.
@@ -66,7 +66,7 @@ pub struct Policy {
 
 impl Policy {
     /// The policy of a child that starts at `now`. `seed` decides the jitter.
-    pub fn new(limits: Limits, now: Instant, seed: u64) -> Self {
+    pub fn new(limits: RestartLimits, now: Instant, seed: u64) -> Self {
         Self {
             limits,
             recent: VecDeque::new(),
@@ -82,7 +82,7 @@ impl Policy {
     }
 
     /// Other limits from now on; the history stays.
-    pub fn set_limits(&mut self, limits: Limits) {
+    pub fn set_limits(&mut self, limits: RestartLimits) {
         self.limits = limits;
     }
 
@@ -120,7 +120,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn policy(max_restarts: u32, now: Instant) -> Policy {
-        Policy::new(Limits::new(max_restarts, 30 * SECOND), now, 7)
+        Policy::new(RestartLimits::new(max_restarts, 30 * SECOND), now, 7)
     }
 
     fn pause(verdict: Verdict) -> Duration {
@@ -151,7 +151,7 @@ mod tests {
     }
 
     /// How long a child lives that fails `run` after each start, if that has an end within a day.
-    fn given_up_after(limits: Limits, run: Duration) -> Option<Duration> {
+    fn given_up_after(limits: RestartLimits, run: Duration) -> Option<Duration> {
         let start = Instant::now();
         let mut policy = Policy::new(limits, start, 7);
         let mut now = start;
@@ -169,7 +169,7 @@ mod tests {
     #[test]
     fn escalation_as_configured_is_reachable() {
         let defaults = crate::config::Supervisor::default();
-        let limits = Limits::new(defaults.max_restarts, defaults.within);
+        let limits = RestartLimits::new(defaults.max_restarts, defaults.within);
         // At its start; and soon after, as fast as somebody can look and crash it again.
         for run in [Duration::ZERO, SECOND, 3 * SECOND] {
             let after = given_up_after(limits, run).expect("given up");
@@ -180,7 +180,8 @@ mod tests {
         }
         for max_restarts in [0, 1, 3, 100, 10_000] {
             for within in [SECOND, 30 * SECOND, 3600 * SECOND] {
-                let after = given_up_after(Limits::new(max_restarts, within), Duration::ZERO);
+                let after =
+                    given_up_after(RestartLimits::new(max_restarts, within), Duration::ZERO);
                 assert!(
                     after.is_some_and(|after| after <= within),
                     "{max_restarts} in {within:?}: {after:?}"
@@ -192,9 +193,9 @@ mod tests {
     #[test]
     fn pauses_double_with_jitter_and_stop_growing() {
         let start = Instant::now();
-        let limits = Limits {
+        let limits = RestartLimits {
             max_restarts: u32::MAX,
-            ..Limits::new(10, 60 * SECOND)
+            ..RestartLimits::new(10, 60 * SECOND)
         };
         let mut policy = Policy::new(limits, start, 7);
         let mut nominal = FIRST_PAUSE;
@@ -224,7 +225,7 @@ mod tests {
     fn the_seed_decides_the_jitter() {
         let now = Instant::now();
         let first = |seed| {
-            let mut policy = Policy::new(Limits::new(3, 30 * SECOND), now, seed);
+            let mut policy = Policy::new(RestartLimits::new(3, 30 * SECOND), now, seed);
             pause(policy.on_failure(now))
         };
         assert_eq!(first(1), first(1));

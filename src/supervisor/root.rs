@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, watch};
 use super::{
     child::{Report, Reports},
     files::FileWatch,
-    policy::Limits,
+    policy::RestartLimits,
     service,
     slot::{Pulse, Surroundings},
     tree::Tree,
@@ -56,7 +56,7 @@ pub(super) fn surroundings(
     resources: &Resources,
 ) -> Surroundings {
     Surroundings {
-        limits: Limits::new(config.supervisor.max_restarts, config.supervisor.within),
+        limits: RestartLimits::new(config.supervisor.max_restarts, config.supervisor.within),
         reports: reports.clone(),
         roster: resources.roster.clone(),
         metrics: Arc::clone(&resources.metrics),

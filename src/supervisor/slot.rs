@@ -14,7 +14,7 @@ use tokio::{sync::oneshot, time::timeout};
 
 use super::{
     child::{Changed, Child, Going, Reports, tell_missing},
-    policy::{Limits, Policy, Verdict},
+    policy::{Policy, RestartLimits, Verdict},
 };
 use crate::{
     config::Config,
@@ -107,7 +107,7 @@ fn changed(component: &str, roster: &Roster) -> Change {
 /// What a slot draws on when it acts.
 #[derive(Clone)]
 pub(super) struct Surroundings {
-    pub(super) limits: Limits,
+    pub(super) limits: RestartLimits,
     pub(super) reports: Reports,
     pub(super) roster: Roster,
     pub(super) metrics: Arc<Metrics>,

@@ -28,7 +28,7 @@ use crate::rudp::{
     connection::{Arrival, CloseReason, Connection, Event, Stats, StreamId},
     exchange,
     packet::{Cid, ErrorCode},
-    serve::{Command, Limits, Server},
+    serve::{Command, FileServer, ServeLimits},
     session::Query,
     signal,
     statistics::{self, Standing},
@@ -50,7 +50,7 @@ const REPORT: Duration = Duration::from_millis(100);
 /// One connection. It ends by itself, alone: nobody restarts it.
 pub struct RudpConnection {
     connection: Connection,
-    server: Server,
+    server: FileServer,
     cid: Cid,
     opened: Instant,
     shared: Rc<Shared>,
@@ -144,7 +144,7 @@ impl RudpConnection {
         let life = Rc::new(RefCell::new(life.unborn()));
         let ended = shared.ended.clone();
         let actor = Self {
-            server: Server::new(Limits::default(), now),
+            server: FileServer::new(ServeLimits::default(), now),
             connection,
             cid,
             opened: now,

@@ -12,7 +12,7 @@ use prometheus::{IntCounter, IntGauge};
 
 use crate::rudp::{
     connection::Stats,
-    connections::Full,
+    connection_table::Full,
     endpoint::{Greeting, Reason},
     output::{Output, Reply},
     packet::Cid,

@@ -13,7 +13,7 @@ use super::{
 use crate::net::process::since_boot;
 use crate::rudp::{
     connection::{Admission, Arrival, Connection},
-    connections::{Bounds, RateLimit},
+    connection_table::{Bounds, RateLimit},
     listener::{Listener, Reply, Shard, Unwelcome, Welcome},
     packet::{Cid, ErrorCode, Header, Hello, PacketType},
 };

@@ -9,7 +9,7 @@ use std::{
 use crate::{
     role::api::EndedSession,
     rudp::{
-        connections::RateLimit,
+        connection_table::RateLimit,
         places::{Places, Prefix},
     },
 };

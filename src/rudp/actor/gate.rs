@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 
 use crate::rudp::{
     places::Prefix,
-    turns::{Limits, Turns},
+    turns::{TurnLimits, Turns},
 };
 
 /// Lets so many pass at once, the addresses in turn. For the tasks of all threads.
@@ -43,7 +43,7 @@ pub(super) struct Waiting {
 
 impl Gate {
     /// `shown`: gauges of those that have a turn, and of those that wait.
-    pub(super) fn new(limits: Limits, shown: Option<[IntGauge; 2]>) -> Self {
+    pub(super) fn new(limits: TurnLimits, shown: Option<[IntGauge; 2]>) -> Self {
         Self(Arc::new(Inner {
             turns: Mutex::new(Turns::new(limits)),
             waiting: AtomicUsize::new(0),
@@ -51,7 +51,7 @@ impl Gate {
         }))
     }
 
-    pub(super) fn set_limits(&self, limits: Limits) {
+    pub(super) fn set_limits(&self, limits: TurnLimits) {
         let mut turns = self.lock();
         turns.set_limits(limits);
         self.grant(&mut turns);

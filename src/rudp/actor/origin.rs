@@ -48,15 +48,15 @@ pub(super) async fn open(
 ) -> Result<Opened, Trouble> {
     let turn = shared.gates.fetches.turn(client).await;
     for _ in 0..=MAX_REDIRECTS {
-        let (response, mut lease) = request(shared, from, &url, range, validator).await?;
+        let (response, mut borrowed) = request(shared, from, &url, range, validator).await?;
         match response.status() {
             StatusCode::OK | StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE => {
                 if response.status() == StatusCode::RANGE_NOT_SATISFIABLE {
-                    let end = interpret(response, lease, url, range, validator.is_some())?;
+                    let end = interpret(response, borrowed, url, range, validator.is_some())?;
                     return describe(shared, from, end, validator).await;
                 }
-                lease.turn = Some(turn);
-                return interpret(response, lease, url, range, validator.is_some());
+                borrowed.turn = Some(turn);
+                return interpret(response, borrowed, url, range, validator.is_some());
             }
             StatusCode::NOT_FOUND | StatusCode::GONE => {
                 return Err(Trouble::new(ErrorCode::NotFound, "the origin has it not"));
@@ -100,14 +100,14 @@ async fn describe(
         first: last,
         last: Some(last),
     });
-    let (response, lease) = request(shared, from, &end.url, range, None).await?;
+    let (response, borrowed) = request(shared, from, &end.url, range, None).await?;
     if !matches!(
         response.status(),
         StatusCode::OK | StatusCode::PARTIAL_CONTENT
     ) {
         return Ok(end);
     }
-    let told = interpret(response, lease, end.url.clone(), range, false)?;
+    let told = interpret(response, borrowed, end.url.clone(), range, false)?;
     let same = wanted.is_none_or(|wanted| told.validator.as_ref() == Some(wanted));
     if told.head.whole != Some(whole) || !same {
         return Err(Trouble::unavailable("the file changed meanwhile"));

@@ -3,7 +3,7 @@
 use super::settings::Settings;
 use crate::{
     link::SocketLink,
-    rudp::{endpoint::HalfOpenLimits, session::Limits},
+    rudp::{endpoint::HalfOpenLimits, session::SessionLimits},
 };
 
 /// What receivers are made with.
@@ -12,7 +12,7 @@ pub(super) struct Plan {
     pub(super) settings: Settings,
     /// What cookies and resets are made with.
     pub(super) key: [u8; 32],
-    pub(super) limits: Limits,
+    pub(super) limits: SessionLimits,
     pub(super) half_open: HalfOpenLimits,
     pub(super) link: SocketLink,
 }

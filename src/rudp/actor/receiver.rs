@@ -27,12 +27,12 @@ use super::{
 use crate::net::ReceiveBatch;
 use crate::rudp::{
     connection::Arrival,
-    connections::{Bounds, Full},
+    connection_table::{Bounds, Full},
     endpoint::{HalfOpen, HalfOpenLimits, Route, refuse},
     listener::Shard,
     output::{Output, Untaken},
     packet::{Cid, Header, PacketType},
-    session::{Limits, Session},
+    session::{Session, SessionLimits},
     signal::is_binary,
 };
 
@@ -48,7 +48,7 @@ pub(super) struct Receiver {
     batch: ReceiveBatch,
     pool: BytesMut,
     door: Door,
-    limits: Limits,
+    limits: SessionLimits,
     half_open: HalfOpenLimits,
     /// Set while there is a half-open session.
     expiry: Option<Pin<Box<Sleep>>>,
@@ -227,7 +227,7 @@ fn alike(bytes: &[u8], stride: usize) -> usize {
 struct Signals<'a> {
     shared: &'a Rc<Shared>,
     all: &'a SharedTable,
-    limits: &'a Limits,
+    limits: &'a SessionLimits,
     half_open: &'a HalfOpenLimits,
     bounds: &'a Bounds,
     deliveries: &'a mut Vec<(SocketAddr, Deliver)>,

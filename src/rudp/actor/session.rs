@@ -27,7 +27,7 @@ use super::{
 use crate::rudp::{
     endpoint::{HalfOpen, Serial},
     output::{Change, Output, Reply},
-    session::{Description, Limits, Query, Session},
+    session::{Description, Query, Session, SessionLimits},
     signal::{Answer, AnswerKind, MAX_LIST},
     statistics,
 };
@@ -320,7 +320,7 @@ impl Handler<Describe> for RudpSession {
 pub(super) fn describe_half_open(
     client: SocketAddr,
     half_open: &HalfOpen,
-    limits: Limits,
+    limits: SessionLimits,
     now: Instant,
 ) -> api::Session {
     let session = Session::new(half_open.clone(), limits);

@@ -9,7 +9,7 @@ use std::{
 use crate::config;
 use crate::rudp::{
     connection::Config,
-    connections::Bounds,
+    connection_table::Bounds,
     packet::{Protection, Secret, ShortPassphrase},
 };
 

@@ -28,7 +28,7 @@ use crate::link::LinkedSocket;
 use crate::rudp::{
     allowance::Allowance,
     connection::{Arrival, Connection},
-    connections::{Crowd, share},
+    connection_table::{Crowd, share},
     endpoint::Serial,
     fetch,
     output::{Change, Output, Untaken},
@@ -47,7 +47,7 @@ use actix::Recipient;
 
 /// Questions to the scraper at once: it takes no more peers than its own bound, and
 /// closes on the oldest beyond.
-const QUESTIONS: turns::Limits = turns::Limits {
+const QUESTIONS: turns::TurnLimits = turns::TurnLimits {
     most: 32,
     per_address: 16,
 };
@@ -299,8 +299,8 @@ impl Gates {
     }
 }
 
-fn fetches(shares: &Shares) -> turns::Limits {
-    turns::Limits {
+fn fetches(shares: &Shares) -> turns::TurnLimits {
+    turns::TurnLimits {
         most: shares.fetches,
         per_address: shares.fetches_per_address,
     }

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::link::LinkedSocket;
 use crate::rudp::{
-    connections::Connections,
+    connection_table::ConnectionTable,
     endpoint::{Endpoint, HalfOpenLimits, Serial},
     output::Change,
     packet::Cid,
@@ -36,7 +36,7 @@ pub(super) struct SharedTable {
 
 pub(super) struct Table {
     pub(super) endpoint: Endpoint<Addr<RudpSession>>,
-    pub(super) connections: Connections<Addr<RudpConnection>>,
+    pub(super) connections: ConnectionTable<Addr<RudpConnection>>,
     /// Whom to ask for files.
     pub(super) scraper: Option<SocketAddr>,
 }
@@ -56,7 +56,7 @@ impl SharedTable {
     pub(super) fn new(common: &Common) -> Self {
         let table = Mutex::new(Table {
             endpoint: Endpoint::default(),
-            connections: Connections::default(),
+            connections: ConnectionTable::default(),
             scraper: None,
         });
         Self {

@@ -100,17 +100,17 @@ impl Handler<Count> for Counter {
 
 type Heard = async_mpsc::UnboundedReceiver<(&'static str, Report)>;
 
-fn start(kept: Kept, limits: Limits) -> (Child<Counter>, Heard) {
+fn start(kept: Kept, limits: RestartLimits) -> (Child<Counter>, Heard) {
     let (reports, heard) = async_mpsc::unbounded_channel();
     let (child, _) = Child::start(kept, limits, reports).expect("start");
     (child, heard)
 }
 
-fn limits(max_restarts: u32) -> Limits {
-    Limits {
+fn limits(max_restarts: u32) -> RestartLimits {
+    RestartLimits {
         backoff_first: Duration::from_millis(1),
         backoff_max: Duration::from_millis(1),
-        ..Limits::new(max_restarts, Duration::from_secs(3600))
+        ..RestartLimits::new(max_restarts, Duration::from_secs(3600))
     }
 }
 
@@ -176,7 +176,7 @@ async fn too_many_panics_are_given_up_and_it_can_still_be_stopped() {
 #[actix::test]
 async fn a_change_ends_the_pause_of_one_that_has_failed() {
     let hour = Duration::from_secs(3600);
-    let patient = Limits {
+    let patient = RestartLimits {
         backoff_first: hour,
         backoff_max: hour,
         ..limits(1)

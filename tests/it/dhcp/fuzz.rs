@@ -2,13 +2,13 @@
 
 use std::net::Ipv4Addr;
 
-use labnet::dhcp::{DropReason, Outcome, Received, Server};
+use labnet::dhcp::{DhcpServer, DropReason, Outcome, Received};
 use proptest::prelude::*;
 
 use super::{Lab, ip, rebooting, renewing, selecting};
 use crate::support::dhcp::{Answer, DISCOVER, OFFER, Packet};
 
-fn feed(server: &mut Server, bytes: &[u8], now: u64) -> (Outcome, Vec<u8>) {
+fn feed(server: &mut DhcpServer, bytes: &[u8], now: u64) -> (Outcome, Vec<u8>) {
     let mut reply = Vec::new();
     let received = Received {
         source: "0.0.0.0:68".parse().expect("an address"),

@@ -14,7 +14,8 @@ use std::{
 use labnet::{
     config::{self, AddressRange, DhcpListen, Ipv4Network, MacAddress, Reservation, Subnet},
     dhcp::{
-        Attachment, Decision, DropReason, Outcome, Received, Record, Replies, Server, StoredLease,
+        Attachment, Decision, DhcpServer, DropReason, Outcome, Received, Record, Replies,
+        StoredLease,
     },
 };
 
@@ -68,7 +69,7 @@ fn config(subnets: Vec<Subnet>) -> config::Dhcp {
 
 /// A server on one interface with the address 10.0.0.1, its clock, and what it stores.
 struct Lab {
-    server: Server,
+    server: DhcpServer,
     now: u64,
     disk: Vec<StoredLease>,
 }
@@ -88,7 +89,7 @@ impl Lab {
             addresses: vec![SERVER],
             replies,
         };
-        let mut server = Server::new(&config(subnets), vec![link]);
+        let mut server = DhcpServer::new(&config(subnets), vec![link]);
         server.restore(disk.clone(), now);
         Self { server, now, disk }
     }

@@ -14,7 +14,7 @@ use labnet::rudp::{
     endpoint::{Endpoint, HalfOpenLimits, Route},
     output::{Change, Output},
     requester::{Event, Failure, Reply, Request},
-    session::{Limits, Query, Session},
+    session::{Query, Session, SessionLimits},
     signal::Name,
 };
 use proptest::prelude::*;
@@ -187,7 +187,7 @@ impl World {
             }
             Happening::AtClient(bytes) => self.client.handle(&bytes, self.now),
             Happening::AtServer(bytes) => {
-                let limits = Limits {
+                let limits = SessionLimits {
                     max_window: self.scenario.server_window,
                     idle_timeout: Duration::from_secs(60),
                 };

@@ -10,10 +10,10 @@ use labnet::rudp::{
     exchange::{Answer, ErrorCode as Why, Head, LineReader, Question, Range},
     listener::{Listener, Shard, Welcome},
     packet::{Cid, ErrorCode, Header, Nonce, Protection, Text},
-    serve::{Command, Limits, Server},
+    serve::{Command, FileServer, ServeLimits},
 };
 
-const LIMITS: Limits = Limits {
+const LIMITS: ServeLimits = ServeLimits {
     fetches: 2,
     ahead: 10_000,
     question: Duration::from_secs(10),
@@ -25,7 +25,7 @@ const WITHIN: u64 = 1 << 30;
 struct Pair {
     client: Connection,
     server: Connection,
-    serve: Server,
+    serve: FileServer,
     now: Instant,
 }
 
@@ -86,7 +86,7 @@ impl Pair {
                 Welcome::Drop(why) => panic!("{why:?}"),
             }
         };
-        let serve = Server::new(LIMITS, now);
+        let serve = FileServer::new(LIMITS, now);
         let mut pair = Self {
             client,
             server,

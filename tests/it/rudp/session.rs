@@ -8,7 +8,7 @@ use std::{
 use labnet::rudp::{
     endpoint::HalfOpen,
     output::{Change, Output},
-    session::{Limits, Query, Session},
+    session::{Query, Session, SessionLimits},
     signal::Name,
 };
 use proptest::prelude::*;
@@ -32,7 +32,7 @@ impl Lab {
 
     fn new(name: &str, max_window: u32) -> Self {
         let now = Instant::now();
-        let limits = Limits {
+        let limits = SessionLimits {
             max_window,
             idle_timeout: 60 * SECOND,
         };
