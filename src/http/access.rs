@@ -48,7 +48,7 @@ pub enum Refused {
     Proxied,
     /// The token is needed; whether a wrong one was given.
     Token {
-        /// It was.
+        /// Whether a wrong one was given.
         wrong: bool,
     },
 }

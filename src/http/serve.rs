@@ -30,7 +30,7 @@ use crate::watch::event::packet::{Label, Protocol, Role};
 /// [`Wire`](super::Wire) as extensions.
 ///
 /// # Errors
-/// Those of the listener's set-up alone.
+/// What the listener's set-up fails with, nothing later.
 pub async fn serve_http(
     listener: Arc<std::net::TcpListener>,
     router: Router,

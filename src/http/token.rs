@@ -21,7 +21,7 @@ const UNSETTLED: Duration = Duration::from_secs(1);
 
 /// A secret word, of which only the sum is kept. Never shown.
 ///
-/// One that was read from a file is what the file holds: another word counts from the next question on,
+/// A token that was read from a file is what the file holds: another word counts from the next question on,
 /// without a reload. While the file holds none, the last one does.
 #[derive(Clone)]
 pub struct Token {

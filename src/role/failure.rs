@@ -132,7 +132,7 @@ where
     /// Drops it. Dropping a context polls its actor once more: that may panic, too.
     ///
     /// # Errors
-    /// That panic.
+    /// The failure that a panic is.
     pub fn discard(self) -> Result<(), Failure> {
         catch_unwind(AssertUnwindSafe(move || drop(self.0)))
             .map_err(|panic| Failure::panic(panic.as_ref()))

@@ -65,7 +65,7 @@ impl Leases {
             let (address, hostname) = (*address, hostname.clone());
             listener.do_send(LeaseEvent::Bound { address, hostname });
         }
-        // One that restarts keeps its address.
+        // A role that restarts keeps its address.
         board.listeners.retain(|known| *known != listener);
         board.listeners.push(listener);
     }

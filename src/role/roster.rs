@@ -160,7 +160,7 @@ impl Entries {
 }
 
 impl Member {
-    /// One that is about to run.
+    /// A component that is about to run.
     pub fn new(name: &'static str, listens: Vec<String>, crash: Recipient<Crash>) -> Self {
         Self {
             name,

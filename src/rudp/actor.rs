@@ -213,7 +213,8 @@ impl Role for RudpEndpoint {
             );
         }
         if stuck != Self::NAME {
-            // One of the workers. Those who live in the threads keep them for as long as they are there.
+            // A worker has failed. The sessions that live in the workers' threads keep them for as long as they are
+            // there.
             let count = kept.fronts.first().map_or(1, Front::count);
             match Workers::new(count - 1) {
                 Ok(workers) => {
@@ -413,7 +414,7 @@ impl Handler<ListSessions> for RudpEndpoint {
             .map(|whom| whom.send(Describe).timeout(DESCRIBE));
         let answers = join_all(asked);
         Box::pin(async move {
-            // One that ends meanwhile, or has no turn in all that time, is not listed.
+            // A session that ends meanwhile, or has no turn in all that time, is not listed.
             let answers = answers.await.into_iter().flatten();
             let mut listed: Vec<api::Session> = answers.chain(half_open).collect();
             listed.sort_by_key(|session| session.client);

@@ -71,11 +71,11 @@ pub struct HalfOpenLimits {
 /// What to do with a datagram.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Route {
-    /// It is for the client's session.
+    /// The datagram is for the client's session.
     Session,
-    /// It was a SIGNEW: its answer is in the output.
+    /// The datagram was a SIGNEW: its answer is in the output.
     Greeted(Greeting),
-    /// It is a client's first numbered signal: [`insert`](Endpoint::insert) a session and give it the
+    /// The datagram is a client's first numbered signal: [`insert`](Endpoint::insert) a session and give it the
     /// datagram, or [`refuse`].
     Open(HalfOpen),
     /// Nothing. The output may hold a refusal.

@@ -152,7 +152,7 @@ impl Listener {
     pub fn credentials(&mut self, taken: impl Fn(Cid) -> bool) -> Credentials {
         loop {
             let cid = Cid(self.rng.random());
-            // One in `count` is ours.
+            // Of the ids that come, one in `count` leads to this socket.
             if self.shard.owns(cid) && !taken(cid) {
                 return Credentials {
                     cid,

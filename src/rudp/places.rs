@@ -13,7 +13,7 @@ use std::{
 pub struct Prefix(IpAddr);
 
 impl Prefix {
-    /// That of `address`; an IPv4 address in IPv6's clothes (RFC 4291 section 2.5.5.2) is one.
+    /// The block of `address`; an IPv4 address in IPv6's clothes (RFC 4291 section 2.5.5.2) counts as IPv4.
     pub fn of(address: IpAddr) -> Self {
         match address.to_canonical() {
             IpAddr::V6(address) => {

@@ -197,7 +197,7 @@ impl FileServer {
         }
         while self.fetching < self.limits.fetches {
             let id = self.waiting.pop_front()?;
-            // One that waits is there, and waits.
+            // A question that waits has its stream still.
             let stream = self.streams.get_mut(&id)?;
             match std::mem::replace(&mut stream.phase, Phase::Asked) {
                 Phase::Waiting(asked) => {

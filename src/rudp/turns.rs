@@ -25,7 +25,7 @@ pub struct TurnLimits {
     pub per_address: usize,
 }
 
-/// One address.
+/// What one address has and waits for.
 #[derive(Debug)]
 struct Own<T> {
     taken: usize,

@@ -69,7 +69,7 @@ pub struct Ends {
 /// a task of its own that outlives it; [`Connection::closing`] tells the tasks.
 ///
 /// # Errors
-/// Those of the listener's set-up, and that of a listener that somebody has closed from outside
+/// What the listener's set-up fails with, and the error of a listener that somebody has closed from outside
 /// (`ss --kill`). Every other failed `accept` is waited out.
 pub async fn accept(
     listener: Arc<std::net::TcpListener>,

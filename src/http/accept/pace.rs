@@ -36,7 +36,7 @@ struct Pace {
     /// What had been taken at the last look, and whether that was more than at the one before.
     seen: u64,
     paused: bool,
-    /// It went on after a pause.
+    /// The answer went on after a pause.
     goes_on: bool,
 }
 

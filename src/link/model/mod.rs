@@ -9,7 +9,7 @@
 //!              doesn't fit)
 //! ```
 //!
-//! It does no IO and reads no clock: [`Link::handle_input`] takes a packet, [`Link::poll_output`]
+//! The model does no IO and reads no clock: [`Link::handle_input`] takes a packet, [`Link::poll_output`]
 //! gives the packets that have arrived by now, [`Link::poll_timeout`] tells when the next one
 //! will. After every input and at every timeout, drain the output. A socket, a device or a
 //! simulator in virtual time does the rest.

@@ -102,7 +102,7 @@ impl Packets {
 /// Datagrams that came together.
 #[derive(Debug)]
 pub(super) struct Run {
-    /// One behind the other.
+    /// Datagrams, one behind the other.
     pub(super) bytes: BytesMut,
     /// The length of each but the last; not 0.
     pub(super) stride: usize,
@@ -497,7 +497,7 @@ impl Handler<Stop> for RudpConnection {
 impl Handler<Displaced> for RudpConnection {
     type Result = ();
 
-    /// One that is confirmed meanwhile has no place to give.
+    /// A connection that is confirmed meanwhile has no place to give.
     fn handle(&mut self, _: Displaced, _: &mut Self::Context) {
         if !self.connection.is_open() {
             let code = ErrorCode::CONNECTION_REFUSED;

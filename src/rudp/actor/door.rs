@@ -127,7 +127,7 @@ impl Door {
                 return None;
             }
         };
-        // It has not seen our ACCEPT.
+        // A connection that is there already: its client has not seen our ACCEPT.
         let known = place.table.connections.greeted(arrival.remote, hello.cid);
         if known.is_some() {
             return known;

@@ -100,7 +100,7 @@ impl EndedSessions {
 }
 
 impl Life {
-    /// One that begins: `kind` is `signals` or `transport`.
+    /// A session or connection that begins: `kind` is `signals` or `transport`.
     pub(super) fn new(kind: &str, client: SocketAddr, name: &str) -> Self {
         Self {
             began: Instant::now(),
@@ -150,7 +150,7 @@ impl Life {
         self
     }
 
-    /// It has begun: its end is to be told.
+    /// The session has begun: its end is to be told.
     pub(super) fn begin(&mut self) {
         self.open = true;
     }

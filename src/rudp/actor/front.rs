@@ -19,7 +19,7 @@ use crate::{
 /// The first byte of the packets that go to the socket that their connection id tells: DATA.
 const STEERED: [u8; 1] = [0x80];
 
-/// One address's.
+/// The sockets of one address.
 #[derive(Clone)]
 pub(super) struct Front {
     /// As it is configured; port 0 gets another when it is bound.

@@ -27,7 +27,7 @@ struct Inner {
     turns: Mutex<Turns<oneshot::Sender<Turn>>>,
     /// How many wait, to be read without the lock.
     waiting: AtomicUsize,
-    /// Those that have a turn, and those that wait.
+    /// How many have a turn, and how many wait.
     shown: Option<[IntGauge; 2]>,
 }
 

@@ -14,7 +14,7 @@ const LEN: usize = 32;
 /// is all that is lost with a damaged one: it is replaced.
 ///
 /// # Errors
-/// Those of the disk, with what was tried.
+/// What the disk refuses, with what was tried.
 pub(super) fn load(folder: &Path) -> io::Result<[u8; LEN]> {
     let path = folder.join("rudp.key");
     let tried = |what: &str, error: io::Error| {

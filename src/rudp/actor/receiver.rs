@@ -281,7 +281,7 @@ impl Signals<'_> {
         let counters = &self.shared.counters;
         let mut crowd = self.all.crowd();
         let room = crowd.has_room(client.ip(), self.bounds).and_then(|()| {
-            // Those that linger after their end take room, too.
+            // Sessions that linger after their end take room, too.
             let lingering = table.endpoint.len() >= self.bounds.sessions.saturating_mul(2);
             if lingering {
                 Err(Full::Sessions)

@@ -46,7 +46,7 @@ pub(super) enum Progress {
     Head(Head),
     /// The next bytes.
     Chunk(Bytes),
-    /// That was all.
+    /// The file's end: nothing follows.
     End,
     /// No more comes, and why.
     Failed(ErrorCode, String),
@@ -120,7 +120,7 @@ impl Source {
             range,
             validator: validator.map(|word| {
                 let state = unspell(word).unwrap_or_default();
-                // One that can't have been made here is the validator of no file.
+                // A validator that can't have been made here is no file's.
                 HeaderValue::from_str(&state).unwrap_or(HeaderValue::from_static("\"\""))
             }),
         };

@@ -46,7 +46,7 @@ pub struct Vegas {
 
 #[derive(Debug, Clone, Copy)]
 struct Round {
-    /// It ends when this packet is acknowledged.
+    /// The round trip ends when this packet is acknowledged.
     end: u64,
     /// The window when it began.
     window: u64,
@@ -57,7 +57,7 @@ struct Round {
 }
 
 impl Round {
-    /// One that the next acknowledgement ends.
+    /// A round trip that the next acknowledgement ends.
     const fn fresh(window: u64) -> Self {
         Self {
             end: 0,

@@ -74,7 +74,7 @@ impl Assembler {
         let gaps = self.beyond.len();
         self.beyond.insert(start..end);
         if self.beyond.len() > gaps && gaps >= self.most_gaps() {
-            // It touched no other range, or there would not be one more.
+            // The bytes touched no other range, or there would not be one more.
             self.beyond.remove(start..end);
             return Err(TooManyGaps);
         }

@@ -27,16 +27,16 @@ pub enum Event {
     Stream(StreamEvent),
     /// The peer is at another address now, and has proven it.
     Moved {
-        /// It was here.
+        /// The peer's old address.
         from: SocketAddr,
-        /// It is here.
+        /// The peer's new address.
         to: SocketAddr,
     },
     /// A client's probes were in vain, three more of them in a row, whatever else was heard: perhaps its
     /// own address is gone, or a NAT in between has forgotten it, or carries one way alone. See
     /// [`rebound`](super::Connection::rebound).
     Unheard,
-    /// It is over: nothing more comes.
+    /// The connection is over: nothing more comes.
     Closed(CloseReason),
 }
 

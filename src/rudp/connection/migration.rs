@@ -44,7 +44,7 @@ impl Connection {
     pub(super) fn move_to(&mut self, arrival: &Arrival, now: Instant) {
         let back = self.previous.as_ref().map(Previous::remote);
         if back == Some(arrival.remote) {
-            // It is where it has proven to be.
+            // The peer is where it has proven to be.
             return self.go_back(now);
         }
         // A challenge of there is answered there or not at all.
@@ -141,7 +141,7 @@ impl Connection {
         buffer: &mut Vec<u8>,
     ) -> Option<Transmit> {
         let challenge = self.path.challenge_due(now)?;
-        // One that the allowance forbids counts as one in vain: the path is given up in time.
+        // A challenge that the allowance forbids counts as one in vain: the path is given up in time.
         let patience = self.path.rtt.pto_base(self.peer.max_ack_delay) * 2;
         self.path.challenge_sent(now, patience);
         let size = DATA_HEADER + 1 + 8 + self.keys.tag_len();

@@ -308,7 +308,7 @@ impl Connection {
         self.forget();
     }
 
-    /// It is over, without a word to the peer.
+    /// The connection is over, without a word to the peer.
     fn end(&mut self, reason: CloseReason) {
         let told = matches!(self.state, State::Closing { .. } | State::Closed);
         self.state = State::Closed;

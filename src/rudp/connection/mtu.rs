@@ -138,7 +138,7 @@ impl MtuDiscovery {
         }
         self.evidence
             .on_acked(packet, size, self.base, self.current);
-        // It is a probe, perhaps one that was thought lost, or was sent before the fall-back and
+        // The packet is a probe, perhaps one that was thought lost, or was sent before the fall-back and
         // after all that spoke for it.
         if size <= self.current || size > self.ceiling || packet < self.evidence.since {
             return None;

@@ -313,7 +313,7 @@ impl Connection {
             .timeout(&self.path.rtt, self.peer.max_ack_delay)
     }
 
-    /// That time has come.
+    /// The time of [`loss_timeout`](Self::loss_timeout) has come.
     pub(super) fn on_loss_timeout(&mut self, now: Instant) {
         let present = self.present();
         let (recovery, mut outcome) = self.recover(now);

@@ -35,7 +35,7 @@ pub(super) struct Path {
     pub(super) in_flight: u64,
     /// The sender had too little to send, last time it looked.
     pub(super) app_limited: bool,
-    /// It was found that congestion marks don't get through (RFC 9000 section 13.4.2).
+    /// Congestion marks don't get through, as was found (RFC 9000 section 13.4.2).
     pub(super) ecn_failed: bool,
 }
 

@@ -67,9 +67,9 @@ pub(super) trait Verdicts {
 pub(super) struct Acked {
     pub(super) number: u64,
     pub(super) packet: SentPacket,
-    /// It counted as in flight until now.
+    /// The packet counted as in flight until now.
     pub(super) was_in_flight: bool,
-    /// It had been declared lost.
+    /// The packet had been declared lost.
     pub(super) spurious: Option<Spurious>,
 }
 
@@ -143,7 +143,7 @@ impl Losses {
 pub(super) enum Marks {
     /// Nothing new.
     None,
-    /// They don't get through as they were sent.
+    /// Congestion marks don't get through as they were sent.
     Broken,
     /// More packets than before were marked by the network.
     Congestion,

@@ -63,7 +63,7 @@ pub(super) struct Load {
     pub(super) fresh: bool,
     /// Bytes are to be sent for the first time, but the stream's own limit is reached.
     pub(super) held_back: bool,
-    /// It was sent to its end, and its last pieces may be sent again.
+    /// The stream was sent to its end, and its last pieces may be sent again.
     pub(super) tail: bool,
 }
 

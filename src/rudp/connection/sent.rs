@@ -52,7 +52,7 @@ pub(super) struct SentPacket {
     pub(super) in_flight: bool,
     pub(super) ack_eliciting: bool,
     pub(super) ecn: bool,
-    /// It tries a size of datagrams: its loss is no sign of congestion.
+    /// The packet tries a size of datagrams: its loss is no sign of congestion.
     pub(super) probe: bool,
     /// Went out on the path of this generation: another path's losses are not this one's.
     pub(super) path: u32,
@@ -202,7 +202,7 @@ impl SentPackets {
         while let Some(packet) = self.packets.front() {
             let done = match packet.fate {
                 Fate::Skipped | Fate::Acked => true,
-                // One that only acknowledges is of interest for what it acknowledged, a while.
+                // A packet that only acknowledges is of interest for what it acknowledged, a while.
                 Fate::UnderWay if packet.in_flight => false,
                 Fate::UnderWay | Fate::Lost { .. } => {
                     lost_before.is_some_and(|before| packet.sent_at < before)

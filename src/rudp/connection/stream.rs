@@ -18,7 +18,7 @@ pub enum StreamError {
     /// The peer allows no more of them now.
     #[error("the peer allows no more streams at a time")]
     Exhausted,
-    /// It is finished, or never was.
+    /// The stream is finished, or never was.
     #[error("the stream is not open")]
     Closed,
 }
@@ -41,7 +41,7 @@ pub enum Read {
 pub enum StreamEvent {
     /// The peer opened it.
     Opened(StreamId),
-    /// It has bytes to read, or its end. Told once, and again only after a read has returned
+    /// The stream has bytes to read, or its end. Told once, and again only after a read has returned
     /// [`Read::Blocked`]: read on until then.
     Readable(StreamId),
     /// Less than [`Streams::LOW`] bytes of it wait to be sent for the first time.
@@ -63,6 +63,6 @@ pub(super) struct Piece {
     pub(super) fin: bool,
     /// Why it is sent again, if it is.
     pub(super) again: Option<Why>,
-    /// It is sent once more at a transfer's end, though nothing says that it got lost.
+    /// The piece is sent once more at a transfer's end, though nothing says that it got lost.
     pub(super) twice: bool,
 }

@@ -17,7 +17,7 @@ const INTERVAL: Duration = Duration::from_millis(5);
 #[derive(Debug)]
 pub(super) struct Trace {
     observers: Vec<Box<dyn Observer>>,
-    /// One of them wants every packet.
+    /// One of the observers wants every packet.
     packets: bool,
     /// Something was acknowledged or lost since the state was told.
     news: bool,

@@ -65,7 +65,7 @@ pub struct Transmit {
 pub(super) enum Leave {
     /// Any.
     Any,
-    /// One that only acknowledges: the window is full, or the pacer wants to wait.
+    /// A packet that only acknowledges: the window is full, or the pacer wants to wait.
     AckOnly,
 }
 
@@ -560,7 +560,7 @@ impl Connection {
 
     fn put_piece(&mut self, piece: &Piece, end: usize, buffer: &mut Vec<u8>) {
         let left = end - buffer.len();
-        // It was cut to what fits.
+        // The piece was cut to what fits.
         let length =
             fit_stream(piece.id, piece.offset, piece.length, left).and_then(|(_, length)| length);
         if length.is_none() {
@@ -586,7 +586,7 @@ pub(super) struct Data {
     any: bool,
     /// Why it carries a piece of a stream again, if it does: the first such piece's reason.
     again: Option<Why>,
-    /// It carries a piece once more though nothing says that it got lost.
+    /// The packet carries a piece once more though nothing says that it got lost.
     twice: bool,
     /// There is more that did not fit.
     more: bool,

@@ -215,7 +215,7 @@ pub enum Question<'a> {
         /// The state of the file that the range belongs to.
         validator: Option<&'a str>,
     },
-    /// This timestamp back.
+    /// The client's timestamp, sent back.
     Echo(&'a str),
     /// The connection's statistics.
     Stat,

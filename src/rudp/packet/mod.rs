@@ -433,7 +433,7 @@ const DATA: u8 = 0x80;
 /// Bytes that do not follow the format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
-    /// They end too early.
+    /// The bytes end too early.
     #[error("it ends too early")]
     Truncated,
     /// No packet begins with this byte.
@@ -471,7 +471,7 @@ pub enum OpenError {
     /// Its integrity tag is wrong: damaged on the way, forged, or protected in another mode.
     #[error("its integrity tag is wrong")]
     Integrity,
-    /// It does not follow the format.
+    /// The packet does not follow the format.
     #[error("malformed packet: {0}")]
     Malformed(#[from] Malformed),
     /// So many packets failed that the key must not be tried on more of them: close the connection

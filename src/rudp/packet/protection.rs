@@ -297,7 +297,7 @@ impl Keys {
 pub struct Binding(u32);
 
 impl Binding {
-    /// That of the connection which the handshake agreed on.
+    /// The protection of the connection, which the handshake agreed on.
     pub fn new(agreement: &Agreement) -> Self {
         let client = crc32c(0, &agreement.client_nonce);
         Self(crc32c(client, &agreement.server_nonce))

@@ -137,13 +137,13 @@ pub(super) struct Ambient {
 }
 
 impl Ambient {
-    /// It is believed from so many packets on.
+    /// The ambient loss is believed from so many packets on.
     const ENOUGH: u64 = 60;
     /// Of so many packets, half are forgotten.
     const MEMORY: u64 = 4000;
     /// A round trip that loses more is an outage or an overload, and tells nothing of the path.
     const HIGHEST: f64 = 0.15;
-    /// It is not believed above this.
+    /// An ambient loss above this is not believed.
     const CAP: f64 = 0.06;
 
     /// A round trip ends. `counts`: it neither probed for bandwidth nor showed a queue.

@@ -205,7 +205,7 @@ struct Sample {
 }
 
 impl Bbr {
-    /// One for a path of which only `start` is known.
+    /// A controller for a path of which only `start` is known.
     pub fn new(start: &Start) -> Self {
         let rtt = start.rtt.filter(|rtt| !rtt.is_zero());
         let mtu = start.mtu.clamp(1, MOST_MTU);
