@@ -44,7 +44,7 @@ pub enum StreamEvent {
     /// The stream has bytes to read, or its end. Told once, and again only after a read has returned
     /// [`Read::Blocked`]: read on until then.
     Readable(StreamId),
-    /// Less than [`Streams::LOW`] bytes of it wait to be sent for the first time.
+    /// Less than [`Streams::LOW`](super::Streams::LOW) bytes of it wait to be sent for the first time.
     Writable(StreamId),
     /// Everything written, its end included, has arrived.
     Delivered(StreamId),
