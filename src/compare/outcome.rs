@@ -184,7 +184,8 @@ pub struct Totals {
     pub goodput_bits_per_second: f64,
     /// Of the link's rate; `None`: the link has no limit.
     pub link_share: Option<f64>,
-    /// Bytes of the file that were sent more than once.
+    /// Bytes of the packets that carried a piece of the file again; of quinn, which does not count these, of
+    /// the packets that it took for lost.
     pub sent_again_bytes: Option<u64>,
     /// Packets that carried data.
     pub packets_sent: Option<u64>,

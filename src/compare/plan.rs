@@ -580,7 +580,7 @@ mod tests {
             ),
             (
                 vec![("against", "tcp"), ("together", "")],
-                "new_reno cubic vegas bbr tcp-reno tcp-cubic tcp-vegas tcp-bbr",
+                "new_reno cubic vegas bbr tcp-reno tcp-cubic tcp-bbr",
             ),
             (
                 vec![("congestion", "vegas"), ("against", "quic,tcp-reno")],

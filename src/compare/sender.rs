@@ -120,7 +120,10 @@ impl Sender {
         match (transport, algorithm) {
             (Transport::Rudp, _) => None,
             (Transport::Tcp, Algorithm::NewReno) => Some(Self::Tcp("reno".to_owned())),
-            (Transport::Tcp, _) => Some(Self::Tcp(algorithm.name().to_owned())),
+            (Transport::Tcp, Algorithm::Cubic) => Some(Self::Tcp("cubic".to_owned())),
+            (Transport::Tcp, Algorithm::Bbr) => Some(Self::Tcp("bbr".to_owned())),
+            // Few kernels have it loaded: who wants it names it, `tcp-vegas`.
+            (Transport::Tcp, Algorithm::Vegas) => None,
             (Transport::Quic, Algorithm::NewReno) => Some(Self::Quic(QuicControl::NewReno)),
             (Transport::Quic, Algorithm::Cubic) => Some(Self::Quic(QuicControl::Cubic)),
             (Transport::Quic, Algorithm::Bbr) => Some(Self::Quic(QuicControl::Bbr)),

@@ -44,13 +44,15 @@ pub(super) fn transfer(task: Task) -> Result<JoinHandle<Came>, String> {
     let (tell, told) = mpsc::channel();
     let sending = task.clone();
     let ground = task.ground.clone();
-    ground.at_senders("tcp sender", move |entered| {
+    let done = Arc::new(AtomicBool::new(false));
+    let received = Arc::clone(&done);
+    let sender = ground.at_senders("tcp sender", move |entered| {
         let listener = entered.and_then(|()| listen(&sending));
         match listener {
             Ok(listener) => {
                 let _ = tell.send(Ok(()));
                 // The receiver is told by the end of the stream.
-                let _ = send(&listener, &sending);
+                let _ = send(&listener, &sending, &received);
             }
             Err(error) => {
                 let _ = tell.send(Err(format!("{}: {error}", sending.sender)));
@@ -63,6 +65,9 @@ pub(super) fn transfer(task: Task) -> Result<JoinHandle<Came>, String> {
         let mut came = Came::default();
         let received = entered.and_then(|()| receive(&task, &mut came));
         came.failure = received.err().map(|error| error.to_string());
+        // The next run wants its port.
+        done.store(true, Ordering::Relaxed);
+        let _ = sender.join();
         came
     })
 }
@@ -82,12 +87,13 @@ fn listen(task: &Task) -> io::Result<TcpListener> {
 }
 
 /// Sends until the receiver has enough, and asks the kernel how it stands meanwhile.
-fn send(listener: &TcpListener, task: &Task) -> io::Result<()> {
+fn send(listener: &TcpListener, task: &Task, done: &AtomicBool) -> io::Result<()> {
+    let is_over = || task.is_over() || done.load(Ordering::Relaxed);
     listener.set_nonblocking(true)?;
     let stream = loop {
         match listener.accept() {
             Ok((stream, _)) => break stream,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock && !task.is_over() => {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && !is_over() => {
                 thread::sleep(Duration::from_millis(1));
             }
             Err(error) => return Err(error),
@@ -95,6 +101,7 @@ fn send(listener: &TcpListener, task: &Task) -> io::Result<()> {
     };
     stream.set_nonblocking(false)?;
     stream.set_write_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(PATIENCE))?;
     let asked = stream.try_clone()?;
     let (record, over) = (task.record.clone(), Arc::new(AtomicBool::new(false)));
     let ended = Arc::clone(&over);
@@ -108,21 +115,25 @@ fn send(listener: &TcpListener, task: &Task) -> io::Result<()> {
                 thread::sleep(SAMPLE);
             }
         })?;
-    let sent = write(&stream, task);
+    let sent = write(&stream, task, &is_over);
     // What is sent is sent again until it has come: the receiver closes.
     let _ = stream.shutdown(Shutdown::Write);
-    while sent.is_ok() && !task.is_over() && (&stream).read(&mut [0; 1]).is_ok_and(|read| read > 0)
-    {
+    while sent.is_ok() && !is_over() {
+        match (&stream).read(&mut [0; 1]) {
+            Ok(0) => break,
+            Err(error) if !waits(&error) => break,
+            _ => {}
+        }
     }
     over.store(true, Ordering::Relaxed);
     let _ = asking.join();
     sent
 }
 
-fn write(mut stream: &TcpStream, task: &Task) -> io::Result<()> {
+fn write(mut stream: &TcpStream, task: &Task, is_over: &dyn Fn() -> bool) -> io::Result<()> {
     let chunk = vec![0; CHUNK];
     let mut left = task.size();
-    while left > 0 && !task.is_over() {
+    while left > 0 && !is_over() {
         let length = usize::try_from(left).unwrap_or(CHUNK).min(CHUNK);
         match stream.write(&chunk[..length]) {
             Ok(written) => left -= written as u64,
