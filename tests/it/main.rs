@@ -30,6 +30,7 @@ mod origin;
 mod packets;
 mod reload;
 mod rudp;
+mod schedules;
 mod scrap;
 mod service_manager;
 mod simulation;

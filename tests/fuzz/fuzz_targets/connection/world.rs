@@ -1,61 +1,87 @@
 //! Two connections, the datagrams between them, and what must always hold.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    cell::Cell,
+    collections::{BTreeMap, VecDeque},
     net::SocketAddr,
+    rc::Rc,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use labnet::rudp::{
-    congestion::Algorithm,
-    connection::{Admission, Arrival, CloseReason, Config, Connection, Ecn, Introduction},
-    listener::{Listener, Shard, Welcome},
-    packet::{
-        Agreement, Binding, Cid, ErrorCode, Header, Keys, PacketType, Protection, Text,
-        encode_data_header,
+use labnet::{
+    link::Way,
+    rudp::{
+        congestion::Algorithm,
+        connection::{Admission, CloseReason, Config, Connection, Ecn, Introduction},
+        packet::{
+            Agreement, Binding, Cid, ErrorCode, Keys, PacketType, Protection, Text,
+            encode_data_header,
+        },
     },
+    simulation::{Datagram, FirstLink, Network, Path, Peer, Server},
 };
 
-use crate::{Setting, Step, peer::Peer};
+use super::{
+    app::{App, Proven},
+    schedule::{Setting, Step},
+};
 
 const CLIENT_CID: Cid = Cid(0x11);
 /// Datagrams under way in a direction; the oldest is lost when there are more.
 const UNDER_WAY: usize = 1000;
 /// The time that a datagram takes once the network is whole.
 const ROUND: Duration = Duration::from_millis(20);
-#[derive(Debug, Clone)]
-struct Datagram {
-    from: SocketAddr,
-    to: SocketAddr,
-    ecn: Option<Ecn>,
-    bytes: Vec<u8>,
-}
 
-/// The client is up's sender.
-const UP: usize = 0;
-const DOWN: usize = 1;
-
-pub(crate) struct World {
-    now: Instant,
-    config: Arc<Config>,
-    listener: Listener,
-    client: Peer,
-    server: Option<Peer>,
+/// Datagrams under way: they come out as the schedule has it, not by themselves.
+struct Wires {
     wires: [VecDeque<Datagram>; 2],
-    seen_as: SocketAddr,
-    attackers: bool,
-    /// What the checksums of the server's connection begin with.
-    binding: Option<Binding>,
-    /// Nobody but the network has touched a datagram so far.
-    honest: bool,
-    /// The server has lost a connection.
-    lost_server: bool,
     /// Bytes that the server received from an address, and sent there.
     received: BTreeMap<SocketAddr, u64>,
     sent: BTreeMap<SocketAddr, u64>,
-    proven: BTreeSet<SocketAddr>,
-    buffer: Vec<u8>,
+    proven: Proven,
+}
+
+impl Wires {
+    fn wire(&mut self, way: Way) -> &mut VecDeque<Datagram> {
+        &mut self.wires[way as usize]
+    }
+}
+
+impl Path for Wires {
+    fn handle_input(&mut self, datagram: Datagram, _: Instant) {
+        if datagram.way == Way::Down {
+            let sent = self.sent.entry(datagram.to).or_default();
+            *sent += datagram.bytes.len() as u64;
+            let received = self.received.get(&datagram.to).copied().unwrap_or(0);
+            let bounded = *sent <= 3 * received || self.proven.borrow().contains(&datagram.to);
+            assert!(bounded, "{sent} bytes for {received}");
+        }
+        let wire = self.wire(datagram.way);
+        if wire.len() == UNDER_WAY {
+            wire.pop_front();
+        }
+        wire.push_back(datagram);
+    }
+
+    fn poll_output(&mut self, _: Instant) -> Option<Datagram> {
+        None
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        None
+    }
+}
+
+type Net = Network<Peer<App>, Server<App>, Wires>;
+
+pub(crate) struct World {
+    net: Net,
+    attackers: bool,
+    /// What the checksums of the server's connection begin with.
+    binding: Rc<Cell<Option<Binding>>>,
+    /// Nobody but the network has touched a datagram so far.
+    honest: Rc<Cell<bool>>,
 }
 
 fn address(n: u8) -> SocketAddr {
@@ -67,9 +93,13 @@ fn server_address() -> SocketAddr {
     ([10, 0, 0, 1], 49152).into()
 }
 
+fn way(up: bool) -> Way {
+    if up { Way::Up } else { Way::Down }
+}
+
 impl World {
     pub(crate) fn new(setting: &Setting) -> Self {
-        let now = Instant::now();
+        let start = Instant::now();
         let algorithm = |n: u8| Algorithm::ALL[usize::from(n) % Algorithm::ALL.len()];
         let config = Config {
             congestion: algorithm(setting.algorithms[0]),
@@ -83,45 +113,83 @@ impl World {
             ..Config::default()
         };
         let config = Arc::new(config);
+        let max_streams = config.max_streams;
+        let proven = Proven::default();
+        let binding = Rc::<Cell<Option<Binding>>>::default();
+        let honest = Rc::new(Cell::new(true));
+        let serve = {
+            let (binding, honest, proven) =
+                (Rc::clone(&binding), Rc::clone(&honest), Rc::clone(&proven));
+            move |_: &mut Connection, admission: &Admission<'_>, _: Instant| {
+                binding.set(Some(Binding::new(&Agreement {
+                    client: admission.hello.cid,
+                    server: admission.cid,
+                    client_nonce: admission.hello.nonce,
+                    server_nonce: admission.nonce,
+                })));
+                proven.borrow_mut().insert(admission.arrival.remote);
+                let mut app = App::new(false, max_streams, Rc::clone(&proven));
+                app.lied_to = !honest.get();
+                app
+            }
+        };
+        let wires = Wires {
+            wires: Default::default(),
+            received: BTreeMap::new(),
+            sent: BTreeMap::new(),
+            proven: Rc::clone(&proven),
+        };
+        let server = Server::new(
+            server_address(),
+            Arc::clone(&config),
+            setting.seed,
+            start,
+            Box::new(serve),
+        );
+        let mut net = Network::new(server, wires, start);
         let introduction = Introduction {
             name: Text::new("Tal").expect("plain"),
             congestion: Some(algorithm(setting.algorithms[1])),
             cid: CLIENT_CID,
             nonce: [1; 16],
         };
-        let client = Connection::connect(
-            Arc::clone(&config),
-            &introduction,
-            server_address(),
-            setting.seed,
-            now,
-        );
+        let to = server_address();
+        let client = Connection::connect(config, &introduction, to, setting.seed, start);
+        let app = App::new(true, max_streams, proven);
+        net.clients
+            .push(Peer::new(client, app, address(0), Way::Up));
         let mut world = Self {
-            now,
-            listener: Listener::new(&[7; 32], &config.protection, Shard::ONLY, setting.seed),
-            config,
-            client: Peer::new(client, true),
-            server: None,
-            wires: [VecDeque::new(), VecDeque::new()],
-            seen_as: address(0),
+            net,
             attackers: setting.attackers,
-            binding: None,
-            honest: true,
-            lost_server: false,
-            received: BTreeMap::new(),
-            sent: BTreeMap::new(),
-            proven: BTreeSet::new(),
-            buffer: Vec::new(),
+            binding,
+            honest,
         };
         world.drain();
         world
     }
 
-    pub(crate) fn run(&mut self, step: Step) {
+    fn client(&self) -> &Peer<App> {
+        &self.net.clients[0]
+    }
+
+    /// The server's side of the client's connection; before the client knows which that is, any.
+    fn server(&self) -> Option<&Peer<App>> {
+        server(&self.net)
+    }
+
+    /// Runs a schedule, not a longer one than this, and sees what comes of it.
+    pub(crate) fn run_all(mut self, steps: impl IntoIterator<Item = Step>) {
+        for step in steps.into_iter().take(400) {
+            self.run(step);
+        }
+        self.settle();
+    }
+
+    fn run(&mut self, step: Step) {
         match step {
             Step::Deliver { up, which } => {
                 if let Some(datagram) = self.take(up, which) {
-                    self.deliver(up, datagram);
+                    self.deliver(datagram);
                 }
             }
             Step::DeliverSome { up, count } => {
@@ -129,20 +197,20 @@ impl World {
                     let Some(datagram) = self.take(up, 0) else {
                         break;
                     };
-                    self.deliver(up, datagram);
+                    self.deliver(datagram);
                 }
             }
             Step::Drop { up, which } => drop(self.take(up, which)),
             Step::Duplicate { up, which } => {
                 if let Some(datagram) = self.take(up, which) {
-                    self.put(up, datagram.clone());
-                    self.deliver(up, datagram);
+                    self.net.path.wire(way(up)).push_back(datagram.clone());
+                    self.deliver(datagram);
                 }
             }
             Step::Mark { up, which } => {
                 if let Some(mut datagram) = self.take(up, which) {
                     datagram.ecn = datagram.ecn.and(Some(Ecn::Ce));
-                    self.deliver(up, datagram);
+                    self.deliver(datagram);
                 }
             }
             Step::Damage {
@@ -160,7 +228,7 @@ impl World {
                         datagram.bytes.truncate(datagram.bytes.len() - 4);
                         self.seal(&mut datagram.bytes);
                     }
-                    self.deliver(up, datagram);
+                    self.deliver(datagram);
                 }
             }
             Step::Forge {
@@ -188,49 +256,57 @@ impl World {
                 }
             }
             Step::Wait(time) => self.wait(Duration::from_millis(u64::from(time % 5000))),
-            Step::Move(n) => self.seen_as = address(n),
+            Step::Move(n) => self.net.clients[0].seen_as = address(n),
             Step::TooBig { client, size } => {
-                if let Some(peer) = self.peer(client) {
-                    peer.first_link = size;
+                let narrow = Some(FirstLink {
+                    largest: size,
+                    told: true,
+                });
+                if client {
+                    self.net.clients[0].first_link = narrow;
+                } else {
+                    self.net.server.first_link = narrow;
                 }
             }
             Step::Call { client, call } => {
-                let now = self.now;
+                let now = self.net.now();
                 if let Some(peer) = self.peer(client) {
-                    peer.call(&call, now);
+                    peer.application.call(&mut peer.connection, &call, now);
                 }
             }
         }
         self.drain();
     }
 
-    fn peer(&mut self, client: bool) -> Option<&mut Peer> {
-        if client {
-            Some(&mut self.client)
+    /// One of the two, which is asked what to send afterwards.
+    fn peer(&mut self, client: bool) -> Option<&mut Peer<App>> {
+        let peer = if client {
+            &mut self.net.clients[0]
         } else {
-            self.server.as_mut()
-        }
+            let cid = self.server()?.connection.cid();
+            self.net.server.served.get_mut(&cid)?
+        };
+        peer.touch();
+        Some(peer)
     }
 
     fn lie(&mut self) {
-        self.honest = false;
-        self.client.lied_to = true;
-        if let Some(server) = &mut self.server {
-            server.lied_to = true;
+        self.honest.set(false);
+        for client in &mut self.net.clients {
+            client.application.lied_to = true;
+        }
+        for served in self.net.server.served.values_mut() {
+            served.application.lied_to = true;
         }
     }
 
     /// An attacker's DATA.
     fn forge(&mut self, up: bool, from: u8, ahead: i8, frames: &[u8]) {
         self.lie();
-        let cid = match &self.server {
-            Some(server) if up => server.connection.cid(),
-            _ => CLIENT_CID,
-        };
-        let expected = match &self.server {
-            Some(server) if up => server.connection.stats().packets_received,
-            _ => self.client.connection.stats().packets_received,
-        };
+        let to = if up { self.server() } else { None };
+        let cid = to.map_or(CLIENT_CID, |server| server.connection.cid());
+        let to = to.unwrap_or_else(|| self.client());
+        let expected = to.connection.stats().packets_received;
         let number = expected.saturating_add_signed(ahead.into());
         let mut bytes = Vec::new();
         encode_data_header(cid, number, &mut bytes);
@@ -242,7 +318,7 @@ impl World {
     /// The checksum that makes it whole, for one who has seen the handshake.
     fn seal(&self, bytes: &mut Vec<u8>) {
         let data = PacketType::of(bytes) == Ok(PacketType::Data);
-        let binding = self.binding.filter(|_| data).unwrap_or_default();
+        let binding = self.binding.get().filter(|_| data).unwrap_or_default();
         Keys::Checksum(binding).seal(bytes, 0, 0);
     }
 
@@ -250,252 +326,92 @@ impl World {
         let (from, to) = if up {
             (address(from), server_address())
         } else {
-            (server_address(), self.seen_as)
+            (server_address(), self.client().seen_as)
         };
-        let ecn = None;
-        self.deliver(
-            up,
-            Datagram {
-                from,
-                to,
-                ecn,
-                bytes,
-            },
-        );
+        self.deliver(Datagram {
+            way: way(up),
+            from,
+            to,
+            ecn: None,
+            bytes,
+        });
     }
 
     fn take(&mut self, up: bool, which: u8) -> Option<Datagram> {
-        let wire = &mut self.wires[if up { UP } else { DOWN }];
+        let wire = self.net.path.wire(way(up));
         let at = usize::from(which) % wire.len().max(1);
         wire.remove(at)
     }
 
-    fn put(&mut self, up: bool, datagram: Datagram) {
-        let wire = &mut self.wires[if up { UP } else { DOWN }];
-        if wire.len() == UNDER_WAY {
-            wire.pop_front();
+    fn deliver(&mut self, datagram: Datagram) {
+        if datagram.way == Way::Up {
+            let received = &mut self.net.path.received;
+            *received.entry(datagram.from).or_default() += datagram.bytes.len() as u64;
         }
-        wire.push_back(datagram);
-    }
-
-    fn deliver(&mut self, up: bool, datagram: Datagram) {
-        if up {
-            self.deliver_to_server(datagram);
-        } else if datagram.to == self.seen_as {
-            let arrival = arrival(&datagram);
-            let mut bytes = datagram.bytes;
-            let connection = &mut self.client.connection;
-            connection.handle_datagram(&arrival, &mut bytes, self.now);
-        }
+        self.net.deliver(datagram);
         self.drain();
-    }
-
-    fn deliver_to_server(&mut self, mut datagram: Datagram) {
-        *self.received.entry(datagram.from).or_default() += datagram.bytes.len() as u64;
-        let Ok(header) = Header::parse(&datagram.bytes) else {
-            return;
-        };
-        let arrival = arrival(&datagram);
-        match (header.packet, &mut self.server) {
-            (PacketType::Hello, server) => {
-                self.buffer.clear();
-                let welcome = self.listener.handle_hello(
-                    header.version.unwrap_or(0),
-                    &datagram.bytes,
-                    datagram.from,
-                    1000,
-                    &mut self.buffer,
-                );
-                match (welcome, server) {
-                    (Welcome::Admit(_), Some(server)) => {
-                        let mut bytes = datagram.bytes.clone();
-                        let connection = &mut server.connection;
-                        connection.handle_datagram(&arrival, &mut bytes, self.now);
-                    }
-                    (Welcome::Admit(hello), none) => {
-                        let credentials = self.listener.credentials(|_| false);
-                        let admission = Admission {
-                            hello: &hello,
-                            arrival,
-                            cid: credentials.cid,
-                            nonce: credentials.nonce,
-                            reset_token: credentials.reset_token,
-                        };
-                        self.binding = Some(Binding::new(&Agreement {
-                            client: hello.cid,
-                            server: credentials.cid,
-                            client_nonce: hello.nonce,
-                            server_nonce: credentials.nonce,
-                        }));
-                        let config = Arc::clone(&self.config);
-                        let connection =
-                            Connection::accept(config, &admission, credentials.seed, self.now);
-                        let mut server = Peer::new(connection, false);
-                        server.lied_to = !self.honest;
-                        *none = Some(server);
-                        self.proven.insert(datagram.from);
-                    }
-                    (Welcome::Reply(_), _) => self.reply(&datagram),
-                    (Welcome::Drop(_), _) => {}
-                }
-            }
-            (PacketType::Data | PacketType::Reset, Some(server))
-                if server.connection.cid() == header.cid =>
-            {
-                let connection = &mut server.connection;
-                connection.handle_datagram(&arrival, &mut datagram.bytes, self.now);
-            }
-            (PacketType::Data, _) => {
-                self.buffer.clear();
-                let length = datagram.bytes.len();
-                if self.listener.reset(header.cid, length, &mut self.buffer) {
-                    self.reply(&datagram);
-                }
-            }
-            _ => {}
-        }
-    }
-
-    /// What is in the buffer, to whom it answers.
-    fn reply(&mut self, to: &Datagram) {
-        assert!(self.buffer.len() <= to.bytes.len());
-        let bytes = self.buffer.clone();
-        self.put(
-            false,
-            Datagram {
-                from: to.to,
-                to: to.from,
-                ecn: None,
-                bytes,
-            },
-        );
     }
 
     /// Takes what both sides have to say and to send.
     fn drain(&mut self) {
-        let mut out = Vec::new();
-        let seen_as = self.seen_as;
-        self.client.events();
-        drain(&mut self.client, self.now, |datagram| {
-            out.push((
-                true,
-                Datagram {
-                    from: seen_as,
-                    ..datagram
-                },
-            ));
-        });
-        if let Some(server) = &mut self.server {
-            self.proven.extend(server.events());
-            assert!(server.connection.stream_count() as u64 <= self.config.max_streams);
-            drain(server, self.now, |datagram| {
-                let from = server_address();
-                out.push((false, Datagram { from, ..datagram }));
-            });
-            if server.connection.is_over() {
-                self.server = None;
-                self.lost_server = true;
-            }
-        }
-        for (up, datagram) in out {
-            if !up {
-                let sent = self.sent.entry(datagram.to).or_default();
-                *sent += datagram.bytes.len() as u64;
-                let received = self.received.get(&datagram.to).copied().unwrap_or(0);
-                let bounded = *sent <= 3 * received || self.proven.contains(&datagram.to);
-                assert!(bounded, "{sent} bytes for {received}");
-            }
-            self.put(up, datagram);
-        }
-        for peer in std::iter::once(&self.client).chain(&self.server) {
-            let closed = peer.closed.as_ref();
-            assert!(
-                !self.honest || !matches!(closed, Some(CloseReason::Violation { .. })),
-                "{closed:?} among the honest"
-            );
-            let told = matches!(
-                closed,
-                Some(CloseReason::Peer { code, .. }) if code.0 < 0x100 && *code != ErrorCode::NO_ERROR
-            );
-            assert!(!self.honest || !told, "{closed:?} among the honest");
-            let reset = matches!(closed, Some(CloseReason::Reset));
-            assert!(!self.honest || !reset || self.lost_server);
-        }
-    }
-
-    /// When a side wants to be called.
-    fn due(&self) -> Option<Instant> {
-        let server = self.server.as_ref();
-        [
-            self.client.connection.poll_timeout(),
-            server.and_then(|server| server.connection.poll_timeout()),
-        ]
-        .into_iter()
-        .flatten()
-        .min()
+        self.net.send();
+        check(&self.net, self.honest.get());
     }
 
     fn wait(&mut self, time: Duration) {
-        let end = self.now + time;
-        let mut calls = (self.now, 0);
-        while let Some(due) = self.due()
-            && due <= end
-        {
-            self.now = self.now.max(due);
-            if calls.0 == self.now {
+        let end = self.net.elapsed() + time;
+        self.net.at(end, |_| {});
+        let (honest, mut calls) = (self.honest.get(), (self.net.now(), 0));
+        self.net.run_until(time, |net| {
+            check(net, honest);
+            if calls.0 == net.now() {
                 calls.1 += 1;
                 assert!(calls.1 < 100, "time stands still");
             } else {
-                calls = (self.now, 0);
+                calls = (net.now(), 0);
             }
-            for client in [true, false] {
-                let now = self.now;
-                if let Some(peer) = self.peer(client)
-                    && peer.connection.poll_timeout().is_some_and(|at| at <= now)
-                {
-                    peer.connection.handle_timeout(now);
-                }
-            }
-            self.drain();
-        }
-        self.now = end;
+            net.elapsed() >= end
+        });
     }
 
     /// Where nobody lied and nobody closed, everything arrives now that the network is whole.
-    pub(crate) fn settle(&mut self) {
+    fn settle(&mut self) {
         let all_is_well = |world: &Self| {
-            let server = world.server.as_ref();
-            world.honest
-                && world.client.closed.is_none()
-                && world.client.connection.is_open()
-                && server.is_some_and(|s| s.closed.is_none() && s.connection.is_open())
+            let is_well =
+                |peer: &Peer<App>| peer.application.closed.is_none() && peer.connection.is_open();
+            world.honest.get() && is_well(world.client()) && world.server().is_some_and(is_well)
         };
-        if !all_is_well(self) || self.config.idle_timeout < Duration::from_secs(60) {
+        if !all_is_well(self) || self.net.server.config.idle_timeout < Duration::from_secs(60) {
             return;
         }
         // Who only receives and says nothing by itself is not found at a new address.
-        if self.config.keep_alive.is_none()
-            && let Some(server) = &self.server
+        if self.net.server.config.keep_alive.is_none()
+            && let Some(server) = self.server()
         {
-            self.seen_as = server.connection.remote();
+            self.net.clients[0].seen_as = server.connection.remote();
         }
         let pause = self.pause();
         let mut last = (self.progress(), 0);
         // A window of a byte gets nowhere soon, but it gets on.
         for round in 0..20_000 {
             for up in [true, false] {
-                for _ in 0..self.wires[usize::from(!up)].len() {
+                for _ in 0..self.net.path.wire(way(up)).len() {
                     if let Some(datagram) = self.take(up, 0) {
-                        self.deliver(up, datagram);
+                        self.deliver(datagram);
                     }
                 }
             }
             for client in [true, false] {
                 if let Some(peer) = self.peer(client) {
-                    let ids: Vec<_> = peer.streams.keys().copied().collect();
+                    let Peer {
+                        connection,
+                        application,
+                        ..
+                    } = peer;
+                    let ids: Vec<_> = application.streams.keys().copied().collect();
                     for id in ids {
-                        while peer.read(id, usize::MAX) {}
-                        peer.finish(id);
+                        while application.read(connection, id, usize::MAX) {}
+                        application.finish(connection, id);
                     }
                 }
             }
@@ -512,30 +428,35 @@ impl World {
             if progress != last.0 {
                 last = (progress, round);
             }
-            let server = self.server.as_ref();
+            let state = |peer: &Peer<App>| {
+                let streams = format!("{:?}", peer.application.streams);
+                (streams, peer.connection.stats())
+            };
             assert!(
                 ROUND * (round - last.1) < pause + self.patience(),
-                "stuck: {:?} {:?}, {:?}, {:?}",
-                self.client.streams,
-                self.client.connection.stats(),
-                server.map(|server| &server.streams),
-                server.map(|server| server.connection.stats())
+                "stuck: {:?}",
+                self.peers().map(state).collect::<Vec<_>>()
             );
         }
     }
 
+    fn peers(&self) -> impl Iterator<Item = &Peer<App>> {
+        std::iter::once(self.client()).chain(self.server())
+    }
+
     /// What is left of a probe timeout that doubled while nothing came through.
     fn pause(&self) -> Duration {
-        let peers = std::iter::once(&self.client).chain(&self.server);
+        let peers = self.peers();
         let waits = peers.filter(|peer| peer.connection.stats().in_flight > 0);
         let due = waits.filter_map(|peer| peer.connection.poll_timeout());
-        due.max()
-            .map_or(Duration::ZERO, |due| due.saturating_duration_since(self.now))
+        due.max().map_or(Duration::ZERO, |due| {
+            due.saturating_duration_since(self.net.now())
+        })
     }
 
     /// So long nothing need happen: a few probe timeouts on what the connections take for the path.
     fn patience(&self) -> Duration {
-        let peers = std::iter::once(&self.client).chain(&self.server);
+        let peers = self.peers();
         let probe = peers.map(|peer| {
             let stats = peer.connection.stats();
             stats.rtt + stats.rtt_variation * 4
@@ -545,10 +466,15 @@ impl World {
 
     /// What changes as long as there is something to do.
     fn progress(&self) -> Vec<u64> {
-        let peers = std::iter::once(&self.client).chain(&self.server);
+        let peers = self.peers();
         peers
             .flat_map(|peer| {
-                let read = peer.streams.values().map(|progress| progress.read).sum();
+                let read = peer
+                    .application
+                    .streams
+                    .values()
+                    .map(|progress| progress.read)
+                    .sum();
                 [
                     read,
                     peer.connection.held(),
@@ -559,62 +485,52 @@ impl World {
     }
 
     fn is_settled(&self) -> bool {
-        let Some(server) = &self.server else {
+        let (client, Some(server)) = (self.client(), self.server()) else {
             return false;
         };
-        let quiet = |peer: &Peer| {
+        let quiet = |peer: &Peer<App>| {
             peer.connection.held() == 0
                 && peer.connection.stream_count() == 0
                 && peer.connection.stats().in_flight == 0
         };
-        let whole = |from: &Peer, to: &Peer| {
+        let whole = |from: &App, to: &App| {
             from.streams.iter().all(|(id, sent)| {
                 let got = to.streams.get(id);
                 let given_up = sent.given_up || got.is_some_and(|got| got.given_up);
                 given_up || got.is_some_and(|got| got.ended && got.read == sent.written)
             })
         };
-        quiet(&self.client)
+        quiet(client)
             && quiet(server)
-            && whole(&self.client, server)
-            && whole(server, &self.client)
+            && whole(&client.application, &server.application)
+            && whole(&server.application, &client.application)
     }
 }
 
-fn arrival(datagram: &Datagram) -> Arrival {
-    Arrival {
-        remote: datagram.from,
-        local: Some(datagram.to.ip()),
-        ecn: datagram.ecn,
-    }
+fn server(net: &Net) -> Option<&Peer<App>> {
+    let served = &net.server.served;
+    let chosen = served.get(&net.clients[0].connection.peer_cid());
+    chosen.or_else(|| served.values().next())
 }
 
-fn drain(peer: &mut Peer, now: Instant, mut send: impl FnMut(Datagram)) {
-    let Peer {
-        connection,
-        first_link,
-        ..
-    } = peer;
-    let mut buffer = Vec::new();
-    let mut count = 0;
-    while let Some(transmit) = connection.poll_transmit(now, &mut buffer, 10) {
-        count += 1;
-        assert!(count < 10_000, "datagrams without end");
-        assert_eq!(transmit.length, buffer.len());
-        if transmit.segment > usize::from(*first_link) {
-            // Sent again in smaller ones, or lost.
-            connection.on_too_big(&transmit, Some(*first_link));
-            buffer.clear();
-            continue;
-        }
-        for bytes in buffer.chunks(transmit.segment) {
-            send(Datagram {
-                from: transmit.remote,
-                to: transmit.remote,
-                ecn: transmit.ecn,
-                bytes: bytes.to_vec(),
-            });
-        }
-        buffer.clear();
+/// What holds whenever both sides have said what they had to say.
+fn check(net: &Net, honest: bool) {
+    let client = &net.clients[0];
+    let chosen = client.connection.peer_cid();
+    let mut ended = net.server.ended.iter();
+    let lost_server = ended.any(|ended| ended.connection.cid() == chosen);
+    for peer in std::iter::once(client).chain(net.server.served.values()) {
+        let closed = peer.application.closed.as_ref();
+        assert!(
+            !honest || !matches!(closed, Some(CloseReason::Violation { .. })),
+            "{closed:?} among the honest"
+        );
+        let told = matches!(
+            closed,
+            Some(CloseReason::Peer { code, .. }) if code.0 < 0x100 && *code != ErrorCode::NO_ERROR
+        );
+        assert!(!honest || !told, "{closed:?} among the honest");
+        let reset = matches!(closed, Some(CloseReason::Reset));
+        assert!(!honest || !reset || lost_server);
     }
 }

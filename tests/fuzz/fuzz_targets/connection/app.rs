@@ -1,14 +1,23 @@
-//! A connection and its application.
+//! What the two applications do with the connection, and what they may hear.
 
-use std::{collections::BTreeMap, net::SocketAddr, time::Instant};
-
-use bytes::Bytes;
-use labnet::rudp::{
-    connection::{CloseReason, Connection, Event, Read, StreamEvent, StreamId},
-    packet::ErrorCode,
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    rc::Rc,
+    time::Instant,
 };
 
-use crate::Call;
+use bytes::Bytes;
+use labnet::{
+    rudp::{
+        connection::{CloseReason, Connection, Event, Read, StreamEvent, StreamId},
+        packet::ErrorCode,
+    },
+    simulation::Application,
+};
+
+use super::schedule::Call;
 
 /// Bytes of a stream that may wait to be sent.
 const WAITING: u64 = 1 << 20;
@@ -25,16 +34,18 @@ pub(crate) struct Progress {
     pub(crate) ended: bool,
 }
 
-/// One side and its application.
-pub(crate) struct Peer {
-    pub(crate) connection: Connection,
+/// Addresses that clients have shown to be theirs.
+pub(crate) type Proven = Rc<RefCell<BTreeSet<SocketAddr>>>;
+
+/// One side's application.
+pub(crate) struct App {
     is_client: bool,
     pub(crate) streams: BTreeMap<StreamId, Progress>,
     pub(crate) closed: Option<CloseReason>,
-    /// The largest datagram that its kernel takes.
-    pub(crate) first_link: u16,
     /// An attacker had his say, or a checksum was made to fit.
     pub(crate) lied_to: bool,
+    max_streams: u64,
+    proven: Proven,
 }
 
 /// The byte of a stream at this offset, from this side.
@@ -43,15 +54,15 @@ fn byte(client: bool, id: StreamId, at: u64) -> u8 {
     (mixed >> 32) as u8
 }
 
-impl Peer {
-    pub(crate) fn new(connection: Connection, is_client: bool) -> Self {
+impl App {
+    pub(crate) fn new(is_client: bool, max_streams: u64, proven: Proven) -> Self {
         Self {
-            connection,
             is_client,
             streams: BTreeMap::new(),
             closed: None,
-            first_link: u16::MAX,
             lied_to: false,
+            max_streams,
+            proven,
         }
     }
 
@@ -60,22 +71,22 @@ impl Peer {
         self.streams.keys().nth(n).copied()
     }
 
-    pub(crate) fn call(&mut self, call: &Call, now: Instant) {
+    pub(crate) fn call(&mut self, connection: &mut Connection, call: &Call, now: Instant) {
         match *call {
             Call::Open => {
-                if let Ok(id) = self.connection.open() {
+                if let Ok(id) = connection.open() {
                     assert!(self.is_client);
                     self.streams.insert(id, Progress::default());
                 }
             }
             Call::Write { stream, length } => {
                 if let Some(id) = self.nth(stream)
-                    && self.connection.unsent(id) < WAITING
+                    && connection.unsent(id) < WAITING
                 {
                     let at = self.streams[&id].written;
                     let end = at + u64::from(length);
                     let data: Bytes = (at..end).map(|at| byte(self.is_client, id, at)).collect();
-                    if self.connection.write(id, data).is_ok()
+                    if connection.write(id, data).is_ok()
                         && let Some(progress) = self.streams.get_mut(&id)
                     {
                         progress.written = end;
@@ -84,12 +95,12 @@ impl Peer {
             }
             Call::Finish(stream) => {
                 if let Some(id) = self.nth(stream) {
-                    self.finish(id);
+                    self.finish(connection, id);
                 }
             }
             Call::Reset(stream) => {
                 if let Some(id) = self.nth(stream)
-                    && self.connection.reset(id, ErrorCode::CANCELLED).is_ok()
+                    && connection.reset(id, ErrorCode::CANCELLED).is_ok()
                     && let Some(progress) = self.streams.get_mut(&id)
                 {
                     progress.given_up = true;
@@ -97,7 +108,7 @@ impl Peer {
             }
             Call::Stop(stream) => {
                 if let Some(id) = self.nth(stream)
-                    && self.connection.stop(id, ErrorCode::CANCELLED).is_ok()
+                    && connection.stop(id, ErrorCode::CANCELLED).is_ok()
                     && let Some(progress) = self.streams.get_mut(&id)
                 {
                     progress.given_up = true;
@@ -105,15 +116,15 @@ impl Peer {
             }
             Call::Read { stream, most } => {
                 if let Some(id) = self.nth(stream) {
-                    self.read(id, most.into());
+                    self.read(connection, id, most.into());
                 }
             }
-            Call::Close => self.connection.close(ErrorCode::NO_ERROR, "enough", now),
+            Call::Close => connection.close(ErrorCode::NO_ERROR, "enough", now),
         }
     }
 
-    pub(crate) fn finish(&mut self, id: StreamId) {
-        if self.connection.finish(id).is_ok()
+    pub(crate) fn finish(&mut self, connection: &mut Connection, id: StreamId) {
+        if connection.finish(id).is_ok()
             && let Some(progress) = self.streams.get_mut(&id)
         {
             progress.finished = true;
@@ -121,11 +132,11 @@ impl Peer {
     }
 
     /// Says whether there may be more.
-    pub(crate) fn read(&mut self, id: StreamId, most: usize) -> bool {
+    pub(crate) fn read(&mut self, connection: &mut Connection, id: StreamId, most: usize) -> bool {
         let Some(progress) = self.streams.get_mut(&id) else {
             return false;
         };
-        match self.connection.read(id, most) {
+        match connection.read(id, most) {
             Ok(Read::Data(data)) => {
                 assert!(!data.is_empty() && data.len() <= most);
                 for got in &data {
@@ -148,12 +159,12 @@ impl Peer {
             Ok(Read::Blocked) | Err(_) => false,
         }
     }
+}
 
-    /// Hears what happened; gives the addresses that were proven.
-    pub(crate) fn events(&mut self) -> Vec<SocketAddr> {
-        let mut proven = Vec::new();
+impl Application for App {
+    fn run(&mut self, connection: &mut Connection, _: Instant) {
         let mut count = 0;
-        while let Some(event) = self.connection.poll_event() {
+        while let Some(event) = connection.poll_event() {
             count += 1;
             assert!(count < 10_000, "events without end");
             match event {
@@ -166,14 +177,16 @@ impl Peer {
                         progress.given_up = true;
                     }
                 }
-                Event::Moved { to, .. } => proven.push(to),
+                Event::Moved { to, .. } => {
+                    self.proven.borrow_mut().insert(to);
+                }
                 Event::Closed(reason) => {
                     assert!(self.closed.is_none(), "closed twice");
                     self.closed = Some(reason);
                 }
-                Event::Stream(_) | Event::Connected => {}
+                Event::Stream(_) | Event::Connected | Event::Unheard => {}
             }
         }
-        proven
+        assert!(connection.stream_count() as u64 <= self.max_streams);
     }
 }
