@@ -38,6 +38,6 @@ pub use network::{Host, Network, Path};
 pub use peer::{Application, FirstLink, Peer};
 pub use run::{
     Delivered, Flow, LinkChange, Observers, Sender, Simulated, SimulatedFlow, Simulation,
-    SimulationError,
+    SimulationError, Watch,
 };
 pub use server::{Serve, Server};

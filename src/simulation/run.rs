@@ -107,15 +107,17 @@ pub enum SimulationError {
     NoInterval,
 }
 
+/// Gives who is to watch a sender's connection.
+pub type Watch = Box<dyn FnMut(&Sender) -> Vec<Box<dyn transport::Observer>> + Send>;
+
 /// Who watches a run.
 #[derive(Default)]
 pub struct Observers {
     /// Hears the link's verdict on each packet. [`Verdict::peer`](link::Verdict::peer) is the flow's
     /// client: [`Simulation::flow_of`].
     pub link: Option<Arc<dyn link::Observer>>,
-    /// Is asked when a flow's sender gets to know its client, and gives who is to watch that connection.
-    #[expect(clippy::type_complexity, reason = "it is said once")]
-    pub senders: Option<Box<dyn FnMut(&Sender) -> Vec<Box<dyn transport::Observer>> + Send>>,
+    /// Is asked when a flow's sender gets to know its client.
+    pub senders: Option<Watch>,
 }
 
 impl fmt::Debug for Observers {
