@@ -33,6 +33,7 @@ use crate::{
         walk::{Dhcp, Plan, Via, Walk, Way},
     },
     config::MacAddress,
+    net::interface::hardware_address,
     rudp::signal::Name,
     telemetry::logging,
 };
@@ -51,6 +52,9 @@ pub(super) struct Args {
         default_value = "127.0.0.1:6767"
     )]
     dhcp: SocketAddr,
+    /// Be this interface's own DHCP client: ask by broadcast on it, and put the address on it (root)
+    #[arg(long, global = true, value_name = "NAME", conflicts_with_all = ["dhcp", "no_dhcp", "server"])]
+    interface: Option<String>,
     /// The DNS server; without it the one that DHCP names
     #[arg(long, global = true, value_name = "ADDRESS[:PORT]", value_parser = dns_server)]
     dns: Option<DnsServer>,
@@ -144,6 +148,9 @@ enum Verb {
     /// Print the session's statistics
     Stat,
 }
+
+/// A DHCP server's port on a LAN.
+const DHCP_PORT: u16 = 67;
 
 /// Walks; 1 if a step or a file failed.
 pub(super) fn run(args: Args) -> ExitCode {
@@ -328,15 +335,17 @@ fn plan(args: &Args) -> Result<Plan, String> {
     let way = match args.server {
         Some(server) => Way::Direct(server),
         None => {
-            let usual = if args.dhcp.ip().is_loopback() {
-                5300
-            } else {
-                53
+            let dhcp = match args.interface {
+                Some(_) => (Ipv4Addr::BROADCAST, DHCP_PORT).into(),
+                None => args.dhcp,
             };
+            let usual = if dhcp.ip().is_loopback() { 5300 } else { 53 };
             let dns_port = args.dns_port.unwrap_or(usual);
+            let own = args.interface.as_deref().and_then(hardware_address);
+            let own = own.map(MacAddress);
             let made_up = Identity::from_seed(seed, args.name.as_str());
             let identity = Identity {
-                mac: args.mac.unwrap_or(made_up.mac),
+                mac: args.mac.or(own).unwrap_or(made_up.mac),
                 ..made_up
             };
             // With nobody to name a DNS server, the lab's usual one.
@@ -347,7 +356,8 @@ fn plan(args: &Args) -> Result<Plan, String> {
             });
             Way::Network {
                 dhcp: (!args.no_dhcp).then_some(Dhcp {
-                    server: args.dhcp,
+                    server: dhcp,
+                    interface: args.interface.clone(),
                     identity,
                     keep_lease: args.keep_lease,
                 }),

@@ -2,9 +2,13 @@
 
 mod ending;
 mod fold;
+mod happening;
+mod home;
+mod join;
 mod manner;
 mod row;
 mod scene;
+mod seen;
 mod stage;
 mod story;
 mod table;
@@ -18,10 +22,11 @@ use std::{
 };
 
 use console::Term;
+use happening::Happening;
 use manner::{Manner, Pause};
 use scene::{Scene, hear_packets};
 use stage::Stage;
-use story::{Happening, Telling};
+use story::Telling;
 use table::Table;
 use tracing::level_filters::LevelFilter;
 
@@ -33,7 +38,10 @@ use super::{
     observe::Observe,
 };
 use crate::{
-    client::walk::{Carriage, Via},
+    client::{
+        dhcp::Identity,
+        walk::{Carriage, Via},
+    },
     config::link_options::duration,
     rudp::{congestion::Algorithm, packet::Protection, signal::Name},
     telemetry::{complain, logging},
@@ -64,6 +72,13 @@ pub(super) struct Args {
     /// Wait for a key before each line; q ends the story
     #[arg(long, conflicts_with_all = ["json", "pace"])]
     step: bool,
+    /// Put a real NAT between the client and the servers, in network namespaces (root, or a kernel that lets
+    /// everybody make them; needs `ip` and `nft`)
+    #[arg(long, conflicts_with = "keep")]
+    behind_nat: bool,
+    /// Have the NAT forget its notes so long after the files have begun: the transfer goes on by its own id
+    #[arg(long, value_name = "TIME", value_parser = duration, requires = "behind_nat")]
+    forget_after: Option<Duration>,
     /// How the files come
     #[arg(long, value_name = "WAY", default_value = "http")]
     via: By,
@@ -78,6 +93,11 @@ pub(super) struct Args {
 
 /// Tells the story; 0 only if every file is verified.
 pub(super) fn run(args: Args) -> ExitCode {
+    // While the process has one thread.
+    let own_user = match args.behind_nat.then(home::permit).transpose() {
+        Ok(own_user) => own_user.unwrap_or(false),
+        Err(problem) => return fail(&problem),
+    };
     let impaired = args.impairment.of_signals(args.seed);
     let (impaired, via) = match impaired.and_then(|impaired| Ok((impaired, via(&args)?))) {
         Ok(planned) => planned,
@@ -106,7 +126,14 @@ pub(super) fn run(args: Args) -> ExitCode {
         Ok(packets) => packets,
         Err(error) => return fail(&format!("no thread: {error}")),
     };
-    let stage = match Stage::set() {
+    let stage = match args.behind_nat {
+        false => Stage::set(),
+        true => {
+            let mac = Identity::from_seed(args.seed, args.name.as_str()).mac;
+            Stage::set_behind_nat(mac, own_user)
+        }
+    };
+    let stage = match stage {
         Ok(stage) => stage,
         Err(problem) => return fail(&problem),
     };
@@ -116,15 +143,25 @@ pub(super) fn run(args: Args) -> ExitCode {
         console::colors_enabled(),
     );
     let telling = if args.json {
+        if let Some(stage) = &stage.home {
+            let _ = happenings.send(Happening::Text(ending::json_cast(&stage.home)));
+        }
         Telling::Json
     } else {
-        let cast = ending::cast(&table, &stage.addresses);
+        let cast = ending::cast(&table, &stage);
         let _ = happenings.send(Happening::Text(cast));
         Telling::Table(table.clone())
     };
+    let networks = stage.home.as_ref().map(|stage| stage.home.networks());
+    let networks = match networks.transpose() {
+        Ok(networks) => networks.unwrap_or_default(),
+        Err(error) => return fail(&format!("the namespaces: {error}")),
+    };
     let mut manner = Manner {
-        explainer: (args.explain)
-            .then(|| Explainer::new(table.columns(), console::colors_enabled())),
+        behind_nat: args.behind_nat,
+        explainer: (args.explain).then(|| {
+            Explainer::new(table.columns(), console::colors_enabled()).in_networks(networks)
+        }),
         pause: match (args.pace, args.step) {
             (Some(pace), _) => Pause::For(pace),
             (None, true) => Pause::Key,
@@ -147,7 +184,7 @@ pub(super) fn run(args: Args) -> ExitCode {
         happenings: &happenings,
         packets: &packets,
     };
-    let played = actix::System::new().block_on(scene.play(&table));
+    let played = thread::scope(|scope| actix::System::new().block_on(scene.play(&table, scope)));
     drop(packets);
     let _ = happenings.send(Happening::End);
     if teller.join().is_err() {

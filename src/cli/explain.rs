@@ -1,19 +1,26 @@
 //! The explained walk: for each message the course's table, layer by layer, why it is sent, and what a NAT on
 //! the way would change.
 
+pub(super) mod arp;
 mod hardware;
 mod lesson;
 
 use std::{
     collections::{BTreeSet, HashSet},
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use console::{Style, Term, measure_text_width};
 
-use self::{hardware::Frame, lesson::Lesson};
+use self::{
+    arp::{Arp, Watch},
+    hardware::Frame,
+    lesson::Lesson,
+};
 use crate::{
+    net::netns::Namespace,
     telemetry::complain,
     watch::{
         event::{
@@ -28,11 +35,18 @@ use crate::{
 /// Where nobody says how wide it is.
 const READABLE: usize = 100;
 
-/// Explains the client's messages on standard error, as they pass.
+/// Explains the client's messages on standard error, and the ARP before them, until it is dropped.
+pub(super) struct Explaining {
+    _messages: Observer,
+    /// `None`: the kernel shows ARP to root alone.
+    _arp: Option<Watch>,
+}
+
+/// Begins to.
 ///
 /// # Errors
 /// The system has no thread to give.
-pub(super) fn start() -> io::Result<Observer> {
+pub(super) fn start() -> io::Result<Explaining> {
     let wants = Wants {
         data_bytes: 256,
         roles: BTreeSet::from([Role::Client]),
@@ -41,12 +55,23 @@ pub(super) fn start() -> io::Result<Observer> {
     let columns = Term::stderr()
         .size_checked()
         .map(|(_, columns)| usize::from(columns));
-    let mut explainer = Explainer::new(
+    let explainer = Explainer::new(
         columns.unwrap_or(READABLE),
         console::colors_enabled_stderr(),
     );
+    // Held until a message has all its lines.
+    let explainer = Arc::new(Mutex::new(explainer));
+    let of_arp = Arc::clone(&explainer);
+    let arp = Watch::start(move |_, arp| {
+        let mut explainer = of_arp.lock().unwrap_or_else(PoisonError::into_inner);
+        let arrow = if arp.is_outgoing { "→" } else { "←" };
+        complain(format_args!("{arrow} {} ARP  {arp}", arp.device));
+        for line in explainer.explain_arp(&arp) {
+            complain(line);
+        }
+    });
     let mut words = Words::default();
-    Observer::start("explain", wants, move |seen| match seen {
+    let messages = Observer::start("explain", wants, move |seen| match seen {
         Seen::Packet(packet) => {
             let reading = words.read(packet);
             let is_message = matches!(reading.what, What::Message(_));
@@ -64,6 +89,7 @@ pub(super) fn start() -> io::Result<Observer> {
                 _ => String::new(),
             };
             let protocol = place.label.protocol;
+            let mut explainer = explainer.lock().unwrap_or_else(PoisonError::into_inner);
             complain(format_args!(
                 "{arrow} {} {}  {}{fate}",
                 place.remote,
@@ -76,6 +102,7 @@ pub(super) fn start() -> io::Result<Observer> {
                 source: packet.source(),
                 destination: packet.destination(),
                 reading: &reading,
+                here: None,
             };
             for line in explainer.explain(&message) {
                 complain(line);
@@ -86,6 +113,12 @@ pub(super) fn start() -> io::Result<Observer> {
         Seen::Pause { lost } => {
             tracing::warn!(lost = lost.packets, "messages that are not explained")
         }
+    })?;
+    Ok(Explaining {
+        _messages: messages,
+        _arp: arp
+            .inspect_err(|error| tracing::debug!(%error, "ARP is not shown"))
+            .ok(),
     })
 }
 
@@ -101,6 +134,8 @@ pub(super) struct Message<'a> {
     pub(super) destination: SocketAddr,
     /// What it says.
     pub(super) reading: &'a Reading,
+    /// What a NAT has truly changed in it, in words.
+    pub(super) here: Option<String>,
 }
 
 /// Explains messages, each kind at length once.
@@ -110,6 +145,9 @@ pub(super) struct Explainer {
     columns: usize,
     color: bool,
     explained: HashSet<(Option<Role>, Protocol, &'static str)>,
+    /// ARP's question and its answer, if they were.
+    explained_arp: HashSet<bool>,
+    networks: Vec<Namespace>,
 }
 
 /// The width of the labels, and of what stands before them.
@@ -123,6 +161,28 @@ impl Explainer {
             columns,
             color,
             explained: HashSet::new(),
+            explained_arp: HashSet::new(),
+            networks: Vec::new(),
+        }
+    }
+
+    /// Looks for frames in these networks, in this order, instead of in the one of who asks.
+    pub(super) fn in_networks(mut self, networks: Vec<Namespace>) -> Self {
+        self.networks = networks;
+        self
+    }
+
+    /// A packet's frame, in the network where it is sent.
+    fn frame(&self, from: IpAddr, to: IpAddr) -> Frame {
+        let frames = self.networks.iter().filter_map(|network| {
+            let frame = network.within(|| Ok(Frame::between(from, to)));
+            frame.ok()
+        });
+        match self.networks.is_empty() {
+            true => Frame::between(from, to),
+            false => frames
+                .max_by_key(Frame::is_of_the_sender)
+                .unwrap_or(Frame::Unknown),
         }
     }
 
@@ -141,6 +201,10 @@ impl Explainer {
             true => format!("{} {name}", message.protocol.name()),
             false => format!("{} {name}: {}", message.protocol.name(), ids.join(", ")),
         };
+        let nat = match &message.here {
+            Some(here) => format!("here it {here}: {}", lesson.nat),
+            None => lesson.nat.to_owned(),
+        };
         let carrier = carrier(message.protocol);
         let (from, to) = (message.source, message.destination);
         let rows = [
@@ -150,15 +214,27 @@ impl Explainer {
                 format!("{carrier}: port {} → port {}", from.port(), to.port()),
             ),
             ("network", format!("IP: {} → {}", from.ip(), to.ip())),
-            ("link", Frame::between(from.ip(), to.ip()).to_string()),
+            ("link", self.frame(from.ip(), to.ip()).to_string()),
             ("why", lesson.why.to_owned()),
-            ("behind a NAT", lesson.nat.to_owned()),
+            ("behind a NAT", nat),
         ];
+        self.table(&rows)
+    }
+
+    /// The lines below an ARP frame; none for what was explained before.
+    pub(super) fn explain_arp(&mut self, arp: &Arp) -> Vec<String> {
+        match self.explained_arp.insert(arp.asks) {
+            true => self.table(&arp.rows()),
+            false => Vec::new(),
+        }
+    }
+
+    fn table(&self, rows: &[(&str, String)]) -> Vec<String> {
         let mut lines = Vec::new();
         for (label, text) in rows {
             let width = self.columns.saturating_sub(INDENT + LABEL).max(20);
-            for (n, line) in wrap(&text, width).into_iter().enumerate() {
-                let label = if n == 0 { label } else { "" };
+            for (n, line) in wrap(text, width).into_iter().enumerate() {
+                let label = if n == 0 { *label } else { "" };
                 let label = Style::new()
                     .force_styling(self.color)
                     .cyan()
@@ -214,6 +290,7 @@ mod tests {
             source: ([127, 20, 30, 41], 40_000).into(),
             destination: ([127, 0, 0, 10], 49_152).into(),
             reading: &reading,
+            here: None,
         };
         let mut explainer = Explainer::new(columns, false);
         let lines = explainer.explain(&message);

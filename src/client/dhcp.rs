@@ -115,6 +115,7 @@ pub struct DhcpClient {
     state: State,
     transmit: Option<Transmit>,
     naks: u32,
+    by_broadcast: bool,
 }
 
 #[derive(Debug)]
@@ -170,9 +171,19 @@ impl DhcpClient {
             }),
             transmit: None,
             naks: 0,
+            by_broadcast: false,
         };
         client.discover(now);
         client
+    }
+
+    /// Asks for answers by broadcast from now on: until it has its address, its machine takes no others.
+    pub fn hear_broadcasts(&mut self) {
+        self.by_broadcast = true;
+        // The first message is ready to be sent, without the wish.
+        if self.transmit.is_some() {
+            self.send(0, self.started);
+        }
     }
 
     /// The RELEASE of a lease: sent once, never answered.
@@ -207,6 +218,9 @@ impl DhcpClient {
         let mut message = request(&self.identity, self.xid);
         let secs = now.saturating_duration_since(self.started).as_secs();
         message.set_secs(u16::try_from(secs).unwrap_or(u16::MAX));
+        if self.by_broadcast {
+            message.set_flags(v4::Flags::default().set_broadcast());
+        }
         let options = message.opts_mut();
         options.insert(DhcpOption::Hostname(self.identity.host_name.clone()));
         options.insert(DhcpOption::ParameterRequestList(ASKED_FOR.to_vec()));

@@ -8,7 +8,7 @@ use std::{
 use super::{
     Patience,
     dhcp::{DhcpClient, DhcpError, Identity, Lease},
-    udp::{self, SocketError},
+    udp::{self, Line, SocketError},
 };
 use crate::watch::event::packet::Protocol;
 
@@ -32,19 +32,30 @@ pub struct Leased {
     pub took: Duration,
 }
 
-/// Gets an address for `identity` from the server at `server`, which answers to the sender. `again` hears,
-/// each time a message is sent again, which time that is.
+/// A client's port, where it asks by broadcast (RFC 2131 section 4.1).
+const CLIENT_PORT: u16 = 68;
+
+/// Gets an address for `identity`: from the server at `server`, which answers to the sender; or, on an
+/// `interface`, by broadcast to `server` from an interface without an address. `again` hears, each time a message
+/// is sent again, which time that is.
 pub async fn obtain(
     server: SocketAddr,
+    interface: Option<&str>,
     identity: Identity,
     patience: Patience,
     seed: u64,
     again: &mut dyn FnMut(u32),
 ) -> Result<Leased, LeaseError> {
     let started = Instant::now();
-    let socket = udp::connect(None, server).await?;
     let mut client = DhcpClient::new(identity, patience, seed, started);
-    let lease = udp::run(&socket, Protocol::Dhcp, &mut client, again).await??;
+    let line = match interface {
+        Some(interface) => {
+            client.hear_broadcasts();
+            Line::broadcasting(interface, CLIENT_PORT, server)?
+        }
+        None => Line::connected(None, server).await?,
+    };
+    let lease = udp::run(&line, Protocol::Dhcp, &mut client, again).await??;
     Ok(Leased {
         lease,
         took: started.elapsed(),
@@ -58,8 +69,8 @@ pub async fn release(
     lease: &Lease,
     seed: u64,
 ) -> Result<(), SocketError> {
-    let socket = udp::connect(Some(lease.address.into()), server).await?;
+    let line = Line::connected(Some(lease.address.into()), server).await?;
     let release = DhcpClient::release(identity, lease, seed);
-    udp::send(&socket, Protocol::Dhcp, release.fate, &release.payload).await?;
+    udp::send(&line, Protocol::Dhcp, release.fate, &release.payload).await?;
     Ok(())
 }

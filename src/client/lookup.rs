@@ -60,9 +60,9 @@ pub async fn resolve(
 ) -> Result<Found, LookupError> {
     let started = Instant::now();
     let mut client = DnsClient::new(host, patience, seed, started)?;
-    let socket = udp::connect(local, server).await?;
+    let line = udp::Line::connected(local, server).await?;
     let (resolved, over_tcp) =
-        match udp::run(&socket, Protocol::Dns, &mut client, &mut |_| {}).await?? {
+        match udp::run(&line, Protocol::Dns, &mut client, &mut |_| {}).await?? {
             Lookup::Resolved(resolved) => (resolved, false),
             Lookup::Truncated => {
                 let answer = timeout(TCP_PATIENCE, ask_over_tcp(server, local, &client)).await;

@@ -2,7 +2,7 @@
 //!
 //! | step | core (decides) | shell (moves bytes) |
 //! |---|---|---|
-//! | an address | `dhcp` | `lease` |
+//! | an address | `dhcp` | `lease`, `adopt` |
 //! | the proxy's address | `dns` | `lookup` |
 //! | signals | [`crate::rudp::Requester`] | `session` |
 //! | the binary transport | `carrier` | `transport`, `dialer` |
@@ -11,6 +11,7 @@
 //! `walk` takes the steps one after the other; `exchange` is what `dhcp` and `dns` have in common, and `udp` runs it.
 //! `diagnosis` asks a lab of this machine why its DHCP server is silent. `terminal`, `report` and `summary` tell what happens, `prompt` reads what a person wants (`command`).
 
+mod adopt;
 pub mod carrier;
 pub mod command;
 pub mod dhcp;

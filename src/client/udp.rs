@@ -1,4 +1,4 @@
-//! Runs an [`Exchange`] over a UDP socket.
+//! Runs an [`Exchange`] over a UDP socket, its [`Line`].
 
 use std::{
     io,
@@ -9,9 +9,12 @@ use std::{
 use tokio::{net::UdpSocket, time::timeout_at};
 
 use super::exchange::Exchange;
-use crate::watch::event::{
-    hub,
-    packet::{Carrier, Fate, Label, Place, Protocol, Role},
+use crate::{
+    net::bind_udp_on,
+    watch::event::{
+        hub,
+        packet::{Carrier, Fate, Label, Place, Protocol, Role},
+    },
 };
 
 /// Why there is no socket to speak from.
@@ -32,6 +35,16 @@ pub enum SocketError {
     Connect {
         /// The server.
         server: SocketAddr,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// The client can't speak on its interface.
+    #[error("no broadcast from port {port} of {interface}: {error}")]
+    Interface {
+        /// The interface.
+        interface: String,
+        /// The client's port.
+        port: u16,
         /// What the system says.
         error: io::Error,
     },
@@ -63,6 +76,50 @@ pub async fn connect(local: Option<IpAddr>, server: SocketAddr) -> Result<UdpSoc
     Ok(socket)
 }
 
+/// A socket that an [`Exchange`] runs over.
+pub struct Line {
+    socket: UdpSocket,
+    /// To whom it sends, if it hears not that one alone.
+    broadcast: Option<SocketAddr>,
+}
+
+impl Line {
+    /// One that hears `server` alone, and sends from `local` where the family is the same.
+    pub async fn connected(local: Option<IpAddr>, server: SocketAddr) -> Result<Self, SocketError> {
+        Ok(Self {
+            socket: connect(local, server).await?,
+            broadcast: None,
+        })
+    }
+
+    /// One that speaks to all on an interface, from a port there, and hears whoever answers. Neither the
+    /// machine nor the interface needs an address.
+    pub fn broadcasting(interface: &str, port: u16, to: SocketAddr) -> Result<Self, SocketError> {
+        let socket = bind_udp_on(interface, port).map_err(|error| SocketError::Interface {
+            interface: interface.to_owned(),
+            port,
+            error,
+        })?;
+        Ok(Self {
+            socket: UdpSocket::from_std(socket)?,
+            broadcast: Some(to),
+        })
+    }
+
+    fn place(&self, protocol: Protocol, remote: Option<SocketAddr>) -> io::Result<Place> {
+        let remote = remote.or(self.broadcast);
+        Ok(Place {
+            label: Label::new(Role::Client, protocol),
+            carrier: Carrier::Udp,
+            local: self.socket.local_addr()?,
+            remote: match remote {
+                Some(remote) => remote,
+                None => self.socket.peer_addr()?,
+            },
+        })
+    }
+}
+
 /// Longest datagram there is.
 const MAX_DATAGRAM: usize = 65_535;
 
@@ -78,47 +135,35 @@ pub fn is_the_network(error: &io::Error) -> bool {
     )
 }
 
-/// Sends one datagram to who `socket` is connected with, and tells who observes packets.
-pub async fn send(
-    socket: &UdpSocket,
-    protocol: Protocol,
-    fate: Fate,
-    payload: &[u8],
-) -> io::Result<()> {
-    let place = place(socket, protocol)?;
+/// Sends one datagram, and tells who observes packets.
+pub async fn send(line: &Line, protocol: Protocol, fate: Fate, payload: &[u8]) -> io::Result<()> {
+    let place = line.place(protocol, None)?;
     let announced = hub::announce(&place, fate, payload, payload.len());
-    socket.send(payload).await?;
+    match line.broadcast {
+        Some(to) => line.socket.send_to(payload, to).await?,
+        None => line.socket.send(payload).await?,
+    };
     if let Some(announced) = announced {
         announced.passed();
     }
     Ok(())
 }
 
-fn place(socket: &UdpSocket, protocol: Protocol) -> io::Result<Place> {
-    Ok(Place {
-        label: Label::new(Role::Client, protocol),
-        carrier: Carrier::Udp,
-        local: socket.local_addr()?,
-        remote: socket.peer_addr()?,
-    })
-}
-
-/// Runs `exchange` to its end. `protocol` is what it speaks, for who observes packets; `again` hears,
+/// Runs `exchange` to its end over `line`. `protocol` is what it speaks, for who observes packets; `again` hears,
 /// each time a message is sent again, which time that is.
 pub async fn run<E: Exchange>(
-    socket: &UdpSocket,
+    line: &Line,
     protocol: Protocol,
     exchange: &mut E,
     again: &mut dyn FnMut(u32),
 ) -> Result<Result<E::Answer, E::Error>, SocketError> {
-    let place = place(socket, protocol)?;
     let mut buffer = vec![0; MAX_DATAGRAM];
     loop {
         while let Some(transmit) = exchange.poll_transmit() {
             if matches!(transmit.fate, Fate::SentAgain(_)) {
                 again(exchange.tries());
             }
-            if let Err(error) = send(socket, protocol, transmit.fate, &transmit.payload).await {
+            if let Err(error) = send(line, protocol, transmit.fate, &transmit.payload).await {
                 hear(exchange, error)?;
             }
         }
@@ -127,8 +172,9 @@ pub async fn run<E: Exchange>(
         }
         // An exchange without an outcome has a deadline.
         let deadline = exchange.deadline().unwrap_or_else(Instant::now);
-        match timeout_at(deadline.into(), socket.recv(&mut buffer)).await {
-            Ok(Ok(length)) => {
+        match timeout_at(deadline.into(), line.socket.recv_from(&mut buffer)).await {
+            Ok(Ok((length, from))) => {
+                let place = line.place(protocol, Some(from))?;
                 hub::raise(&place, Fate::Received, &buffer[..length]);
                 exchange.handle_datagram(&buffer[..length], Instant::now());
             }

@@ -16,7 +16,7 @@ use tokio::{sync::Notify, time::timeout};
 use url::Url;
 
 use super::{
-    Patience,
+    Patience, adopt,
     dhcp::Identity,
     diagnosis,
     dialer::Dialer,
@@ -28,7 +28,7 @@ use super::{
     session::{Answered, Counts, Notice, Session, SessionError, Settings},
     summary::Summary,
     transport::{self, Transport},
-    udp,
+    udp::{self, SocketError},
 };
 use crate::{
     config::BadLink,
@@ -123,8 +123,11 @@ pub enum Way {
 /// How a client gets its address.
 #[derive(Debug, Clone)]
 pub struct Dhcp {
-    /// The DHCP server.
+    /// The DHCP server, or all of them.
     pub server: SocketAddr,
+    /// The interface where it is asked by broadcast, and which gets the address; `None`: the server is asked
+    /// alone, and the address is one that the machine has already, as it has all of 127/8.
+    pub interface: Option<String>,
     /// Who the client says it is.
     pub identity: Identity,
     /// Keep the address at the end.
@@ -379,7 +382,9 @@ impl Walk {
             }
         };
         let identity = dhcp.identity.clone();
-        let obtaining = lease::obtain(server, identity, patience, self.plan.seed, &mut again);
+        let interface = dhcp.interface.as_deref();
+        let seed = self.plan.seed;
+        let obtaining = lease::obtain(server, interface, identity, patience, seed, &mut again);
         let why = async {
             silent.notified().await;
             match server.ip().is_loopback() {
@@ -401,8 +406,19 @@ impl Walk {
         let leased = leased.map_err(|error| WalkError::Lease { server, error })?;
         // Known before anything else is sent: whether it can be sent from here at all.
         let address = leased.lease.address.into();
+        if let Some(interface) = interface {
+            adopt::adopt(interface, &leased.lease).map_err(|error| WalkError::Unusable {
+                server,
+                address,
+                error: SocketError::Bind {
+                    address,
+                    error,
+                    foreign: false,
+                },
+            })?;
+        }
         if let Err(error) = udp::connect(Some(address), server).await
-            && matches!(error, udp::SocketError::Bind { .. })
+            && matches!(error, SocketError::Bind { .. })
         {
             return Err(WalkError::Unusable {
                 server,
@@ -578,9 +594,19 @@ impl Walk {
             && !dhcp.keep_lease
         {
             let seed = self.plan.seed.wrapping_add(1);
-            let released = lease::release(dhcp.server, &dhcp.identity, &leased.lease, seed);
+            let server = match &dhcp.interface {
+                // The one of those that heard the broadcast.
+                Some(_) => (leased.lease.server, dhcp.server.port()).into(),
+                None => dhcp.server,
+            };
+            let released = lease::release(server, &dhcp.identity, &leased.lease, seed);
             if let Err(error) = released.await {
                 tracing::warn!(%error, "the address was not given back");
+            }
+            if let Some(interface) = &dhcp.interface
+                && let Err(error) = adopt::give_up(interface, &leased.lease)
+            {
+                tracing::warn!(%error, "the address stays on the interface");
             }
         }
         ended

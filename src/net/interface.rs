@@ -62,6 +62,15 @@ pub fn ipv4_addresses(name: &str) -> io::Result<Vec<Ipv4Addr>> {
     Ok(addresses)
 }
 
+/// The hardware address of the interface `name`, if it has one of Ethernet's.
+pub fn hardware_address(name: &str) -> Option<[u8; 6]> {
+    getifaddrs()
+        .ok()?
+        .filter(|entry| entry.interface_name == name)
+        .find_map(|entry| entry.address?.as_link_addr()?.addr())
+        .filter(|address| *address != [0; 6])
+}
+
 /// Why a DHCP server is not heard on the interface `name`; `None` if it can be.
 pub fn absence(name: &str) -> Option<Absence> {
     if if_nametoindex(name).is_err() {
@@ -132,6 +141,7 @@ mod tests {
         assert!(loopback.contains(&Ipv4Addr::LOCALHOST));
         assert!(ipv4_addresses("no-such-if").is_err());
         assert_eq!(absence("lo"), None);
+        assert_eq!(hardware_address("lo"), None);
         let absent = absence("no-such-if").expect("absent").to_string();
         assert_eq!(absent, "there is no interface `no-such-if`");
     }

@@ -179,25 +179,18 @@ impl Sockets {
         if let Some(socket) = inherited.filter_map(Bound::udp).next() {
             return Ok(Some(socket));
         }
-        let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
-        // The same port on each of several interfaces.
-        socket.set_reuse_address(true)?;
-        socket.set_broadcast(true)?;
-        let any = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
-        match socket.bind_device(Some(interface.as_bytes())) {
+        let socket = match bind_udp_on(interface, port) {
             Err(error) if error.raw_os_error() == Some(libc::ENODEV) => {
                 // Closed again at once; who else holds the port of all interfaces is no matter yet.
+                let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
+                let any = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
                 return match socket.bind(&any.into()) {
                     Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(error),
                     _ => Ok(None),
                 };
             }
-            bound => bound?,
-        }
-        socket.set_nonblocking(true)?;
-        enlarge_buffers(&socket)?;
-        socket.bind(&any.into())?;
-        let socket = Arc::new(socket.into());
+            bound => Arc::new(bound?),
+        };
         let bound = Bound::Udp(Arc::clone(&socket));
         self.lock().shelf.note(&place, 0, &bound);
         Ok(Some(socket))
@@ -245,6 +238,23 @@ pub fn bind_udp(address: SocketAddr) -> io::Result<UdpSocket> {
 /// Those of binding.
 pub fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
     bind_tcp_to(address, Addressed::Now)
+}
+
+/// A nonblocking UDP socket for `port` of one interface, which needs no address for it: it hears broadcasts, and
+/// sends them.
+///
+/// # Errors
+/// ENODEV without such an interface; those of binding.
+pub fn bind_udp_on(interface: &str, port: u16) -> io::Result<UdpSocket> {
+    let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
+    // The same port on each of several interfaces.
+    socket.set_reuse_address(true)?;
+    socket.set_broadcast(true)?;
+    socket.bind_device(Some(interface.as_bytes()))?;
+    socket.set_nonblocking(true)?;
+    enlarge_buffers(&socket)?;
+    socket.bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)).into())?;
+    Ok(socket.into())
 }
 
 fn bind_udp_to(address: SocketAddr, addressed: Addressed, joins: bool) -> io::Result<UdpSocket> {

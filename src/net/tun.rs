@@ -6,13 +6,12 @@ use std::{
         fd::{AsRawFd, RawFd},
         unix::fs::OpenOptionsExt,
     },
-    path::Path,
     task::{Context, Poll, ready},
-    thread,
 };
 
-use nix::sched::{CloneFlags, setns};
 use tokio::io::{Interest, unix::AsyncFd};
+
+use super::netns::Namespace;
 
 /// A network device to be made: what the kernel sends through it, a program reads.
 #[derive(Debug, Clone)]
@@ -49,15 +48,13 @@ impl Tun {
     /// CAP_NET_ADMIN.
     #[allow(unsafe_code)]
     pub(crate) fn open(plan: &TunPlan) -> io::Result<Self> {
-        // A thread of its own enters the namespace and ends in it; this one stays where it is.
-        let made = thread::scope(|scope| {
-            let maker = thread::Builder::new().name("tun".to_owned());
-            maker
-                .spawn_scoped(scope, || make(plan))?
-                .join()
-                .unwrap_or_else(|_| Err(io::Error::other("its thread panicked")))
-        });
-        let device = Device(made?);
+        let said = |what: &str| {
+            let what = format!("{} in {}: {what}", plan.device, plan.namespace);
+            move |error: io::Error| io::Error::new(error.kind(), format!("{what}: {error}"))
+        };
+        let namespace = Namespace::named(&plan.namespace).map_err(said("no such namespace"))?;
+        let made = namespace.within(|| Ok(make(plan)));
+        let device = Device(made.map_err(said("the namespace can't be entered"))??);
         let interest = Interest::READABLE | Interest::ERROR;
         // SAFETY: Device owns its descriptor, always the same one, and closes it when dropped, not
         // before; nobody else registers it.
@@ -93,15 +90,12 @@ impl Tun {
     }
 }
 
+/// Makes it in the calling thread's namespace.
 fn make(plan: &TunPlan) -> io::Result<File> {
     let said = |what: &str| {
         let what = format!("{} in {}: {what}", plan.device, plan.namespace);
         move |error: io::Error| io::Error::new(error.kind(), format!("{what}: {error}"))
     };
-    let path = Path::new("/var/run/netns").join(&plan.namespace);
-    let namespace = File::open(path).map_err(said("no such namespace"))?;
-    setns(namespace, CloneFlags::CLONE_NEWNET)
-        .map_err(|error| said("the namespace can't be entered")(error.into()))?;
     let device = OpenOptions::new()
         .read(true)
         .write(true)

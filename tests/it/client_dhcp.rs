@@ -105,6 +105,23 @@ fn kind(message: &Transmit) -> u8 {
     option(&message.payload, 53).expect("a type")[0]
 }
 
+#[test]
+fn who_has_no_address_yet_asks_for_answers_by_broadcast() {
+    // RFC 2131 section 2: the first bit of the flags.
+    let flags = |message: &Transmit| message.payload[10..12].to_vec();
+    let now = Instant::now();
+    let mut usual = client(now);
+    assert_eq!(flags(&next(&mut usual)), [0, 0]);
+    let mut client = client(now);
+    client.hear_broadcasts();
+    let discover = next(&mut client);
+    assert_eq!((kind(&discover), flags(&discover)), (1, vec![0x80, 0]));
+    assert_eq!(client.poll_transmit(), None, "once");
+    client.handle_datagram(&offer(&discover.payload), now);
+    let request = next(&mut client);
+    assert_eq!((kind(&request), flags(&request)), (3, vec![0x80, 0]));
+}
+
 /// Lets the client wait in vain once.
 fn wait(client: &mut DhcpClient, now: &mut Instant) -> Duration {
     let deadline = client.deadline().expect("a deadline");

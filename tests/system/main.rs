@@ -20,6 +20,7 @@ mod lab;
 mod lan;
 mod link;
 mod log;
+mod nat;
 mod package;
 mod page;
 mod paths;

@@ -5,7 +5,12 @@ use std::{net::IpAddr, time::Duration};
 use console::measure_text_width;
 use serde_json::{Value, json};
 
-use super::{row::Tally, stage::Addresses, table::Table};
+use super::{
+    home::{Home, INNER, OUTER, SERVER},
+    row::Tally,
+    stage::{Addresses, Stage},
+    table::Table,
+};
 use crate::client::{
     report::json_counts,
     session::Counts,
@@ -79,6 +84,8 @@ pub(super) struct Ending {
     pub(super) carried: Option<Carried>,
     /// The client's address, while it had one.
     pub(super) address: Option<IpAddr>,
+    /// Packets from outside that the NAT dropped, for it had no note of them; `None`: there is no NAT.
+    pub(super) dropped: Option<u64>,
 }
 
 impl Ending {
@@ -123,6 +130,9 @@ pub(super) fn json_lines(ending: &Ending, tally: &Tally) -> String {
     });
     if let Some(carried) = &ending.carried {
         totals["transport"] = carried.as_json();
+    }
+    if let Some(dropped) = ending.dropped {
+        totals["nat"] = json!({ "dropped": dropped, "moves": tally.moves });
     }
     let files = ending.files.iter().map(Arrived::as_json);
     let lines: Vec<String> = files.chain([totals]).map(|line| line.to_string()).collect();
@@ -236,6 +246,15 @@ fn describe_totals(table: &Table, ending: &Ending, tally: &Tally) -> Vec<String>
     };
     let carried = ending.carried.as_ref();
     let carried = carried.map(|carried| ("transport", carried.to_string()));
+    let nat = ending.dropped.map(|dropped| {
+        let dropped = count(dropped, "packet");
+        let moves = match tally.moves {
+            0 => String::new(),
+            moves => format!("; the transfer moved to a new port {}", times(moves)),
+        };
+        let text = format!("{dropped} from outside dropped, for want of a note{moves}");
+        ("NAT", text)
+    });
     [
         (
             "packets",
@@ -256,6 +275,7 @@ fn describe_totals(table: &Table, ending: &Ending, tally: &Tally) -> Vec<String>
     ]
     .into_iter()
     .chain(carried)
+    .chain(nat)
     .map(|(label, text)| {
         let label = table.style().cyan().apply_to(format!("{label:<10}"));
         format!("{label}  {text}")
@@ -263,19 +283,33 @@ fn describe_totals(table: &Table, ending: &Ending, tally: &Tally) -> Vec<String>
     .collect()
 }
 
+fn times(times: u64) -> String {
+    match times {
+        1 => "once".to_owned(),
+        times => format!("{times} times"),
+    }
+}
+
 /// Who plays, before the story begins.
-pub(super) fn cast(table: &Table, addresses: &Addresses) -> String {
+pub(super) fn cast(table: &Table, stage: &Stage) -> String {
+    let addresses = &stage.addresses;
+    let (title, leases) = match stage.home {
+        Some(_) => (
+            "labnet: a home, its router with a NAT, and servers outside (in namespaces)",
+            "in the home's router; leases 192.168.1.41 and up",
+        ),
+        None => (
+            "labnet: a whole network on this machine's loopback interface",
+            "leases addresses, 127.20.30.41 and up",
+        ),
+    };
     let roles = [
         (
             Role::Client,
             "no address yet".to_owned(),
             "new here; wants to download five files",
         ),
-        (
-            Role::Dhcp,
-            addresses.dhcp.to_string(),
-            "leases addresses, 127.20.30.41 and up",
-        ),
+        (Role::Dhcp, addresses.dhcp.to_string(), leases),
         (
             Role::Dns,
             addresses.dns.to_string(),
@@ -298,17 +332,17 @@ pub(super) fn cast(table: &Table, addresses: &Addresses) -> String {
         ),
     ];
     let mut lines = vec![
-        table
-            .style()
-            .bold()
-            .apply_to("labnet: a whole network on this machine's loopback interface")
-            .to_string(),
+        table.style().bold().apply_to(title).to_string(),
         String::new(),
     ];
     for (role, address, does) in roles {
         let name = table.role(role).apply_to(format!("{:<6}", role.name()));
         let address = table.style().dim().apply_to(format!("{address:<17}"));
         lines.push(format!("  {name}  {address}  {does}"));
+    }
+    if let Some(stage) = &stage.home {
+        lines.push(String::new());
+        lines.extend(inside(table, &stage.home));
     }
     lines.push(String::new());
     lines.extend(table.titles().lines().map(str::to_owned));
@@ -317,6 +351,44 @@ pub(super) fn cast(table: &Table, addresses: &Addresses) -> String {
         .map(|line| table.fit(line))
         .collect::<Vec<_>>()
         .join("\n")
+}
+
+/// How the machines of a home are joined, and how to look inside.
+fn inside(table: &Table, home: &Home) -> Vec<String> {
+    let mut lines = vec![
+        format!("  client ── {INNER} router {OUTER} ── {SERVER} servers"),
+        "  What goes out gets the router's address, and a port of its choice, as source."
+            .to_owned(),
+    ];
+    lines.push("  From another terminal of the same user, look inside while it runs:".to_owned());
+    for (who, namespace) in [
+        ("client", &home.client),
+        ("router", &home.router),
+        ("servers", &home.servers),
+    ] {
+        let path = namespace.path();
+        let user = home.user_namespace().map_or_else(String::new, |path| {
+            format!("--user={} --preserve-credentials ", path.display())
+        });
+        lines.push(format!(
+            "    nsenter {user}--net={} bash   # {who}",
+            path.display()
+        ));
+    }
+    let dim = table.style().dim();
+    let lines = lines.iter().map(|line| dim.apply_to(line).to_string());
+    lines.collect()
+}
+
+/// The same for scripts.
+pub(super) fn json_cast(home: &Home) -> String {
+    json!({
+        "type": "network",
+        "client": home.client.path(),
+        "router": home.router.path(),
+        "servers": home.servers.path(),
+    })
+    .to_string()
 }
 
 /// What a newcomer may want to see next.

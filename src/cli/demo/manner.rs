@@ -4,8 +4,8 @@ use std::{thread, time::Duration};
 
 use console::{Key, Term};
 
-use super::row::Packet;
-use crate::cli::explain::{Explainer, Message};
+use super::{row::Packet, table::translated};
+use crate::cli::explain::{Explainer, Message, arp::Arp};
 
 /// How the story is told.
 #[derive(Debug, Default)]
@@ -14,6 +14,8 @@ pub(super) struct Manner {
     pub(super) explainer: Option<Explainer>,
     /// What is waited for before each packet.
     pub(super) pause: Pause,
+    /// Whether there is a NAT between the client and the servers.
+    pub(super) behind_nat: bool,
 }
 
 /// What is waited for before each packet.
@@ -56,6 +58,13 @@ impl Manner {
             source: packet.source,
             destination: packet.destination,
             reading: &packet.reading,
+            here: (packet.seen).and_then(|seen| translated(packet, &seen)),
         })
+    }
+
+    /// The lines below an ARP frame.
+    pub(super) fn explain_arp(&mut self, arp: &Arp) -> Vec<String> {
+        let explainer = self.explainer.as_mut();
+        explainer.map_or_else(Vec::new, |explainer| explainer.explain_arp(arp))
     }
 }

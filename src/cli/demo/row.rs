@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use serde_json::json;
 
+use super::seen::{Print, Seen};
 use crate::watch::{
     event::packet::{self, Direction, Fate, Protocol, Role},
     words::{Reading, What, Words},
@@ -74,6 +75,10 @@ pub(super) struct Packet {
     pub(super) fate: Fate,
     /// What it says.
     pub(super) reading: Reading,
+    /// What it is known by at both ends.
+    pub(super) print: Print,
+    /// How it came out of a NAT.
+    pub(super) seen: Option<Seen>,
 }
 
 impl Packet {
@@ -89,6 +94,8 @@ impl Packet {
             bytes: packet.length as u64,
             fate: packet.fate,
             reading,
+            print: Print::of(packet),
+            seen: None,
         })
     }
 }
@@ -121,6 +128,8 @@ pub(super) struct Tally {
     pub(super) signlost: u64,
     /// The last packet's time.
     pub(super) time: Duration,
+    /// How often the proxy saw the transport's connection move.
+    pub(super) moves: u64,
 }
 
 impl Tally {
@@ -140,7 +149,7 @@ impl Row {
     /// As a line of JSON.
     pub(super) fn as_json(&self) -> String {
         let packet = &self.packet;
-        json!({
+        let mut object = json!({
             "type": "packet",
             "number": self.number,
             "time": self.time.as_secs_f64(),
@@ -153,7 +162,11 @@ impl Row {
             "fate": packet.fate.name(),
             "reason": packet.fate.reason(),
             "meaning": packet.reading.meaning,
-        })
-        .to_string()
+        });
+        if let Some(seen) = &packet.seen {
+            object["seen_source"] = json!(seen.source);
+            object["seen_destination"] = json!(seen.destination);
+        }
+        object.to_string()
     }
 }

@@ -1,9 +1,18 @@
 //! What is played: the lab starts, the client walks, the lab stops.
 
-use std::{io, sync::mpsc::Sender, time::Duration};
+use std::{
+    future::pending,
+    io,
+    net::Ipv4Addr,
+    sync::{Arc, mpsc::Sender},
+    thread::{self, Scope},
+    time::{Duration, Instant},
+};
 
 use tokio::{
+    runtime,
     signal::unix::{Signal, SignalKind, signal},
+    sync::{Notify, oneshot},
     task::spawn_blocking,
     time::timeout,
 };
@@ -11,13 +20,15 @@ use tokio::{
 use super::{
     Args,
     ending::{self, Arrived, Ending, Outcome},
+    happening::{Happening, Transfer},
+    home::{CLIENT_DEVICE, Home},
     row::{Chapter, Packet},
-    stage::{FILES, Stage},
-    story::{Happening, Transfer},
+    seen::Seen,
+    stage::{FILES, HomeStage, Stage},
     table::Table,
 };
 use crate::{
-    cli::carriage::By,
+    cli::{carriage::By, explain::arp::Watch},
     client::{
         dhcp::Identity,
         download::Downloaded,
@@ -28,11 +39,13 @@ use crate::{
     },
     config::BadLink,
     link::SignalLoss,
+    net::Sockets,
     origin,
     supervisor::Lab,
+    telemetry::Metrics,
     watch::{
         event::hub::Wants,
-        log::{Observer, Seen},
+        log::{Observer, Seen as Observed},
         words::Words,
     },
 };
@@ -72,16 +85,19 @@ pub(super) fn hear_packets(happenings: Sender<Happening>) -> io::Result<Observer
         ..Wants::default()
     };
     Observer::start("packets", wants, move |seen| match seen {
-        Seen::Packet(packet) => {
+        Observed::Packet(packet) => {
             let at = packet.when.steady;
+            // Nobody listens any more: the demo is over.
+            if let Some(seen) = Seen::through_nat(packet) {
+                let _ = happenings.send(Happening::Seen(at, seen));
+            }
             if let Some(packet) = Packet::sent(packet, &mut words) {
-                // Nobody listens any more: the demo is over.
                 let _ = happenings.send(Happening::Packet(at, packet));
             }
         }
-        Seen::Other(_) => {}
-        Seen::Pause { lost } if lost.sum() == 0 => {}
-        Seen::Pause { lost } => {
+        Observed::Other(_) => {}
+        Observed::Pause { lost } if lost.sum() == 0 => {}
+        Observed::Pause { lost } => {
             tracing::warn!(lost = lost.packets, "packets are missing in the story");
         }
     })
@@ -94,14 +110,32 @@ impl Scene<'_> {
         let _ = self.happenings.send(happening);
     }
 
-    /// Starts the lab, walks, and stops the lab. Tells whether every file is verified.
-    pub(super) async fn play(&self, table: &Table) -> Result<bool, String> {
+    /// Starts the lab, walks, and stops the lab. Tells whether every file is verified. A client with a machine of
+    /// its own walks in a thread of `scope`.
+    pub(super) async fn play<'scope>(
+        &'scope self,
+        table: &Table,
+        scope: &'scope Scope<'scope, '_>,
+    ) -> Result<bool, String> {
         let mut interruption = Interruption::heeded()?;
         let (config, sockets) = (self.stage.config.clone(), self.stage.sockets.clone());
         let lab = Lab::start(config, sockets)
             .await
             .map_err(|error| format!("the lab does not start:\n{error}"))?;
-        let mut played = self.walk(&lab, &mut interruption).await.and_then(|ending| {
+        let metrics = Arc::clone(lab.metrics());
+        let walked = match &self.stage.home {
+            None => self.walk(&metrics, interruption.come()).await,
+            Some(stage) => match Router::start(stage, self.happenings).await {
+                Ok(router) => {
+                    let walked = self.walk_there(scope, &stage.home, metrics, interruption.come());
+                    let walked = walked.await;
+                    router.stop().await;
+                    walked
+                }
+                Err(problem) => Err(problem),
+            },
+        };
+        let mut played = walked.and_then(|ending| {
             let (is_happy, interrupted) = (ending.is_happy(), ending.interrupted);
             self.tell(Happening::Ending(ending));
             match interrupted {
@@ -129,9 +163,54 @@ impl Scene<'_> {
         played
     }
 
+    /// The walk in the client's own machine.
+    async fn walk_there<'scope>(
+        &'scope self,
+        scope: &'scope Scope<'scope, '_>,
+        home: &'scope Home,
+        metrics: Arc<Metrics>,
+        interrupted: impl Future<Output = ()>,
+    ) -> Result<Ending, String> {
+        let (stop, stopped) = oneshot::channel::<()>();
+        let (tell, mut walked) = oneshot::channel();
+        let walk = move || {
+            home.client
+                .enter()
+                .map_err(|error| format!("the client's namespace: {error}"))?;
+            let runtime = runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .map_err(|error| format!("no runtime: {error}"))?;
+            runtime.block_on(self.walk(&metrics, async {
+                let _ = stopped.await;
+            }))
+        };
+        let client = thread::Builder::new().name("client".to_owned());
+        client
+            .spawn_scoped(scope, move || drop(tell.send(walk())))
+            .map_err(|error| format!("no thread: {error}"))?;
+        tokio::select! {
+            // Kept until then: dropped, it would stop the walk.
+            walked = &mut walked => {
+                drop(stop);
+                walked
+            }
+            () = interrupted => {
+                drop(stop);
+                walked.await
+            }
+        }
+        .unwrap_or_else(|_| Err("the client has failed".to_owned()))
+    }
+
     /// The client's walk, to its end or until it is interrupted.
-    async fn walk(&self, lab: &Lab, interruption: &mut Interruption) -> Result<Ending, String> {
+    async fn walk(
+        &self,
+        metrics: &Metrics,
+        interrupted: impl Future<Output = ()>,
+    ) -> Result<Ending, String> {
         let mut walk = Walk::new(self.plan());
+        let files_begin = Notify::new();
         let mut observer = Chapters {
             happenings: self.happenings,
             packets: self.packets,
@@ -139,15 +218,20 @@ impl Scene<'_> {
                 Via::Http => Chapter::Files,
                 Via::Rudp(_) => Chapter::Carried,
             },
+            files_begin: &files_begin,
         };
         let home = async {
-            wait_for_the_page(lab).await?;
-            let steps = self.steps(&mut walk, &mut observer).await;
-            steps.map_err(|error| error.to_string())
+            wait_for_the_page(metrics).await?;
+            let steps = self.steps(&mut walk, &mut observer);
+            let home = tokio::select! {
+                home = steps => home,
+                problem = self.forget(&files_begin) => return Err(problem),
+            };
+            home.map_err(|error| error.to_string())
         };
         let home = tokio::select! {
             biased;
-            () = interruption.come() => None,
+            () = interrupted => None,
             home = home => Some(home),
         };
         let address = walk.local();
@@ -185,6 +269,7 @@ impl Scene<'_> {
                 },
             });
         }
+        let dropped = self.stage.home.as_ref().map(|stage| stage.home.dropped());
         Ok(Ending {
             interrupted,
             files,
@@ -192,7 +277,28 @@ impl Scene<'_> {
             counts: walk.counts(),
             carried: summary.carried,
             address,
+            dropped: dropped
+                .transpose()
+                .map_err(|error| format!("the NAT's counter: {error}"))?,
         })
+    }
+
+    /// Has the NAT forget at its time, if it shall. Ends only if it can't.
+    async fn forget(&self, files_begin: &Notify) -> String {
+        let (Some(after), Some(stage)) = (self.args.forget_after, &self.stage.home) else {
+            return pending().await;
+        };
+        files_begin.notified().await;
+        let began = Instant::now();
+        tokio::time::sleep(after).await;
+        let took = began.elapsed();
+        match stage.home.forget() {
+            Ok(ports) => {
+                self.tell(Happening::Forgot(Instant::now(), took, ports));
+                pending().await
+            }
+            Err(error) => format!("the NAT does not forget: {error}"),
+        }
     }
 
     async fn steps(
@@ -214,7 +320,11 @@ impl Scene<'_> {
         Plan {
             way: Way::Network {
                 dhcp: Some(Dhcp {
-                    server: addresses.dhcp,
+                    server: match self.stage.home {
+                        Some(_) => (Ipv4Addr::BROADCAST, addresses.dhcp.port()).into(),
+                        None => addresses.dhcp,
+                    },
+                    interface: (self.stage.home.as_ref()).map(|_| CLIENT_DEVICE.to_owned()),
                     identity: Identity::from_seed(*seed, name.as_str()),
                     keep_lease: false,
                 }),
@@ -237,10 +347,70 @@ impl Scene<'_> {
     }
 }
 
+/// The router's DHCP server, and what is heard of ARP there.
+struct Router {
+    _arp: Watch,
+    stop: oneshot::Sender<()>,
+    ended: oneshot::Receiver<()>,
+}
+
+impl Router {
+    /// Starts it, in a thread in its namespace: those of its roles are begun there, and so are there, too.
+    async fn start(stage: &HomeStage, happenings: &Sender<Happening>) -> Result<Self, String> {
+        let namespace = stage.home.router.try_clone();
+        let namespace = namespace.map_err(|error| format!("the router's namespace: {error}"))?;
+        let tell = happenings.clone();
+        let arp = namespace.within(|| {
+            Watch::start(move |frame, arp| {
+                let _ = tell.send(Happening::Arp(frame.at, arp));
+            })
+        });
+        let arp = arp.map_err(|error| format!("the router's ARP: {error}"))?;
+        let (started, starts) = oneshot::channel();
+        let (stop, stopped) = oneshot::channel();
+        let (end, ended) = oneshot::channel();
+        let config = stage.config.clone();
+        let run = move || {
+            if let Err(error) = namespace.enter() {
+                let _ = started.send(Err(format!("the router's namespace: {error}")));
+                return;
+            }
+            actix::System::new().block_on(async {
+                match Lab::start(config, Sockets::default()).await {
+                    Ok(lab) => {
+                        let _ = started.send(Ok(()));
+                        let _ = stopped.await;
+                        lab.shutdown().await;
+                    }
+                    Err(error) => {
+                        let problem = format!("the router does not start:\n{error}");
+                        let _ = started.send(Err(problem));
+                    }
+                }
+            });
+            let _ = end.send(());
+        };
+        let thread = thread::Builder::new().name("router".to_owned()).spawn(run);
+        thread.map_err(|error| format!("no thread: {error}"))?;
+        let started = starts.await;
+        started.unwrap_or_else(|_| Err("the router has failed".to_owned()))?;
+        Ok(Self {
+            _arp: arp,
+            stop,
+            ended,
+        })
+    }
+
+    async fn stop(self) {
+        let _ = self.stop.send(());
+        let _ = self.ended.await;
+    }
+}
+
 /// Waits until the scraper knows the files: else the client might ask too early, and more often
 /// than the seed foresees.
-async fn wait_for_the_page(lab: &Lab) -> Result<(), String> {
-    let files = &lab.metrics().scrap_files;
+async fn wait_for_the_page(metrics: &Metrics) -> Result<(), String> {
+    let files = &metrics.scrap_files;
     timeout(PAGE_PATIENCE, async {
         while files.get() < FILES.len() as i64 {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -297,6 +467,7 @@ struct Chapters<'a> {
     packets: &'a Observer,
     /// The one of the files.
     files: Chapter,
+    files_begin: &'a Notify,
 }
 
 impl walk::Observer for Chapters<'_> {
@@ -311,6 +482,9 @@ impl walk::Observer for Chapters<'_> {
         };
         self.packets.catch_up(CATCH_UP);
         let _ = self.happenings.send(Happening::Chapter(chapter));
+        if step == Step::Files {
+            self.files_begin.notify_one();
+        }
     }
 
     fn fetched(&mut self, file: &FileName, result: &Result<Downloaded, FetchError>) {

@@ -8,8 +8,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use super::home::{Home, INNER, INNER_DEVICE, SERVER};
 use crate::{
-    config::{self, Config},
+    config::{self, Config, MacAddress},
     net::Sockets,
 };
 
@@ -63,6 +64,16 @@ pub(super) struct Stage {
     pub(super) addresses: Addresses,
     /// What they are told.
     pub(super) config: Config,
+    /// The client's home, if it is behind a NAT.
+    pub(super) home: Option<HomeStage>,
+}
+
+/// A home, and what its router's DHCP server is told.
+pub(super) struct HomeStage {
+    /// The machines.
+    pub(super) home: Home,
+    /// The router's.
+    pub(super) config: Config,
 }
 
 /// Where the roles listen: the usual ports if they are free, others on the same addresses if not.
@@ -94,8 +105,78 @@ impl Stage {
             sockets,
             addresses,
             config,
+            home: None,
         })
     }
+
+    /// The same with the client behind a NAT, in network namespaces. Takes the calling thread to the servers.
+    pub(super) fn set_behind_nat(mac: MacAddress, own_user: bool) -> Result<Self, String> {
+        let home = Home::make(mac, own_user)?;
+        let moved = home.servers.enter();
+        moved.map_err(|error| format!("the servers' namespace: {error}"))?;
+        let folder = Folder::new().map_err(|error| format!("no temporary folder: {error}"))?;
+        let at = |port| SocketAddr::from((SERVER, port));
+        let addresses = Addresses {
+            dhcp: (INNER, 67).into(),
+            dns: at(53),
+            rudp: at(49152),
+            scrap: at(49153),
+            origin: at(80),
+            http: (Ipv4Addr::LOCALHOST, 9167).into(),
+        };
+        let write = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            let written = fs::write(&path, text);
+            written.map_err(|error| format!("{}: {error}", path.display()))?;
+            Ok::<_, String>(path)
+        };
+        write("example.com.zone", &zone())?;
+        let servers = addresses.servers();
+        let path = write("labnet.toml", &servers)?;
+        let config = config::parse(&servers, &path, []).map_err(|problems| problems.to_string())?;
+        let router = router();
+        let path = write("router.toml", &router)?;
+        let of_router =
+            config::parse(&router, &path, []).map_err(|problems| problems.to_string())?;
+        Ok(Self {
+            folder,
+            sockets: Sockets::default(),
+            addresses,
+            config,
+            home: Some(HomeStage {
+                home,
+                config: of_router,
+            }),
+        })
+    }
+}
+
+/// The zone of the servers outside.
+fn zone() -> String {
+    format!(
+        "$ORIGIN example.com.\n$TTL 3600\n@ IN SOA ns1 hostmaster (1 3600 900 604800 300)\n\
+         @ IN NS ns1\n@ IN A {SERVER}\nns1 IN A {SERVER}\n"
+    )
+}
+
+/// What a home's router leases.
+fn router() -> String {
+    format!(
+        r#"# The home's router; gone when the demo ends.
+state_dir = "router-state"
+[log]
+level = "warn"
+[dhcp]
+interfaces = ["{INNER_DEVICE}"]
+[[dhcp.subnet]]
+subnet = "192.168.1.0/24"
+pools = ["192.168.1.41-192.168.1.100"]
+routers = ["{INNER}"]
+name_servers = ["{SERVER}"]
+domain = "home.test"
+lease_time = "24h"
+"#
+    )
 }
 
 impl Addresses {
@@ -122,8 +203,27 @@ impl Addresses {
     }
 
     fn configuration(&self) -> String {
+        let dhcp = self.dhcp;
+        format!(
+            r#"{}[dhcp]
+listen = ["{dhcp}"]
+[[dhcp.subnet]]
+subnet = "127.20.30.0/24"
+pools = ["127.20.30.41-127.20.30.100"]
+routers = ["127.20.30.101"]
+name_servers = ["{}"]
+domain = "lab.test"
+lease_time = "24h"
+"#,
+            self.servers(),
+            self.dns.ip()
+        )
+    }
+
+    /// All but DHCP.
+    fn servers(&self) -> String {
         let Self {
-            dhcp,
+            dhcp: _,
             dns,
             rudp,
             scrap,
@@ -138,15 +238,6 @@ level = "warn"
 [http]
 listen = "{http}"
 fault_injection = true
-[dhcp]
-listen = ["{dhcp}"]
-[[dhcp.subnet]]
-subnet = "127.20.30.0/24"
-pools = ["127.20.30.41-127.20.30.100"]
-routers = ["127.20.30.101"]
-name_servers = ["{}"]
-domain = "lab.test"
-lease_time = "24h"
 [dns]
 listen = ["{dns}"]
 [[dns.zone]]
@@ -160,8 +251,7 @@ origin = "http://{origin}/"
 [origin]
 listen = "{origin}"
 samples = {FILES:?}
-"#,
-            dns.ip()
+"#
         )
     }
 }

@@ -1,9 +1,16 @@
 //! How the story's table looks: pure text, so that it can be looked at in tests.
 
+use std::{net::SocketAddr, time::Duration};
+
 use console::{Style, measure_text_width, truncate_str};
 
-use super::row::{Chapter, Row};
+use super::{
+    home::Ports,
+    row::{Chapter, Packet, Row},
+    seen::Seen,
+};
 use crate::{
+    cli::explain::arp::Arp,
     client::units::Size,
     watch::{
         event::packet::{Fate, Role},
@@ -140,6 +147,73 @@ impl Table {
     }
 }
 
+impl Table {
+    /// What the other end of a NAT saw of a packet, in a line below it; none if it saw the same.
+    pub(super) fn seen(&self, packet: &Packet) -> Vec<String> {
+        let line = packet.seen.and_then(|seen| translated(packet, &seen));
+        let style = self.style().cyan();
+        line.map(|line| {
+            self.fit(&format!(
+                "{INDENT}{}",
+                style.apply_to(format!("⇄ NAT: {line}"))
+            ))
+        })
+        .into_iter()
+        .collect()
+    }
+
+    /// A question or an answer of ARP.
+    pub(super) fn arp(&self, time: Duration, arp: &Arp) -> String {
+        let dim = self.style().dim();
+        self.fit(&format!(
+            "{:NUMBER$} {}  {:<ROLE$} {:<PROTOCOL$} {arp}",
+            "",
+            dim.apply_to(format!("{:>TIME$.3}", time.as_secs_f64())),
+            arp.device,
+            "ARP",
+        ))
+    }
+
+    /// The NAT has forgotten.
+    pub(super) fn forgot(&self, after: Duration, ports: Ports) -> String {
+        let yellow = self.style().yellow();
+        let lines = [
+            format!(
+                "✂ {:.2} s after the files began the NAT forgets all its notes, as if it had been",
+                after.as_secs_f64()
+            ),
+            format!("  switched off and on. Its ports are {ports} from now on. The session of the"),
+            "  signals is lost with its port: the proxy knows it by nothing else.".to_owned(),
+        ];
+        let lines = lines.map(|line| self.fit(&format!("    {}", yellow.apply_to(line))));
+        lines.join("\n")
+    }
+
+    /// The proxy sees the connection at another address.
+    pub(super) fn moved(&self, time: Duration, from: SocketAddr, to: SocketAddr) -> String {
+        let yellow = self.style().yellow();
+        let lines = [
+            format!(
+                "⇄ at {:.3} the proxy hears the client from {to}, before from {from}:",
+                time.as_secs_f64()
+            ),
+            "  the connection's id is the same, so the transfer goes on there.".to_owned(),
+        ];
+        let lines = lines.map(|line| self.fit(&format!("    {}", yellow.apply_to(line))));
+        lines.join("\n")
+    }
+}
+
+/// What a NAT has changed in a packet's header, in words: of one from inside the source, of one from outside the
+/// destination.
+pub(super) fn translated(packet: &Packet, seen: &Seen) -> Option<String> {
+    if packet.source != seen.source {
+        return Some(format!("came from {}, not {}", seen.source, packet.source));
+    }
+    let changed = packet.destination != seen.destination;
+    changed.then(|| format!("came to {}, not {}", seen.destination, packet.destination))
+}
+
 /// Exact as long as it is short.
 fn bytes(bytes: u64) -> String {
     if bytes < 100_000 {
@@ -151,14 +225,9 @@ fn bytes(bytes: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use console::strip_ansi_codes;
 
-    use super::{
-        super::row::{Chapter, Packet, Row},
-        *,
-    };
+    use super::{super::seen::Print, *};
     use crate::watch::{
         event::packet::{Again, Protocol},
         words::Reading,
@@ -177,6 +246,8 @@ mod tests {
                 bytes: 20_000_000,
                 fate,
                 reading: Reading::message("SIGNECHO", meaning),
+                print: Print::default(),
+                seen: None,
             },
         }
     }

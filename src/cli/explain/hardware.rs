@@ -7,6 +7,8 @@ use std::{
 
 use nix::ifaddrs::getifaddrs;
 
+use crate::{config::MacAddress, net::interface::hardware_address};
+
 /// A packet's frame, as far as this machine can know it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Frame {
@@ -25,6 +27,8 @@ pub(super) enum Frame {
         /// Whether the packet leaves this machine.
         leaves: bool,
     },
+    /// To all on the link.
+    Broadcast,
     /// Nothing is known.
     Unknown,
 }
@@ -34,6 +38,9 @@ impl Frame {
     pub(super) fn between(source: IpAddr, destination: IpAddr) -> Self {
         if source.is_loopback() || destination.is_loopback() {
             return Self::Loopback;
+        }
+        if destination == IpAddr::V4(Ipv4Addr::BROADCAST) {
+            return Self::Broadcast;
         }
         let device_of = |address: IpAddr| {
             let mut interfaces = getifaddrs().ok()?;
@@ -53,24 +60,40 @@ impl Frame {
             (None, Some(device)) => (device, source, false),
             (None, None) => return Self::Unknown,
         };
-        let own = fs::read_to_string(format!("/sys/class/net/{device}/address"));
-        let Ok(own) = own.map(|own| own.trim().to_owned()) else {
+        let Some(own) = hardware_address(&device) else {
             return Self::Unknown;
         };
-        let neighbours = fs::read_to_string("/proc/net/arp").unwrap_or_default();
+        // Of the thread's own network: /proc/net is that of the process's first thread.
+        let neighbours = fs::read_to_string("/proc/thread-self/net/arp").unwrap_or_default();
         let mut next = neighbour(&neighbours, peer);
         let mut router = None;
         if next.is_none() {
-            let routes = fs::read_to_string("/proc/net/route").unwrap_or_default();
+            let routes = fs::read_to_string("/proc/thread-self/net/route").unwrap_or_default();
             router = gateway(&routes, &device);
             next = router.and_then(|router| neighbour(&neighbours, router.into()));
         }
         Self::Ethernet {
             device,
-            own,
+            own: MacAddress(own).to_string(),
             next,
             router,
             leaves,
+        }
+    }
+}
+
+impl Frame {
+    /// Whether this machine has sent it, and knows all of it: the best account of a packet there is.
+    pub(super) fn is_of_the_sender(&self) -> u8 {
+        match self {
+            Self::Ethernet {
+                leaves: true,
+                next: Some(_),
+                ..
+            } => 3,
+            Self::Ethernet { leaves: true, .. } => 2,
+            Self::Unknown => 0,
+            _ => 1,
         }
     }
 }
@@ -114,6 +137,9 @@ impl fmt::Display for Frame {
                 Self::Loopback => {
                     "none: the loopback interface has no hardware addresses; on a LAN a frame with the MACs \
                      of this machine and of the next hop"
+                }
+                Self::Broadcast => {
+                    "Ethernet: MAC of the interface that it leaves by → ff:ff:ff:ff:ff:ff (all on the link)"
                 }
                 _ => "not known here",
             });

@@ -27,8 +27,8 @@ impl Lesson {
     pub(super) fn of(sender: Option<Role>, protocol: Protocol, name: &str) -> Option<Self> {
         let (why, nat) = match (protocol, name) {
             (Protocol::Dhcp, "DISCOVER") => (
-                "a machine that is new has no address and knows no server: on a LAN it calls to all \
-                 (255.255.255.255) from 0.0.0.0; here the server's address is given",
+                "a machine that is new has no address and knows no server: it calls to all (255.255.255.255) from \
+                 0.0.0.0; or to a server that it was told of, as in a lab on one machine",
                 INSIDE,
             ),
             (Protocol::Dhcp, "OFFER") => (
