@@ -56,7 +56,6 @@ pub(crate) struct Sim {
     /// What is remembered of the server's connections, as the service does, and what the link does to
     /// their packets.
     pub(crate) rings: Rings,
-    pub(crate) fates: Fates,
     observe: Rc<RefCell<Option<Observe>>>,
     seed: u64,
 }
@@ -83,7 +82,7 @@ impl Sim {
         link.watch(Arc::new(fates.clone()));
         let rings = Rings::new(64 << 20);
         let observe = Rc::<RefCell<Option<Observe>>>::default();
-        let (begun, known, watched) = (rings.clone(), fates.clone(), Rc::clone(&observe));
+        let (begun, known, watched) = (rings.clone(), fates, Rc::clone(&observe));
         let serve = move |connection: &mut Connection, admission: &Admission<'_>, now| {
             let about = About {
                 connection: connection.cid().0,
@@ -109,7 +108,6 @@ impl Sim {
         Self {
             net: Network::new(server, Wire::new(link), start),
             rings,
-            fates,
             observe,
             seed,
         }
