@@ -37,12 +37,14 @@ impl Observer for Steps {
     }
 }
 
+/// A packet that comes out: its way, its number on the link, when it does, and what it is.
+type Arrived = (Way, u64, Instant, Option<(u64, u32)>);
+
 /// Every verdict of the link, besides what `why` gets of them.
 #[derive(Debug)]
 struct Verdicts {
     known: Mutex<HashMap<(u64, u32), Fate>>,
-    /// Of each packet that comes out: its way, its number on the link, when it does, and what it is.
-    arrivals: Mutex<Vec<(Way, u64, Instant, Option<(u64, u32)>)>>,
+    arrivals: Mutex<Vec<Arrived>>,
 }
 
 impl link::Observer for Verdicts {
@@ -74,7 +76,7 @@ struct Truth {
     began: Instant,
     steps: Vec<(Instant, Step)>,
     verdicts: HashMap<(u64, u32), Fate>,
-    arrivals: Vec<(Way, u64, Instant, Option<(u64, u32)>)>,
+    arrivals: Vec<Arrived>,
     /// What the client got, undamaged or not.
     arrived: HashSet<(u64, u32)>,
     destination: u64,
