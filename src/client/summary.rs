@@ -144,7 +144,7 @@ impl fmt::Display for Carried {
                         "sent_again_probing",
                         "as probes when no answer came in time",
                     ),
-                    ("sent_again_unsent", "for what never left"),
+                    ("sent_again_tail", "at the end to be sure"),
                 ];
                 let reasons = reasons.map(|(key, why)| (number(key).unwrap_or_default(), why));
                 let told: u64 = reasons.iter().map(|(packets, _)| packets).sum();
@@ -156,9 +156,6 @@ impl fmt::Display for Carried {
                 }
                 if let Some(late) = number("spurious_losses").filter(|late| *late > 0) {
                     write!(f, ", {late} called lost came late")?;
-                }
-                if let Some(twice) = number("packets_doubled").filter(|twice| *twice > 0) {
-                    write!(f, ", {twice} sent twice at the end to be sure")?;
                 }
                 f.write_str("; ")?;
             }
@@ -201,6 +198,10 @@ pub fn json_stats(stats: &Stats) -> Value {
         "packets_received": stats.packets_received,
         "bytes_received": stats.bytes_received,
         "packets_lost": stats.packets_lost,
+        "packets_retransmitted": stats.packets_retransmitted,
+        "sent_again_lost": stats.sent_again_lost,
+        "sent_again_probing": stats.sent_again_probing,
+        "sent_again_tail": stats.sent_again_tail,
         "duplicates": stats.duplicates,
         "corrupted": stats.corrupted,
         "malformed": stats.malformed,

@@ -112,16 +112,16 @@ pub const TRANSPORT: &[Statistic<Standing>] = rows![Standing:
         |it| whole(it.stats.packets_lost);
     "spurious_losses" Some("SPURIOUS"), Count, COUNTER, "Packets declared lost that arrived after all",
         |it| whole(it.stats.spurious_losses);
-    "packets_retransmitted" Some("RESENT"), Count, COUNTER, "Packets that carried a piece of a stream again",
+    "packets_retransmitted" Some("RESENT"), Count, COUNTER, "Packets that carried bytes of a stream again",
         |it| whole(it.stats.packets_retransmitted);
     "sent_again_lost" None, Count, COUNTER, "Of these for what was declared lost",
         |it| whole(it.stats.sent_again_lost);
     "sent_again_probing" None, Count, COUNTER, "Of these as probes, when no acknowledgement came in time",
         |it| whole(it.stats.sent_again_probing);
-    "sent_again_unsent" None, Count, COUNTER, "Of these for what never left",
-        |it| whole(it.stats.sent_again_unsent);
-    "packets_doubled" None, Count, COUNTER, "Packets sent twice at a transfer's end, though nothing says that they got lost",
-        |it| whole(it.stats.packets_doubled);
+    "sent_again_tail" None, Count, COUNTER, "Of these at a transfer's end, to be sure",
+        |it| whole(it.stats.sent_again_tail);
+    "packets_unsent" None, Count, None, "Packets that never left: the kernel refused their size",
+        |it| whole(it.stats.packets_unsent);
     "probe_timeouts" None, Count, None, "Times that nothing was heard for so long that the client was probed",
         |it| whole(it.stats.probe_timeouts);
     "congestion_events" None, Count, COUNTER, "Round trips with losses or marks",

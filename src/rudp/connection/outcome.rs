@@ -70,6 +70,7 @@ impl Verdicts for Outcome<'_> {
                     offset,
                     length,
                     fin,
+                    ..
                 } => self.streams.on_acked(id, offset, u64::from(length), fin),
                 SentFrame::Ack { largest } => self.acks.confirmed(largest),
                 SentFrame::ResetStream(id) => self.streams.on_reset_acked(id),
@@ -167,6 +168,7 @@ fn send_again(frame: SentFrame, why: Why, streams: &mut Streams, ack_frequency_d
             offset,
             length,
             fin,
+            ..
         } => streams.on_lost(id, offset, u64::from(length), fin, why),
         SentFrame::Ack { .. } => {}
         SentFrame::MaxData => streams.max_data_due = true,
@@ -344,8 +346,20 @@ impl Connection {
     }
 
     /// What the packet carried goes into later ones once more.
-    pub(super) fn carry_again(&mut self, packet: &SentPacket, why: Why) {
+    fn carry_again(&mut self, packet: &SentPacket, why: Why) {
         for frame in self.recovery.sent.frames(packet) {
+            send_again(frame, why, &mut self.streams, &mut self.ack_frequency_due);
+        }
+    }
+
+    /// What the packet was to carry goes into later ones instead, each piece for the reason that it was to
+    /// go for.
+    pub(super) fn carry_instead(&mut self, packet: &SentPacket) {
+        for frame in self.recovery.sent.frames(packet) {
+            let why = match frame {
+                SentFrame::Stream { again, .. } => again.unwrap_or(Why::NotSent),
+                _ => Why::NotSent,
+            };
             send_again(frame, why, &mut self.streams, &mut self.ack_frequency_due);
         }
     }

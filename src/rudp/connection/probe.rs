@@ -81,14 +81,22 @@ impl Connection {
         }
         self.stats.packets_sent -= 1;
         self.stats.bytes_sent -= size;
-        let mut empty = true;
+        self.stats.packets_unsent += 1;
+        let (mut empty, mut data, mut why) = (true, false, None);
         for frame in self.recovery.sent.frames(&packet) {
             empty = false;
-            if let SentFrame::Ack { .. } = frame {
-                self.acks.repeat();
+            match frame {
+                SentFrame::Ack { .. } => self.acks.repeat(),
+                SentFrame::Stream { again, .. } => (data, why) = (true, Why::or(why, again)),
+                _ => {}
             }
         }
-        self.carry_again(&packet, Why::NotSent);
+        self.stats.data_packets_sent -= u64::from(data);
+        if let Some(count) = self.stats.again(why) {
+            *count -= 1;
+            self.stats.packets_retransmitted -= 1;
+        }
+        self.carry_instead(&packet);
         self.ping_due |= empty && packet.ack_eliciting && !probe;
     }
 }

@@ -13,7 +13,10 @@ pub(super) enum Why {
     Lost,
     /// No acknowledgement came in time: a probe carries what has waited longest.
     ProbeTimeout,
-    /// The packet that was to carry them never left: the kernel did not take it, or the path was given up.
+    /// Nothing is known, but a loss at a transfer's end costs a round trip: it goes twice to be sure.
+    Tail,
+    /// The packet that was to carry them never left, for the kernel did not take it: they go for the first
+    /// time.
     NotSent,
 }
 
@@ -23,7 +26,16 @@ impl Why {
         match self {
             Self::Lost => None,
             Self::ProbeTimeout => Some(0),
-            Self::NotSent => Some(1),
+            Self::Tail => Some(1),
+            Self::NotSent => Some(2),
+        }
+    }
+
+    /// The reason of a packet that carries pieces sent for both, or for one: the first that repeats.
+    pub(super) fn or(one: Option<Self>, other: Option<Self>) -> Option<Self> {
+        match one {
+            None | Some(Self::NotSent) => other.or(one),
+            Some(_) => one,
         }
     }
 }
@@ -47,8 +59,8 @@ pub(super) struct SendBuffer {
     acked: RangeSet,
     /// To be sent again.
     lost: RangeSet,
-    /// Of this, what is not known to be lost, by the reason: a probe timeout, the kernel.
-    unproven: [RangeSet; 2],
+    /// Of this, what is not known to be lost, by the reason, each byte for one.
+    unproven: [RangeSet; 3],
     /// Everything below was sent at least once.
     sent: u64,
     /// Everything below was written.
@@ -169,19 +181,29 @@ impl SendBuffer {
         }
     }
 
-    /// Why what is to be sent again next is.
-    pub(super) fn why(&self) -> Why {
-        let Some(next) = self.lost.front() else {
-            return Why::Lost;
-        };
-        let has = |why: &Why| {
+    /// Why what is to be sent again next is, if that is anything: the reason of the first of its bytes, at
+    /// most `max_len`, that have left before.
+    pub(super) fn why(&self, max_len: usize) -> Option<Why> {
+        let lost = self.lost.front()?;
+        let mut next = lost.start..lost.end.min(lost.start.saturating_add(max_len as u64));
+        let has = |why: Why, range: &Range<u64>| {
             let set = why.unproven().map(|at| &self.unproven[at]);
-            set.is_some_and(|set| set.missing(next.start..next.start + 1).next().is_none())
+            set.is_some_and(|set| set.missing(range.clone()).next().is_none())
         };
-        [Why::ProbeTimeout, Why::NotSent]
-            .into_iter()
-            .find(has)
-            .unwrap_or(Why::Lost)
+        if has(Why::NotSent, &next) {
+            return Some(Why::NotSent);
+        }
+        let unsent = Why::NotSent.unproven().map(|at| &self.unproven[at]);
+        let left = unsent.and_then(|set| set.missing(next.clone()).next());
+        next.start = left.map_or(next.start, |left| left.start);
+        next.end = next.start + 1;
+        let unproven = [Why::ProbeTimeout, Why::Tail];
+        Some(
+            unproven
+                .into_iter()
+                .find(|why| has(*why, &next))
+                .unwrap_or(Why::Lost),
+        )
     }
 
     fn no_longer_lost(&mut self, range: Range<u64>) {
@@ -311,7 +333,7 @@ mod tests {
         buffer.on_lost(50..60, Why::NotSent);
         buffer.on_lost(50..60, Why::ProbeTimeout);
         let mut again = || {
-            let why = buffer.why();
+            let why = buffer.why(10).expect("something");
             (why, buffer.next(10, ALL))
         };
         assert_eq!(again(), (Why::ProbeTimeout, Some(10..20)));
@@ -324,9 +346,18 @@ mod tests {
         );
         buffer.on_lost(10..20, Why::Lost);
         assert_eq!(
-            (buffer.why(), buffer.next(10, ALL)),
-            (Why::Lost, Some(10..20))
+            (buffer.why(10), buffer.next(10, ALL)),
+            (Some(Why::Lost), Some(10..20))
         );
+        // What has left and what has not, in one piece: it repeats.
+        buffer.on_lost(60..70, Why::NotSent);
+        buffer.on_lost(70..80, Why::Tail);
+        assert_eq!(
+            (buffer.why(10), buffer.why(11)),
+            (Some(Why::NotSent), Some(Why::Tail))
+        );
+        assert_eq!(buffer.next(20, ALL), Some(60..80));
+        assert_eq!(buffer.why(10), None);
         assert!(buffer.unproven.iter().all(RangeSet::is_empty));
     }
 

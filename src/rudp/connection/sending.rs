@@ -181,7 +181,7 @@ impl Sending {
         }
         let before = self.buffer.sent_end();
         let limit = self.limit.min(before.saturating_add(connection_room));
-        let why = self.buffer.why();
+        let why = self.buffer.why(most);
         let range = match self.buffer.next(most, limit) {
             Some(range) => range,
             None if self.fin == Some(Fin::Pending) && self.buffer.unsent() == 0 => before..before,
@@ -197,8 +197,7 @@ impl Sending {
             offset: range.start,
             length: usize::try_from(range.end - range.start).unwrap_or(0),
             fin,
-            again: (!range.is_empty() && range.end <= before).then_some(why),
-            twice: false,
+            again: why.filter(|_| !range.is_empty()),
         })
     }
 
@@ -273,8 +272,7 @@ impl Sending {
             offset: range.start,
             length: usize::try_from(range.end - range.start).unwrap_or(0),
             fin: range.end == self.buffer.offset(),
-            again: None,
-            twice: true,
+            again: Some(Why::Tail),
         })
     }
 

@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, time::Instant};
 
-use super::delivery::Snapshot;
+use super::{delivery::Snapshot, send_buffer::Why};
 
 /// What one packet carried that may have to be sent again, or that its acknowledgement tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,6 +13,8 @@ pub(super) enum SentFrame {
         offset: u64,
         length: u32,
         fin: bool,
+        /// Why this packet carried it again, if it did.
+        again: Option<Why>,
     },
     /// An ACK frame that told of packets up to this one.
     Ack {

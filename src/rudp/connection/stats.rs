@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+use super::send_buffer::Why;
+
 /// What a connection has counted, and how it stands.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Stats {
@@ -17,18 +19,18 @@ pub struct Stats {
     pub packets_lost: u64,
     /// Packets declared lost that were acknowledged later.
     pub spurious_losses: u64,
-    /// Packets that carried a piece of a stream again: the sum of the next three.
+    /// Packets that carried bytes of a stream again, of those that a capture shows: the sum of the next three.
     pub packets_retransmitted: u64,
     /// Because a packet that had carried it was declared lost.
     pub sent_again_lost: u64,
     /// Because no acknowledgement came in time: a probe carries what has waited longest (RFC 9002 section
     /// 6.2.4), lost or not.
     pub sent_again_probing: u64,
-    /// Because the packet that was to carry it never left.
-    pub sent_again_unsent: u64,
-    /// Packets besides that carried a piece twice at a transfer's end, over a lossy path, though nothing says
-    /// that it got lost.
-    pub packets_doubled: u64,
+    /// At a transfer's end over a lossy path, to be sure, though nothing says that it got lost.
+    pub sent_again_tail: u64,
+    /// Packets besides that never left: the kernel refused them, for their size. What was in them went into
+    /// smaller ones.
+    pub packets_unsent: u64,
     /// Packets that came again.
     pub duplicates: u64,
     /// Packets whose integrity tag was wrong.
@@ -73,5 +75,15 @@ impl Stats {
     /// Packets sent and received: whether anything has happened.
     pub fn packets(&self) -> u64 {
         self.packets_sent + self.packets_received
+    }
+
+    /// Where packets that carry bytes again for this reason are counted, if they do.
+    pub(super) fn again(&mut self, why: Option<Why>) -> Option<&mut u64> {
+        match why? {
+            Why::Lost => Some(&mut self.sent_again_lost),
+            Why::ProbeTimeout => Some(&mut self.sent_again_probing),
+            Why::Tail => Some(&mut self.sent_again_tail),
+            Why::NotSent => None,
+        }
     }
 }

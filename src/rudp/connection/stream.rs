@@ -63,6 +63,4 @@ pub(super) struct Piece {
     pub(super) fin: bool,
     /// Why it is sent again, if it is.
     pub(super) again: Option<Why>,
-    /// The piece is sent once more at a transfer's end, though nothing says that it got lost.
-    pub(super) twice: bool,
 }

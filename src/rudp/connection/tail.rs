@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::{Connection, sending::MOST_WALKS, stream::Piece};
+use super::{Connection, send_buffer::Why, sending::MOST_WALKS, stream::Piece};
 use crate::rudp::packet::frame::stream_header_len;
 
 /// Retransmissions that are sent twice at a transfer's end.
@@ -16,9 +16,10 @@ pub(super) struct Tail {
 }
 
 impl Connection {
-    /// Notes a retransmission.
+    /// Notes a piece that has left, if it is a retransmission.
     pub(super) fn note_retransmission(&mut self, piece: Piece) {
-        if self.tail.again.len() < TWICE && self.tail_walks() > 0 {
+        let repeats = piece.again.is_some_and(|why| why != Why::Tail);
+        if repeats && self.tail.again.len() < TWICE && self.tail_walks() > 0 {
             self.tail.again.push_back(piece);
         }
     }
@@ -45,8 +46,7 @@ impl Connection {
         while let Some(piece) = self.tail.again.pop_front() {
             if piece.length <= room && self.streams.is_unacked(&piece) {
                 return Some(Piece {
-                    again: None,
-                    twice: true,
+                    again: Some(Why::Tail),
                     ..piece
                 });
             }

@@ -428,7 +428,7 @@ impl Connection {
                 size: short,
                 ack_eliciting: eliciting,
                 data: data.any,
-                again: data.again.is_some(),
+                again: data.again.is_some_and(|why| why != Why::NotSent),
                 probe: flags.probe,
             })
         });
@@ -436,12 +436,9 @@ impl Connection {
         self.stats.packets_sent += 1;
         self.stats.bytes_sent += size;
         self.stats.data_packets_sent += u64::from(data.any);
-        self.stats.packets_retransmitted += u64::from(data.again.is_some());
-        match data.again {
-            Some(Why::Lost) => self.stats.sent_again_lost += 1,
-            Some(Why::ProbeTimeout) => self.stats.sent_again_probing += 1,
-            Some(Why::NotSent) => self.stats.sent_again_unsent += 1,
-            None => self.stats.packets_doubled += u64::from(data.twice),
+        if let Some(count) = self.stats.again(data.again) {
+            *count += 1;
+            self.stats.packets_retransmitted += 1;
         }
         marked
     }
@@ -548,11 +545,8 @@ impl Connection {
             };
             self.put_piece(&piece, end, buffer);
             data.any = true;
-            data.again = data.again.or(piece.again);
-            data.twice |= piece.twice;
-            if piece.again.is_some() {
-                self.note_retransmission(piece);
-            }
+            data.again = Why::or(data.again, piece.again);
+            self.note_retransmission(piece);
         }
         data.more = self.streams.can_send();
         data
@@ -576,6 +570,7 @@ impl Connection {
             // No longer than a packet.
             length: piece.length as u32,
             fin: piece.fin,
+            again: piece.again,
         });
     }
 }
@@ -586,8 +581,6 @@ pub(super) struct Data {
     any: bool,
     /// Why it carries a piece of a stream again, if it does: the first such piece's reason.
     again: Option<Why>,
-    /// The packet carries a piece once more though nothing says that it got lost.
-    twice: bool,
     /// There is more that did not fit.
     more: bool,
 }
