@@ -24,7 +24,10 @@ use crate::{
     config::Config,
     net::interface::InterfaceWatch,
     role::{Failure, Lack, Resources},
-    watch::event::{FailureKind, State},
+    watch::{
+        capture,
+        event::{FailureKind, State},
+    },
 };
 
 /// When a role that could not be prepared for changed interfaces is tried again.
@@ -173,6 +176,7 @@ impl Supervisor {
                     member.last_failure = Some(cause);
                     member.enter(State::Stuck);
                 }
+                capture::crashed();
                 self.show(component);
                 None
             }
@@ -244,6 +248,7 @@ impl Supervisor {
                 member.restarts += 1;
                 member.last_failure = Some(failure.cause);
                 member.enter(State::Restarting);
+                capture::crashed();
                 None
             }
             Report::Ended => {
@@ -254,6 +259,7 @@ impl Supervisor {
                 tracing::error!(component, "failed too often, giving up: {failure}");
                 member.last_failure = Some(failure.cause.clone());
                 member.enter(State::Failed);
+                capture::crashed();
                 let cause = failure;
                 Some(Ended::Failed { component, cause })
             }

@@ -199,7 +199,7 @@ pub fn ring() -> Option<Arc<Ring>> {
     running().as_ref().and_then(|running| running.ring.clone())
 }
 
-/// Something has crashed: the ring writes itself to a file in a moment.
+/// Something has crashed, is stuck or was given up: the ring writes itself to a file in a moment.
 pub fn crashed() {
     // A crash while the captures change is not waited for.
     if let Ok(running) = RUNNING.try_lock()
@@ -293,7 +293,7 @@ impl Ring {
 
     fn run(&self, subscription: &Subscription, crashes: &Path) {
         let (mut batch, mut known) = (Batch::default(), 0);
-        let (mut due, mut quiet_until) = (None, Instant::now());
+        let (mut crashed, mut due, mut quiet_until) = (false, None, Instant::now());
         loop {
             let closed = subscription.is_closed();
             let more = subscription.read(&mut batch, LOOK);
@@ -302,8 +302,10 @@ impl Ring {
             }
             known = count_lost(subscription, known);
             let now = Instant::now();
-            if self.crashed.swap(false, Ordering::Relaxed) && due.is_none() && now >= quiet_until {
-                due = Some(now + AFTERMATH);
+            crashed |= self.crashed.swap(false, Ordering::Relaxed);
+            // The last words are not held back.
+            if crashed && due.is_none() && (closed || now >= quiet_until) {
+                (crashed, due) = (false, Some(now + AFTERMATH));
             }
             if due.is_some_and(|due| now >= due || closed) {
                 due = None;
@@ -329,9 +331,11 @@ impl Ring {
     }
 
     fn write_crash(&self, folder: &Path) {
-        let seconds = SystemTime::now().duration_since(UNIX_EPOCH);
-        let seconds = seconds.unwrap_or_default().as_secs();
-        let file = folder.join(format!("crash-{seconds}.pcapng"));
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let now = now.unwrap_or_default();
+        // As names they are in the order of time, and two of one second are two.
+        let (seconds, millis) = (now.as_secs(), now.subsec_millis());
+        let file = folder.join(format!("crash-{seconds}.{millis:03}.pcapng"));
         let written = fs::create_dir_all(folder)
             .and_then(|()| File::create(&file))
             .and_then(|out| self.write(BufWriter::new(out)));

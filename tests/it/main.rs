@@ -7,6 +7,7 @@
 mod support;
 
 mod architecture;
+mod capture;
 mod check;
 mod client;
 mod client_dhcp;

@@ -1,5 +1,6 @@
 //! Configuration files: good ones compile, bad ones give every problem with its line and key.
 
+mod capture;
 mod fuzz;
 mod link;
 mod transport;
