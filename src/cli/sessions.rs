@@ -11,9 +11,10 @@ use super::api::{Target, ago, table};
 use crate::{
     client::units::{Latency, Size},
     origin::TRANSFER,
-    role::api::{EndedSession, Session},
+    role::api::{Ended, EndedSession, EndedTransfer, Session},
     rudp::statistics,
     statistic::{Column, Unit, columns},
+    text::{LONG, printable},
 };
 
 /// Arguments of `labnet sessions`.
@@ -34,34 +35,93 @@ pub(super) fn run(args: Args) -> ExitCode {
     args.target.show("/api/v1/sessions", describe)
 }
 
-fn of_ended(sessions: Vec<EndedSession>) -> String {
-    if sessions.is_empty() {
+/// A table of RUDP's sessions, and one of files over HTTP.
+fn of_ended(all: Vec<Ended>) -> String {
+    if all.is_empty() {
         return "no session has ended yet".to_owned();
     }
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let now = now.unwrap_or_default().as_secs_f64();
-    let rows = sessions.into_iter().map(|session| {
-        vec![
-            ago((now - session.ended_unix).max(0.0)),
-            session.client.to_string(),
-            session.name,
-            session.kind,
-            ago(session.connected_seconds),
-            Size(session.bytes_received).to_string(),
-            Size(session.bytes_sent).to_string(),
-            session.lost.to_string(),
-            session.sent_again.to_string(),
-            session.how,
-            session.cause.unwrap_or_default(),
-        ]
-    });
-    table(
-        [
-            "AGO", "CLIENT", "NAME", "KIND", "AGE", "RECEIVED", "SENT", "LOST", "AGAIN", "END",
+    let (mut sessions, mut transfers) = (Vec::new(), Vec::new());
+    for ended in all {
+        let since = ago((now - ended.unix()).max(0.0));
+        match ended {
+            Ended::Session(session) => sessions.push(session_row(since, session)),
+            Ended::Transfer(transfer) => transfers.push(transfer_row(since, transfer)),
+        }
+    }
+    let mut tables = Vec::new();
+    if !sessions.is_empty() {
+        let headings = [
+            "AGO",
+            "CLIENT",
+            "NAME",
+            "KIND",
+            "CONNECTION",
+            "AGE",
+            "RECEIVED",
+            "SENT",
+            "LOST",
+            "AGAIN",
+            "END",
             "CAUSE",
-        ],
-        rows,
-    )
+        ];
+        tables.push(table(headings, sessions));
+    }
+    if !transfers.is_empty() {
+        let headings = [
+            "AGO",
+            "CLIENT",
+            "NAME",
+            "FILE",
+            "AGE",
+            "SENT",
+            "OF",
+            "CONGESTION",
+            "RTT",
+            "SEGMENTS",
+            "RESENT",
+            "END",
+        ];
+        tables.push(table(headings, transfers));
+    }
+    tables.join("\n\n")
+}
+
+fn session_row(since: String, session: EndedSession) -> Vec<String> {
+    vec![
+        since,
+        session.client.to_string(),
+        session.name,
+        session.kind,
+        session.connection_id.unwrap_or_default(),
+        ago(session.connected_seconds),
+        Size(session.bytes_received).to_string(),
+        Size(session.bytes_sent).to_string(),
+        session.lost.to_string(),
+        session.sent_again.to_string(),
+        session.how,
+        session.cause.unwrap_or_default(),
+    ]
+}
+
+fn transfer_row(since: String, transfer: EndedTransfer) -> Vec<String> {
+    let count = |segments: Option<u64>| segments.map_or_else(|| "-".to_owned(), |n| n.to_string());
+    let rtt = transfer.rtt_seconds.map(Value::from).unwrap_or_default();
+    vec![
+        since,
+        transfer.client.to_string(),
+        transfer.name,
+        printable(&transfer.file, LONG),
+        ago(transfer.connected_seconds),
+        Size(transfer.bytes_sent).to_string(),
+        Size(transfer.length_bytes).to_string(),
+        transfer.congestion,
+        cell(&rtt, Unit::Latency),
+        count(transfer.segments_sent),
+        count(transfer.segments_retransmitted),
+        transfer.how.replace('_', " "),
+    ]
 }
 
 /// A table for each kind of session that there is.

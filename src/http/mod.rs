@@ -8,6 +8,7 @@ mod ask;
 mod capture;
 mod guard;
 mod kept;
+mod names;
 mod page;
 mod problem;
 mod routes;
@@ -16,7 +17,7 @@ mod token;
 mod words;
 
 pub use accept::{
-    Attend, Connection, Ends, Observer, PacedStream, Place, Places, Refusal, Wire, accept,
+    Attend, Connection, Ends, Observer, PacedStream, Passed, Place, Places, Refusal, Wire, accept,
     connections_here,
 };
 pub use access::{Access, Refused};

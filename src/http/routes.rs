@@ -1,6 +1,6 @@
 //! The API's routes, and how the roles are asked.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::SystemTime};
 
 use axum::{
     Extension, Json, Router,
@@ -16,12 +16,12 @@ use super::{
     capture,
     guard::{Untold, guarded},
     kept::Kept,
-    page, problem,
+    names, page, problem,
 };
 use crate::{
     role::api::{
-        CopyLeases, CrashSession, DescribeLink, Explain, ListEndedSessions, ListLeases,
-        ListSessions, ListTransfers, ReadSamples, Reload,
+        CopyLeases, CrashSession, DescribeLink, Ended, Explain, ListEndedSessions,
+        ListEndedTransfers, ListLeases, ListSessions, ListTransfers, ReadSamples, Reload,
     },
     role::{Crash, Keep},
     watch::{samples::POINTS, why::LAST},
@@ -135,8 +135,7 @@ async fn copy_leases(State(kept): State<Kept>) -> Response {
 async fn sessions(State(kept): State<Kept>, RawQuery(query): RawQuery) -> Response {
     let asks = |pair: &str| matches!(pair, "ended" | "ended=" | "ended=1" | "ended=true");
     if query.is_some_and(|query| query.split('&').any(asks)) {
-        let asked = kept.roster.read().ended_sessions.clone();
-        return ask(asked, ListEndedSessions, "rudp").await;
+        return ended(&kept).await;
     }
     let (rudp, origin) = {
         let roster = kept.roster.read();
@@ -154,6 +153,34 @@ async fn sessions(State(kept): State<Kept>, RawQuery(query): RawQuery) -> Respon
         Some(sessions) => Json([sessions, transfers.unwrap_or_default()].concat()).into_response(),
         None => silent("rudp"),
     }
+}
+
+/// The sessions and transfers that are over, the last first.
+async fn ended(kept: &Kept) -> Response {
+    let (open, over, origin) = {
+        let roster = kept.roster.read();
+        let sessions = (roster.sessions.clone(), roster.ended_sessions.clone());
+        (sessions.0, sessions.1, roster.ended_transfers.clone())
+    };
+    if over.is_none() && origin.is_none() {
+        return problem(StatusCode::NOT_FOUND, "rudp is not configured");
+    }
+    let (open, over, transfers) = tokio::join!(
+        listed(open.as_ref(), ListSessions),
+        listed(over.as_ref(), ListEndedSessions),
+        listed(origin.as_ref(), ListEndedTransfers),
+    );
+    let (Some(open), Some(over)) = (open, over) else {
+        return silent("rudp");
+    };
+    let mut transfers = transfers.unwrap_or_default();
+    names::give(&mut transfers, &open, &over, SystemTime::now());
+    let transfers = transfers.into_iter().map(Ended::Transfer);
+    let mut all: Vec<_> = transfers
+        .chain(over.into_iter().map(Ended::Session))
+        .collect();
+    all.sort_by(|one, other| other.unix().total_cmp(&one.unix()));
+    Json(all).into_response()
 }
 
 /// Why a connection's window is what it is: by the client's name, its ADDRESS:PORT or the connection,

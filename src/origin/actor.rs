@@ -1,6 +1,8 @@
 //! The origin's actor.
 
+mod ended;
 mod page_server;
+mod transfer;
 mod transfers;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,11 +10,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use actix::{Context, Handler};
 
 use page_server::{Current, Site};
+pub use transfer::{Standing, TRANSFER};
 use transfers::Transfers;
-pub use transfers::{Standing, TRANSFER};
 
 use super::store::Store;
-use crate::role::api::{self, ListTransfers};
+use crate::role::api::{self, ListEndedTransfers, ListTransfers};
 use crate::{
     config::{self, OriginFiles},
     http::{Places, serve_http},
@@ -151,5 +153,13 @@ impl Handler<ListTransfers> for OriginActor {
 
     fn handle(&mut self, _: ListTransfers, _: &mut Context<Self>) -> Self::Result {
         self.keep.get().transfers.list()
+    }
+}
+
+impl Handler<ListEndedTransfers> for OriginActor {
+    type Result = Vec<api::EndedTransfer>;
+
+    fn handle(&mut self, _: ListEndedTransfers, _: &mut Context<Self>) -> Self::Result {
+        self.keep.get().transfers.ended()
     }
 }

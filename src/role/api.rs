@@ -72,6 +72,65 @@ pub struct Session {
 #[rtype(result = "Vec<Session>")]
 pub struct ListTransfers;
 
+/// Asks the built-in origin for the files that went to HTTP clients, the last first.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "Vec<EndedTransfer>")]
+pub struct ListEndedTransfers;
+
+/// A file, or a part of one, that went to an HTTP client.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EndedTransfer {
+    /// `http`.
+    pub kind: String,
+    /// The client's address and port.
+    pub client: SocketAddr,
+    /// HTTP tells none: the name of the one client that had a session of RUDP from the same host meanwhile;
+    /// empty if there was none, or several.
+    pub name: String,
+    /// The file's name.
+    pub file: String,
+    /// `end`: all of it has arrived; `broken_off`; `arriving`: the kernel still sends the last of it;
+    /// `unknown`.
+    pub how: String,
+    /// When the origin was done with it, seconds since 1970.
+    pub ended_unix: f64,
+    /// How long it took until then.
+    pub connected_seconds: f64,
+    /// Bytes that were asked for.
+    pub length_bytes: u64,
+    /// Bytes of these that the client's kernel has acknowledged; of what broke off the
+    /// answer's head, some hundred bytes, is counted with them.
+    pub bytes_sent: u64,
+    /// The kernel's congestion control that it was sent by.
+    pub congestion: String,
+    /// The smoothed round trip at the end (TCP_INFO, as what follows).
+    pub rtt_seconds: Option<f64>,
+    /// Segments with data that were sent meanwhile.
+    pub segments_sent: Option<u64>,
+    /// Of these, segments sent again.
+    pub segments_retransmitted: Option<u64>,
+}
+
+/// Something that is over, of either kind.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Ended {
+    /// A file over HTTP.
+    Transfer(EndedTransfer),
+    /// A session of RUDP.
+    Session(EndedSession),
+}
+
+impl Ended {
+    /// When it ended, seconds since 1970.
+    pub fn unix(&self) -> f64 {
+        match self {
+            Self::Transfer(transfer) => transfer.ended_unix,
+            Self::Session(session) => session.ended_unix,
+        }
+    }
+}
+
 /// Asks the RUDP endpoint for the sessions that are over, the last first.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "Vec<EndedSession>")]

@@ -8,8 +8,8 @@ use actix::Recipient;
 
 use super::Crash;
 use super::api::{
-    Component, CopyLeases, CrashSession, DescribeLink, Explain, ListEndedSessions, ListLeases,
-    ListSessions, ListTransfers, ReadSamples, Reload, Status,
+    Component, CopyLeases, CrashSession, DescribeLink, Explain, ListEndedSessions,
+    ListEndedTransfers, ListLeases, ListSessions, ListTransfers, ReadSamples, Reload, Status,
 };
 use crate::watch::event::State;
 
@@ -38,6 +38,8 @@ pub struct Entries {
     pub sessions: Option<Recipient<ListSessions>>,
     /// The built-in origin.
     pub transfers: Option<Recipient<ListTransfers>>,
+    /// The same, of what is over.
+    pub ended_transfers: Option<Recipient<ListEndedTransfers>>,
     /// The RUDP endpoint, of what is over.
     pub ended_sessions: Option<Recipient<ListEndedSessions>>,
     /// The RUDP endpoint, of why windows are what they are.
@@ -82,6 +84,7 @@ impl Default for Roster {
             copy_leases: None,
             sessions: None,
             transfers: None,
+            ended_transfers: None,
             ended_sessions: None,
             explain: None,
             samples: None,

@@ -40,7 +40,9 @@ impl Tree {
             RoleSlot::<OriginActor>::boxed(
                 |config| config.origin.clone(),
                 |roster, address| {
-                    roster.write().transfers = address.map(|address| address.clone().recipient());
+                    let mut entries = roster.write();
+                    entries.transfers = address.map(|address| address.clone().recipient());
+                    entries.ended_transfers = address.map(|address| address.clone().recipient());
                 },
             ),
             RoleSlot::<ScrapActor>::boxed(|config| config.scrap.clone(), |_, _| {}),

@@ -38,5 +38,6 @@ mod simulation;
 mod stderr;
 mod supervision;
 mod told;
+mod transfers;
 mod transport;
 mod why;

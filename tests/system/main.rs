@@ -31,5 +31,6 @@ mod scrap;
 mod service_manager;
 mod state;
 mod stuck;
+mod transfers;
 mod transport;
 mod wireshark;

@@ -15,7 +15,7 @@ use tokio::{
     sync::{Semaphore, watch},
     time::timeout,
 };
-pub use wire::Wire;
+pub use wire::{Passed, Wire};
 
 use crate::{
     net::{StreamTap, is_listening},
@@ -116,9 +116,10 @@ pub async fn accept(
             }
         };
         let stream = Arc::new(stream);
+        let wire = Wire::new(&stream);
         let connection = Connection {
-            wire: Wire::new(&stream),
-            stream: PacedStream::new(stream, tap, Arc::clone(&place)),
+            stream: PacedStream::new(stream, tap, Arc::clone(&place), wire.clone()),
+            wire,
             ends: Ends { peer, local },
             place: Arc::clone(&place),
             closing: closing.clone(),

@@ -16,7 +16,7 @@ use tokio::{
     time::{Instant, Sleep, sleep},
 };
 
-use super::places::Place;
+use super::{places::Place, wire::Wire};
 use crate::net::StreamTap;
 
 /// A peer that takes less than the least rate over so long is gone or means harm.
@@ -83,6 +83,8 @@ pub struct PacedStream {
     stream: Arc<TcpStream>,
     tap: StreamTap,
     place: Arc<Place>,
+    /// Who asks what has passed.
+    wire: Wire,
     pace: Pace,
     /// Runs while there may be something that the peer has not taken.
     look: Option<Pin<Box<Sleep>>>,
@@ -92,11 +94,17 @@ pub struct PacedStream {
 }
 
 impl PacedStream {
-    pub(super) fn new(stream: Arc<TcpStream>, tap: StreamTap, place: Arc<Place>) -> Self {
+    pub(super) fn new(
+        stream: Arc<TcpStream>,
+        tap: StreamTap,
+        place: Arc<Place>,
+        wire: Wire,
+    ) -> Self {
         Self {
             stream,
             tap,
             place,
+            wire,
             pace: Pace::new(Instant::now()),
             look: None,
             written: 0,
@@ -106,6 +114,7 @@ impl PacedStream {
 
     fn wrote(&mut self, bytes: usize) {
         self.written += bytes as u64;
+        self.wire.wrote(bytes);
         self.full = false;
         if self.look.is_none() {
             self.pace.restart(Instant::now(), self.taken());
@@ -185,6 +194,12 @@ impl PacedStream {
                 Poll::Ready(written)
             }
         }
+    }
+}
+
+impl Drop for PacedStream {
+    fn drop(&mut self) {
+        self.wire.ends();
     }
 }
 

@@ -1,6 +1,9 @@
 use std::{
     io,
-    sync::{Arc, OnceLock, Weak},
+    sync::{
+        Arc, OnceLock, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use tokio::net::TcpStream;
@@ -14,6 +17,25 @@ pub struct Wire {
     stream: Weak<TcpStream>,
     /// The congestion control that the connection began with, once anybody has asked.
     began: Arc<OnceLock<String>>,
+    passed: Arc<Passing>,
+}
+
+#[derive(Debug, Default)]
+struct Passing {
+    written: AtomicU64,
+    /// As it was at the connection's end.
+    last: OnceLock<Passed>,
+}
+
+/// What has passed over a connection since it was accepted.
+#[derive(Debug, Clone, Copy)]
+pub struct Passed {
+    /// Bytes written to its socket.
+    pub written: u64,
+    /// Of these the peer's kernel has not acknowledged so many.
+    pub unacknowledged: u64,
+    /// What the kernel has measured.
+    pub info: TcpInfo,
 }
 
 impl Wire {
@@ -21,7 +43,42 @@ impl Wire {
         Self {
             stream: Arc::downgrade(stream),
             began: Arc::default(),
+            passed: Arc::default(),
         }
+    }
+
+    /// So many bytes more were written.
+    pub(super) fn wrote(&self, bytes: usize) {
+        self.passed
+            .written
+            .fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// The connection ends now.
+    pub(super) fn ends(&self) {
+        if let Ok(passed) = self.measure() {
+            // It ends once.
+            let _ = self.passed.last.set(passed);
+        }
+    }
+
+    /// What has passed by now, and whether that is all that ever will: the connection is over. `None`: that is
+    /// not known of one that is.
+    pub fn passed(&self) -> Option<(Passed, bool)> {
+        // Looked at again: it may have ended meanwhile.
+        let ended = || self.passed.last.get().map(|last| (*last, true));
+        ended()
+            .or_else(|| self.measure().ok().map(|passed| (passed, false)))
+            .or_else(ended)
+    }
+
+    fn measure(&self) -> io::Result<Passed> {
+        let stream = self.stream()?;
+        Ok(Passed {
+            written: self.passed.written.load(Ordering::Relaxed),
+            unacknowledged: net::unacknowledged(&*stream)?,
+            info: net::tcp_info(&*stream)?,
+        })
     }
 
     /// Has the connection sent on by the congestion control of this name, or (`None`) by the one that

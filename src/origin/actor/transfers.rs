@@ -1,4 +1,4 @@
-//! Files on their way to HTTP clients, and what the kernel measures of them.
+//! Files on their way to HTTP clients, and the last that were.
 
 use std::{
     collections::BTreeMap,
@@ -7,39 +7,29 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use prometheus::IntGauge;
 
+use super::{
+    ended::{Ended, EndedTransfers},
+    transfer::{KIND, TRANSFER, Transfer},
+};
 use crate::{
     http::Wire,
-    net::TcpInfo,
     role::api,
-    statistic::{Series, Statistic, Unit, Value, fields, sample, series},
+    statistic::{fields, sample, series},
     telemetry::{Metrics, OpenSeries, SessionKind, TRANSFER as PREFIX},
 };
 
-/// Their kind, where they are told beside RUDP's sessions.
-const KIND: &str = "http";
-
-/// Files on their way.
+/// Files on their way, and the last that were.
 pub(super) struct Transfers {
     under_way: Mutex<BTreeMap<u64, Arc<Transfer>>>,
+    ended: EndedTransfers,
     next: AtomicU64,
     kind: SessionKind,
     metrics: Arc<Metrics>,
-}
-
-/// What is known of a file on its way.
-struct Transfer {
-    client: SocketAddr,
-    wire: Wire,
-    file: String,
-    length: u64,
-    congestion: String,
-    began: Instant,
-    sent: AtomicU64,
 }
 
 /// A file on its way, until it is dropped.
@@ -51,157 +41,11 @@ pub(super) struct Sending {
     _series: Option<OpenSeries>,
 }
 
-/// How a transfer stands.
-pub struct Standing {
-    file: String,
-    length: u64,
-    sent: u64,
-    congestion: String,
-    age: Duration,
-    /// `None`: the connection is gone.
-    info: Option<TcpInfo>,
-}
-
-/// A row of which the kernel knows the value.
-macro_rules! measured {
-    ($value:expr) => {
-        |it| {
-            let value: fn(&TcpInfo) -> Value = $value;
-            it.info.as_ref().map_or(Value::Absent, value)
-        }
-    };
-}
-
-const GAUGE: Option<Series> = Some(Series::Gauge);
-const COUNTER: Option<Series> = Some(Series::Counter);
-
-const fn row(
-    (key, heading): (&'static str, Option<&'static str>),
-    unit: Unit,
-    series: Option<Series>,
-    help: &'static str,
-    value: fn(&Standing) -> Value,
-) -> Statistic<Standing> {
-    Statistic {
-        key,
-        heading,
-        help,
-        unit,
-        series,
-        value,
-    }
-}
-
-fn whole(value: Option<u64>) -> Value {
-    value.map_or(Value::Absent, Value::Whole)
-}
-
-fn seconds(time: Duration) -> Value {
-    Value::Seconds(time.as_secs_f64())
-}
-
-/// What is told of a file on its way over HTTP: of the sending of the origin's kernel.
-pub const TRANSFER: &[Statistic<Standing>] = &[
-    row(
-        ("connected_seconds", Some("AGE")),
-        Unit::Age,
-        None,
-        "Seconds since the answer began",
-        |it| seconds(it.age),
-    ),
-    row(("file", Some("FILE")), Unit::Word, None, "Its name", |it| {
-        Value::Word(it.file.clone())
-    }),
-    row(
-        ("bytes_sent", Some("SENT")),
-        Unit::Bytes,
-        None,
-        "Bytes of the file that the kernel was given",
-        |it| Value::Whole(it.sent),
-    ),
-    row(
-        ("length_bytes", Some("OF")),
-        Unit::Bytes,
-        None,
-        "Bytes that were asked for",
-        |it| Value::Whole(it.length),
-    ),
-    row(
-        ("congestion", Some("CONGESTION")),
-        Unit::Word,
-        None,
-        "The kernel's congestion control that the connection sends by",
-        |it| Value::Word(it.congestion.clone()),
-    ),
-    row(
-        ("window_bytes", Some("WINDOW")),
-        Unit::Bytes,
-        GAUGE,
-        "Congestion window of a transfer's connection",
-        measured!(|info| Value::Whole(info.window)),
-    ),
-    row(
-        ("ssthresh_bytes", Some("SSTHRESH")),
-        Unit::Bytes,
-        GAUGE,
-        "Slow-start threshold, once there is one",
-        measured!(|info| whole(info.ssthresh)),
-    ),
-    row(
-        ("in_flight_bytes", Some("IN FLIGHT")),
-        Unit::Bytes,
-        GAUGE,
-        "Bytes sent and neither acknowledged nor lost",
-        measured!(|info| Value::Whole(info.in_flight)),
-    ),
-    row(
-        ("pacing_bytes_per_second", None),
-        Unit::BytesPerSecond,
-        GAUGE,
-        "The pace at which segments may leave, if there is one",
-        measured!(|info| whole(info.pacing_rate)),
-    ),
-    row(
-        ("delivery_bytes_per_second", None),
-        Unit::BytesPerSecond,
-        GAUGE,
-        "The rate last measured at which segments arrived",
-        measured!(|info| Value::Whole(info.delivery_rate)),
-    ),
-    row(
-        ("rtt_seconds", Some("RTT")),
-        Unit::Latency,
-        GAUGE,
-        "Smoothed round trip",
-        measured!(|info| seconds(info.rtt)),
-    ),
-    row(
-        ("min_rtt_seconds", Some("MIN RTT")),
-        Unit::Latency,
-        GAUGE,
-        "Least round trip of late",
-        measured!(|info| info.min_rtt.map_or(Value::Absent, seconds)),
-    ),
-    row(
-        ("segments_sent", Some("SEGMENTS")),
-        Unit::Count,
-        COUNTER,
-        "Segments with data that the connection has sent",
-        measured!(|info| Value::Whole(info.data_segments)),
-    ),
-    row(
-        ("segments_retransmitted", Some("RESENT")),
-        Unit::Count,
-        COUNTER,
-        "Of these, segments sent again",
-        measured!(|info| Value::Whole(info.retransmitted)),
-    ),
-];
-
 impl Transfers {
     pub(super) fn new(metrics: &Arc<Metrics>) -> Arc<Self> {
         Arc::new(Self {
             under_way: Mutex::default(),
+            ended: EndedTransfers::default(),
             next: AtomicU64::new(0),
             kind: metrics.session_series.kind(KIND, PREFIX, series(TRANSFER)),
             metrics: Arc::clone(metrics),
@@ -218,6 +62,8 @@ impl Transfers {
     ) -> Sending {
         let by = (self.metrics.origin_transfers).with_label_values(&[&congestion]);
         by.inc();
+        self.ended.another_on(client);
+        let before = wire.passed().map(|(passed, _)| passed);
         let transfer = Arc::new(Transfer {
             client,
             wire,
@@ -225,6 +71,7 @@ impl Transfers {
             length,
             congestion,
             began: Instant::now(),
+            before,
             sent: AtomicU64::new(0),
         });
         let read = Arc::clone(&transfer);
@@ -257,24 +104,16 @@ impl Transfers {
         described.collect()
     }
 
+    /// The last that are over, the last first.
+    pub(super) fn ended(&self) -> Vec<api::EndedTransfer> {
+        self.ended.list()
+    }
+
     fn under_way(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Transfer>>> {
         // Whole between any two calls.
         self.under_way
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Transfer {
-    fn stands(&self) -> Standing {
-        Standing {
-            file: self.file.clone(),
-            length: self.length,
-            sent: self.sent.load(Ordering::Relaxed),
-            congestion: self.congestion.clone(),
-            age: self.began.elapsed(),
-            info: self.wire.info().ok(),
-        }
     }
 }
 
@@ -291,5 +130,7 @@ impl Drop for Sending {
     fn drop(&mut self) {
         self.by.dec();
         self.transfers.under_way().remove(&self.number);
+        let ended = Ended::now(Arc::clone(&self.transfer));
+        self.transfers.ended.note(ended);
     }
 }
