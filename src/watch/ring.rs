@@ -142,7 +142,7 @@ pub struct Sample {
     pub in_flight_max: u64,
     /// The pace at its end.
     pub pacing_rate: u64,
-    /// The smoothed round trip at its end.
+    /// The smoothed round trip at its end; zero until one was measured, as the next two.
     pub rtt_us: u64,
     /// The shortest round trip in it.
     pub rtt_min_us: u64,
@@ -166,7 +166,11 @@ impl Sample {
             ssthresh: state.ssthresh,
             in_flight_max: state.in_flight_max,
             pacing_rate: state.pacing_rate,
-            rtt_us: micros(state.smoothed_rtt),
+            // Before the first is measured, the smoothed one is assumed.
+            rtt_us: match state.latest_rtt {
+                Duration::ZERO => 0,
+                _ => micros(state.smoothed_rtt),
+            },
             rtt_min_us: micros(state.latest_rtt),
             rtt_max_us: micros(state.longest_rtt),
             phase: state.phase,
@@ -180,7 +184,10 @@ impl Sample {
             window_min: self.window_min.min(later.window_min),
             window_max: self.window_max.max(later.window_max),
             in_flight_max: self.in_flight_max.max(later.in_flight_max),
-            rtt_min_us: self.rtt_min_us.min(later.rtt_min_us),
+            rtt_min_us: match (self.rtt_min_us, later.rtt_min_us) {
+                (0, measured) | (measured, 0) => measured,
+                (one, other) => one.min(other),
+            },
             rtt_max_us: self.rtt_max_us.max(later.rtt_max_us),
             ..*later
         }

@@ -50,12 +50,12 @@ pub struct Samples {
     pub in_flight_max: Vec<u64>,
     /// The pace at its end, bytes a second.
     pub pacing_rate: Vec<u64>,
-    /// The smoothed round trip at its end, seconds.
-    pub rtt: Vec<f64>,
+    /// The smoothed round trip at its end, seconds; null, as the next two, until one was measured.
+    pub rtt: Vec<Option<f64>>,
     /// The shortest round trip in it.
-    pub rtt_min: Vec<f64>,
+    pub rtt_min: Vec<Option<f64>>,
     /// The longest.
-    pub rtt_max: Vec<f64>,
+    pub rtt_max: Vec<Option<f64>>,
     /// The controller's phase at its end.
     pub phase: Vec<String>,
     /// The changes of the window besides growing with what is acknowledged, with their causes; the last
@@ -82,7 +82,9 @@ impl Samples {
         let of = |value: fn(&Sample) -> u64| joined.iter().map(value).collect();
         let time = |value: fn(&Sample) -> u64| {
             let micros = joined.iter().map(value);
-            micros.map(|micros| micros as f64 / 1e6).collect()
+            micros
+                .map(|micros| (micros > 0).then(|| micros as f64 / 1e6))
+                .collect()
         };
         Self {
             connection_id: format!("{:016x}", record.about.connection),
@@ -165,7 +167,15 @@ mod tests {
         let mut recorder = rings.begin(about, None, began);
         for n in 0..100 {
             let at = began + Duration::from_millis(10 * n);
-            recorder.on_step(at, &Step::State(state(n)));
+            let measured = state(n);
+            let assumed = State {
+                latest_rtt: Duration::ZERO,
+                longest_rtt: Duration::ZERO,
+                smoothed_rtt: Duration::from_millis(333),
+                ..measured
+            };
+            let state = if n == 0 { assumed } else { measured };
+            recorder.on_step(at, &Step::State(state));
         }
         let told = |since, points| {
             let mut all = rings.each(|record| {
@@ -177,9 +187,15 @@ mod tests {
         let whole = told(-1.0, POINTS);
         assert_eq!((whole.time.len(), whole.seconds), (100, 2.0));
         assert_eq!((whole.time[99], whole.window[99]), (0.99, 1099));
+        // What is assumed before the first round trip is measured is no measurement.
+        let rtts = |of: &Samples, n: usize| (of.rtt[n], of.rtt_min[n], of.rtt_max[n]);
+        assert_eq!(rtts(&whole, 0), (None, None, None));
+        let measured = (Some(0.0007), Some(0.000_501), Some(0.000_901));
+        assert_eq!(rtts(&whole, 1), measured);
         let coarse = told(-1.0, 7);
         assert_eq!(coarse.time.len(), 7);
         assert_eq!((coarse.time[0], coarse.window[0]), (0.0, 1014));
+        assert_eq!(coarse.rtt_min[0], Some(0.000_501));
         assert_eq!((coarse.window_min[1], coarse.window_max[1]), (1015, 1029));
         assert_eq!(
             coarse.in_flight_max.iter().max(),

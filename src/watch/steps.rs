@@ -104,16 +104,18 @@ fn state_json(state: &State) -> Value {
     for limit in Limit::ALL {
         spent[limit.name()] = seconds(state.spent.by(limit)).into();
     }
+    let is_measured = !state.latest_rtt.is_zero();
+    let rtt = |time: Duration| is_measured.then(|| seconds(time));
     json!({
         "window": state.window,
         "ssthresh": state.ssthresh,
         "in_flight": state.in_flight,
         "in_flight_max": state.in_flight_max,
         "pacing_rate": state.pacing_rate,
-        "rtt": seconds(state.latest_rtt),
-        "rtt_longest": seconds(state.longest_rtt),
-        "rtt_smoothed": seconds(state.smoothed_rtt),
-        "rtt_min": seconds(state.min_rtt),
+        "rtt": rtt(state.latest_rtt),
+        "rtt_longest": rtt(state.longest_rtt),
+        "rtt_smoothed": rtt(state.smoothed_rtt),
+        "rtt_min": rtt(state.min_rtt),
         "phase": state.phase,
         "limit": state.limit.name(),
         "spent": spent,

@@ -85,6 +85,11 @@ impl Rtt {
         self.latest
     }
 
+    /// The latest sample, if there was one.
+    pub(super) fn sample(&self) -> Option<Duration> {
+        self.first_sample.map(|_| self.latest)
+    }
+
     /// Whether there was a sample. Before, the getters tell what is assumed.
     pub(super) fn has_sample(&self) -> bool {
         self.first_sample.is_some()

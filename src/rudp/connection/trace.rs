@@ -145,7 +145,7 @@ impl Trace {
         self.told_at = now;
         let mut spent = self.spent;
         spent.add(self.limit, now.saturating_duration_since(self.limit_since));
-        let latest_rtt = path.rtt.latest();
+        let latest_rtt = path.rtt.sample().unwrap_or_default();
         let state = State {
             window: path.congestion.window(),
             ssthresh: path.congestion.ssthresh(),

@@ -210,11 +210,11 @@ pub struct State {
     pub in_flight_max: u64,
     /// The rate at which packets may leave.
     pub pacing_rate: u64,
-    /// The newest round trip.
+    /// The newest round trip; zero until one was measured.
     pub latest_rtt: Duration,
-    /// The longest round trip since the last step of this kind.
+    /// The longest round trip since the last step of this kind; zero until one was measured.
     pub longest_rtt: Duration,
-    /// The smoothed round trip (RFC 9002 section 5.3).
+    /// The smoothed round trip (RFC 9002 section 5.3); until one was measured, what is assumed.
     pub smoothed_rtt: Duration,
     /// The least round trip on this path.
     pub min_rtt: Duration,
