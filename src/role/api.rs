@@ -90,7 +90,7 @@ pub struct EndedTransfer {
     /// The file's name.
     pub file: String,
     /// `end`: all of it has arrived; `broken_off`; `arriving`: the kernel still sends the last of it;
-    /// `unknown`.
+    /// `unknown`: the connection was closed on this side meanwhile.
     pub how: String,
     /// When the origin was done with it, seconds since 1970.
     pub ended_unix: f64,

@@ -17,7 +17,10 @@ fn lab() -> (Lab, Addresses) {
     let addresses = Addresses(loopback());
     let ip = addresses.0;
     let samples = "[\"1MB.zip\", \"50MB.zip\"]";
-    let origin = format!("[origin]\nlisten = \"{ip}:8080\"\nsamples = {samples}\n");
+    // A client that is slow is no reason to close its connection.
+    let origin = format!(
+        "[origin]\nlisten = \"{ip}:8080\"\nsamples = {samples}\nrequest_timeout = \"10m\"\n"
+    );
     let config = addresses.config(&format!("http://{ip}:8080/"), &origin);
     let zone = addresses.zone();
     let lab = Lab::start_with(&config, &[("example.com.zone", &zone)], None);
@@ -123,7 +126,7 @@ fn each_file_is_told_with_what_its_client_has_of_it() {
     // One that stops reading: what the kernel holds has not arrived, and that is seen, too.
     let mut stream = connect_from(third, origin);
     socket2::SockRef::from(&stream)
-        .set_recv_buffer_size(4096)
+        .set_recv_buffer_size(32 << 10)
         .expect("a socket");
     ask(&mut stream, "1MB.zip", "");
     let arriving = wait_for("the kernel to have it all", || {

@@ -10,6 +10,8 @@ use std::{
 /// in segments are of `segment` each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TcpInfo {
+    /// The connection is over, and nothing more is sent: it was reset, or both sides have closed it.
+    pub closed: bool,
     /// The largest segment that is sent, in bytes.
     pub segment: u32,
     /// The congestion window in bytes.
@@ -82,6 +84,8 @@ struct Raw {
     delivery_rate: u64,
 }
 
+/// TCP_CLOSE (include/net/tcp_states.h).
+const CLOSED: u8 = 7;
 /// TCP_INFINITE_SSTHRESH (include/net/tcp.h).
 const NO_SSTHRESH: u32 = 0x7fff_ffff;
 
@@ -120,6 +124,7 @@ impl From<Raw> for TcpInfo {
         let left = raw.sacked.saturating_add(raw.lost);
         let in_flight = raw.unacked.saturating_add(raw.retrans).saturating_sub(left);
         Self {
+            closed: raw.state == CLOSED,
             segment: raw.snd_mss,
             window: bytes(raw.snd_cwnd),
             ssthresh: (raw.snd_ssthresh < NO_SSTHRESH).then(|| bytes(raw.snd_ssthresh)),
@@ -167,6 +172,7 @@ mod tests {
             after.window >= u64::from(after.segment) && after.segment > 500,
             "{after:?}"
         );
+        assert!(!after.closed);
         let min_rtt = after.min_rtt.expect("measured");
         assert!(
             min_rtt <= after.rtt && after.rtt < Duration::from_secs(1),

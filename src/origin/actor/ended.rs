@@ -127,7 +127,12 @@ impl Ended {
             );
         }
         let outcome = Outcome {
-            how: if over { "broken_off" } else { "arriving" },
+            how: match over {
+                false => "arriving",
+                // The kernel had all of it and goes on sending after the connection is closed on this side.
+                true if whole && !passed.info.closed => "unknown",
+                true => "broken_off",
+            },
             acknowledged: written.saturating_sub(passed.unacknowledged).min(sent),
             passed: Some(passed),
         };
