@@ -23,7 +23,7 @@ fn ended(namespace: &Namespace) -> Vec<Value> {
 }
 
 #[test]
-#[ignore = "needs root: network namespaces; tc, curl"]
+#[ignore = "needs root: network namespaces; nftables, curl"]
 fn what_curl_got_is_what_is_told_and_what_the_kernel_sent_again_too() {
     let (server, client) = (Namespace::new("server"), Namespace::new("client"));
     server.veth("lan", &client, "lan");
@@ -36,11 +36,12 @@ fn what_curl_got_is_what_is_told_and_what_the_kernel_sent_again_too() {
         let ready = client.output("curl", &["--silent", "http://10.0.0.1:8080/"]);
         ready.status.success().then_some(())
     });
-    // What the server sends gets lost now and then; nothing else of it does.
-    let netem = [
-        "qdisc", "add", "dev", "lan", "root", "netem", "loss", "1", "delay", "2ms",
-    ];
-    assert!(server.output("tc", &netem).status.success());
+    // Of what the origin sends, segment by segment, one in a hundred gets lost; nothing else does.
+    server.ip(&["link", "set", "dev", "lan", "gso_max_segs", "1"]);
+    let rules = "add table ip loss; \
+                 add chain ip loss in { type filter hook prerouting priority -310; }; \
+                 add rule ip loss in tcp sport 8080 numgen random mod 100 == 0 drop";
+    assert!(client.output("nft", &[rules]).status.success());
     let before = sent_again(&server);
     let got = |arguments: &[&str]| -> u64 {
         let usual = [
