@@ -218,6 +218,8 @@ fn a_nat_that_forgets_in_mid_transfer_is_told_as_the_wire_has_it() {
         &["-t", "-q", "-i", "servers0", "udp dst port 49152"],
     );
     assert!(walk.until("moved"), "{:?}", walk.told.last());
+    // By then tcpdump, too, has written what it saw of the move.
+    assert!(walk.until("transfer"), "{:?}", walk.told.last());
     // The NAT's own counter, while there is a NAT.
     let (told, output) = {
         let (inside, outside) = (seen(inner), seen(outer));
