@@ -2,7 +2,7 @@
 //! client.
 //!
 //! It is here because a file says it and the link, which stands above, obeys it. How each option is
-//! written stands in [`words`], once.
+//! written stands in `words`, once.
 
 mod words;
 
