@@ -201,12 +201,7 @@ pub(super) fn run(args: Args) -> ExitCode {
     // The prompt's reader may still wait for a line that nobody will type.
     runtime.shutdown_background();
     if let Some(Verb::Get { why: true, .. }) = args.verb {
-        succeeded &= why::after(
-            walked.carried_from(),
-            walked.fates(),
-            walked.rings(),
-            output,
-        );
+        succeeded &= why::after(&walked.carried_by(), walked.fates(), walked.rings(), output);
     }
     if succeeded {
         ExitCode::SUCCESS

@@ -1,13 +1,15 @@
 //! `labnet why`: why a sender's window is what it is, in words and numbers.
 
-use std::{net::SocketAddr, process::ExitCode, time::Instant};
+use std::{process::ExitCode, time::Instant};
 
-use hyper::Method;
+use bytes::Bytes;
+use hyper::{Method, StatusCode};
 use url::Url;
 
-use super::api::{Target, ago, complaint, table};
+use super::api::{Target, Unreachable, ago, complaint, table};
 use crate::{
     client::report::Output,
+    rudp::packet::Cid,
     telemetry::print,
     text::{LONG, printable},
     watch::{
@@ -20,8 +22,8 @@ use crate::{
 /// Arguments of `labnet why`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Whose: a client's name, its ADDRESS:PORT, or a connection (`labnet sessions --json` shows its
-    /// id)
+    /// Whose: a client's name, its ADDRESS:PORT now or before it moved, or a connection's id (`labnet
+    /// sessions` shows it, with --ended of those that are over)
     client: String,
     #[command(flatten)]
     target: Target,
@@ -54,65 +56,89 @@ pub(super) fn path(client: &str, changes: usize) -> String {
     format!("{path}?changes={changes}")
 }
 
-/// Tells it of the connection that a download was carried over from this address, of the client's own
-/// sending, too; false: the proxy, which sends the files, can't be asked.
-pub(super) fn after(
-    from: Option<SocketAddr>,
-    fates: &Fates,
-    rings: &Rings,
-    output: Output,
-) -> bool {
+/// Of so many connections of one transfer at most it is told, the last ones.
+const TOLD: usize = 8;
+
+/// Tells it of the connections that a client's transfers were carried by, in their order, of the client's own
+/// sending, too; false: the proxy, which sends the files, can't be asked of all.
+pub(super) fn after(carried_by: &[Cid], fates: &Fates, rings: &Rings, output: Output) -> bool {
     let now = Instant::now();
     let own = rings.each(|record| Some(Why::of(record, LAST, now)));
     let own = own.into_iter().next();
-    let asked = ask(from, fates, output);
+    let (untold, wanted) = carried_by.split_at(carried_by.len().saturating_sub(TOLD));
+    let asked = ask(wanted, fates, output);
     let text = match output {
-        Output::Json => serde_json::json!({ "why": asked, "client": own }).to_string(),
+        Output::Json => {
+            let (last, earlier) = match asked.split_last() {
+                Some((last, earlier)) => (Some(last), earlier),
+                None => (None, &[][..]),
+            };
+            serde_json::json!({ "why": last, "earlier": earlier, "client": own }).to_string()
+        }
         Output::People | Output::Plain => {
-            let told = asked.as_ref().map(Why::lines).unwrap_or_default();
+            let mut texts: Vec<_> = asked.iter().map(|why| why.lines().join("\n")).collect();
+            if carried_by.len() > 1 && !texts.is_empty() {
+                let untold = match untold.len() {
+                    0 => String::new(),
+                    untold => format!(", of which the first {untold} are left out"),
+                };
+                let count = carried_by.len();
+                let head = format!("it took {count} connections{untold}, the first one first:");
+                texts.insert(0, head);
+            }
             // A client that only acknowledges has nothing to say.
-            let own = own.filter(|own| asked.is_none() || own.lost > 0 || own.cuts > 0);
-            let own = own.as_ref().map(Why::lines).unwrap_or_default();
-            let own = own.iter().enumerate().map(|(line, text)| match line {
-                0 => format!("what the client itself sent: {text}"),
-                _ => text.clone(),
-            });
-            told.into_iter().chain(own).collect::<Vec<_>>().join("\n")
+            let own = own.filter(|own| asked.is_empty() || own.lost > 0 || own.cuts > 0);
+            if let Some(own) = own {
+                texts.push(format!(
+                    "what the client itself sent: {}",
+                    own.lines().join("\n")
+                ));
+            }
+            let between = if carried_by.len() > 1 { "\n\n" } else { "\n" };
+            texts.join(between)
         }
     };
-    (text.is_empty() || print(format!("{text}\n").as_bytes()).is_ok()) && asked.is_some()
+    let printed = text.is_empty() || print(format!("{text}\n").as_bytes()).is_ok();
+    printed && !asked.is_empty() && asked.len() == wanted.len()
 }
 
-fn ask(from: Option<SocketAddr>, fates: &Fates, output: Output) -> Option<Why> {
-    let Some(from) = from else {
+/// What the lab knows of these connections.
+fn ask(wanted: &[Cid], fates: &Fates, output: Output) -> Vec<Why> {
+    if wanted.is_empty() {
         output.complain("--why: nothing went over the binary transport: take `--via rudp`");
-        return None;
-    };
+        return Vec::new();
+    }
     let target = match Target::usual() {
         Ok(target) => target,
         Err(problem) => {
             output.complain(format_args!("LABNET_URL: {problem}"));
-            return None;
+            return Vec::new();
         }
     };
-    let answer = target.ask(Method::GET, &path(&from.to_string(), LAST));
-    let found = match answer {
-        Ok((status, body)) if status.is_success() => serde_json::from_slice::<Vec<Why>>(&body),
-        Ok((status, body)) => {
-            output.complain(format_args!("--why: {}", complaint(status, &body)));
-            return None;
+    let mut told = Vec::new();
+    for id in wanted {
+        let answer = target.ask(Method::GET, &path(&format!("{:016x}", id.0), LAST));
+        match found(answer) {
+            Ok(mut why) => {
+                why.join(fates);
+                told.push(why);
+            }
+            // One that is forgotten does not hide the others.
+            Err(problem) => output.complain(format_args!("--why: {problem}")),
         }
-        Err(error) => {
-            output.complain(format_args!("--why: {error}"));
-            return None;
-        }
-    };
-    let Ok(Some(mut newest)) = found.map(|found| found.into_iter().next()) else {
-        output.complain("--why: the lab answers something else than labnet would");
-        return None;
-    };
-    newest.join(fates);
-    Some(newest)
+    }
+    told
+}
+
+/// What the lab answers of one connection.
+fn found(answer: Result<(StatusCode, Bytes), Unreachable>) -> Result<Why, String> {
+    let (status, body) = answer.map_err(|error| error.to_string())?;
+    if !status.is_success() {
+        return Err(complaint(status, &body));
+    }
+    let found = serde_json::from_slice::<Vec<Why>>(&body).ok();
+    let one = found.and_then(|found| found.into_iter().next());
+    one.ok_or_else(|| "the lab answers something else than labnet would".to_owned())
 }
 
 fn describe(found: Vec<Why>, last: bool) -> String {

@@ -1,17 +1,14 @@
 //! One connection of the binary transport for all who need it, and a new one when it is lost.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::{Arc, Mutex as BlockingMutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
 use tokio::{sync::Mutex, time::sleep};
 
 use super::transport::{Settings, Transport, TransportError};
-use crate::rudp::connection::HANDSHAKE;
+use crate::rudp::{connection::HANDSHAKE, packet::Cid};
 
 /// Between two tries to reach a proxy that was there before and refuses now.
 const AGAIN: Duration = Duration::from_millis(500);
@@ -24,7 +21,8 @@ pub struct Dialer(Arc<Shared>);
 struct Shared {
     settings: Settings,
     current: Mutex<Option<Transport>>,
-    dialled: AtomicU32,
+    /// The proxy's ids of all the connections that there have been.
+    dialled: BlockingMutex<Vec<Cid>>,
 }
 
 impl Dialer {
@@ -33,7 +31,7 @@ impl Dialer {
         Self(Arc::new(Shared {
             settings,
             current: Mutex::new(None),
-            dialled: AtomicU32::new(0),
+            dialled: BlockingMutex::default(),
         }))
     }
 
@@ -53,7 +51,7 @@ impl Dialer {
             return Ok(transport.clone());
         }
         let transport = self.dial().await?;
-        self.0.dialled.fetch_add(1, Ordering::Relaxed);
+        self.connections().push(transport.id());
         *current = Some(transport.clone());
         Ok(transport)
     }
@@ -82,7 +80,21 @@ impl Dialer {
 
     /// How many connections there have been.
     pub fn dialled(&self) -> u32 {
-        self.0.dialled.load(Ordering::Relaxed)
+        // Each has taken a handshake.
+        u32::try_from(self.connections().len()).unwrap_or(u32::MAX)
+    }
+
+    /// The proxy's ids of these, the first one first.
+    pub fn ids(&self) -> Vec<Cid> {
+        self.connections().clone()
+    }
+
+    fn connections(&self) -> MutexGuard<'_, Vec<Cid>> {
+        // Whole between any two calls.
+        self.0
+            .dialled
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Ends the connection, if there is one.

@@ -27,7 +27,7 @@ use crate::{
         congestion::Algorithm,
         connection::{CloseReason, Config, HANDSHAKE, Stats},
         exchange::{ErrorCode, Head, Malformed, Question, Range, Statistics, decode_list},
-        packet::Protection,
+        packet::{Cid, Protection},
         signal::Name,
     },
     watch::fates::Fates,
@@ -153,6 +153,15 @@ pub struct Transport {
     local: Arc<Local>,
     over: Arc<OnceLock<CloseReason>>,
     server: SocketAddr,
+    connected: Connected,
+}
+
+/// What is known once the handshake is done.
+#[derive(Debug, Clone, Copy)]
+struct Connected {
+    /// The proxy's connection id.
+    id: Cid,
+    /// How long it took.
     handshake: Duration,
 }
 
@@ -299,7 +308,7 @@ impl Transport {
         let over = Arc::clone(&driver.over);
         tokio::spawn(driver.run());
         let connected = connected.await.map_err(|_| TransportError::Over)?;
-        let handshake = connected.map_err(|reason| match reason {
+        let connected = connected.map_err(|reason| match reason {
             Ended::Closed(CloseReason::Handshake) => TransportError::Silence {
                 protection: settings.protection.name(),
             },
@@ -314,7 +323,7 @@ impl Transport {
             local,
             over,
             server: settings.server,
-            handshake,
+            connected,
         })
     }
 
@@ -330,7 +339,12 @@ impl Transport {
 
     /// From the first HELLO to the handshake's end.
     pub fn handshake(&self) -> Duration {
-        self.handshake
+        self.connected.handshake
+    }
+
+    /// The proxy's id of the connection: it is known there by it.
+    pub fn id(&self) -> Cid {
+        self.connected.id
     }
 
     /// Whether it is over.

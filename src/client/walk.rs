@@ -35,7 +35,7 @@ use crate::{
     link::SignalLoss,
     rudp::{
         congestion::Algorithm,
-        packet::{Protection, read_number},
+        packet::{Cid, Protection, read_number},
         requester::{Event, Failure, Request},
         signal::Name,
     },
@@ -208,8 +208,8 @@ pub struct Walk {
     server: Option<SocketAddr>,
     session: Option<Session>,
     dialer: Option<Dialer>,
-    /// Where the binary transport's last connection was made from.
-    carried_from: Option<SocketAddr>,
+    /// The proxy's ids of the binary transport's connections that are over.
+    carried_by: Vec<Cid>,
     fates: Fates,
     rings: Rings,
     /// Of sessions before this one.
@@ -232,7 +232,7 @@ impl Walk {
             server: None,
             session: None,
             dialer: None,
-            carried_from: None,
+            carried_by: Vec::new(),
             fates: Fates::new(read_number),
             rings: Rings::new(RINGS),
             before: Counts::default(),
@@ -344,17 +344,25 @@ impl Walk {
             }
         };
         let transport = transport.map_err(|error| WalkError::Transport { server, error })?;
-        self.carried_from = Some(transport.local());
         if dialer.dialled() > before {
             observer.carried(&transport, carriage);
         }
         Ok(transport)
     }
 
-    /// The address and port of the binary transport's last connection: a client of the proxy is known
-    /// by it.
-    pub fn carried_from(&self) -> Option<SocketAddr> {
-        self.carried_from
+    /// The proxy's ids of all connections of the binary transport that there were, the first one first.
+    pub fn carried_by(&self) -> Vec<Cid> {
+        let now = self.dialer.as_ref().map(Dialer::ids);
+        let before = self.carried_by.iter().copied();
+        before.chain(now.unwrap_or_default()).collect()
+    }
+
+    /// Ends the binary transport's connection, if there is one.
+    async fn hang_up(&mut self) {
+        if let Some(dialer) = self.dialer.take() {
+            self.carried_by.extend(dialer.ids());
+            dialer.close().await;
+        }
     }
 
     /// What the bad network of this client's own did to the packets of its connections.
@@ -507,9 +515,7 @@ impl Walk {
                 .await;
         }
         self.forget_session();
-        if let Some(dialer) = self.dialer.take() {
-            dialer.close().await;
-        }
+        self.hang_up().await;
         match self.server {
             Some(server) => self.open(server, observer).await,
             None => self.connect(observer).await,
@@ -572,9 +578,7 @@ impl Walk {
     pub async fn end(&mut self, observer: &mut dyn Observer) -> Result<(), WalkError> {
         observer.step(Step::End);
         let mut ended = Ok(());
-        if let Some(dialer) = self.dialer.take() {
-            dialer.close().await;
-        }
+        self.hang_up().await;
         if let (Some(mut session), Some(server)) = (self.session.take(), self.server) {
             let asked = session
                 .ask(vec![Request::End], &mut |notice| observer.notice(notice))

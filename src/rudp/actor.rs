@@ -436,10 +436,8 @@ impl Handler<Explain> for RudpEndpoint {
 
     fn handle(&mut self, asked: Explain, _: &mut Self::Context) -> Self::Result {
         let now = Instant::now();
-        self.kept.common.rings.each(|record| {
-            let wanted = record.about.is(&asked.who);
-            wanted.then(|| Why::of(record, asked.changes, now))
-        })
+        let rings = &self.kept.common.rings;
+        Why::all(rings, &asked.who, asked.changes, now)
     }
 }
 
@@ -452,7 +450,7 @@ impl Handler<ReadSamples> for RudpEndpoint {
         let wall = wall.unwrap_or_default();
         let mut left = SAMPLED;
         self.kept.common.rings.each(|record| {
-            let wanted = record.about.is(&asked.who) && left > 0;
+            let wanted = record.is(&asked.who) && left > 0;
             wanted.then(|| {
                 left -= 1;
                 let began = wall.saturating_sub(now.saturating_duration_since(record.began));

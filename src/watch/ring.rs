@@ -28,6 +28,8 @@ const MOST_SAMPLES: usize = (1 << 20) / size_of::<Sample>();
 const LEAST_SAMPLES: usize = 64;
 /// Losses that were none are remembered one by one so many; all are counted.
 const SPURIOUS: usize = 64;
+/// Of a client that moves the addresses before the last so many are forgotten.
+const ADDRESSES: usize = 8;
 /// Changes that are the model's following the path are told as one, if no more lies between them.
 const ONE_STEP: Duration = Duration::from_millis(100);
 
@@ -66,6 +68,8 @@ pub struct About {
 pub struct Record {
     /// Whose it is.
     pub about: About,
+    /// Where the client was before, the last address last: it has moved, or a NAT has.
+    pub before: VecDeque<SocketAddr>,
     /// When it began.
     pub began: Instant,
     /// When it ended, if it has.
@@ -195,11 +199,19 @@ impl Sample {
 }
 
 impl About {
-    /// Whether it is who is asked for: a name, ADDRESS:PORT, or a connection id.
+    /// Whether it is who is asked for: a name, ADDRESS:PORT, or a connection id, the client's or ours.
     pub fn is(&self, who: &str) -> bool {
+        let ids = [self.connection, self.destination];
         self.name == who
             || self.client.to_string() == who
-            || format!("{:016x}", self.connection).eq_ignore_ascii_case(who)
+            || ids
+                .map(|id| format!("{id:016x}"))
+                .contains(&who.to_ascii_lowercase())
+    }
+
+    /// Whether both are connections of one client, as far as that can be known: of one name, from one host.
+    pub fn is_same_client(&self, other: &Self) -> bool {
+        !self.name.is_empty() && self.name == other.name && self.client.ip() == other.client.ip()
     }
 }
 
@@ -232,6 +244,7 @@ impl Rings {
     pub fn begin(&self, about: About, fates: Option<Fates>, now: Instant) -> Recorder {
         let mut record = Record {
             about,
+            before: VecDeque::new(),
             began: now,
             ended: None,
             since: now,
@@ -360,6 +373,12 @@ fn locked(record: &Mutex<Record>) -> MutexGuard<'_, Record> {
 }
 
 impl Record {
+    /// Whether it is who is asked for, as [`About::is`], or was when its client had another address.
+    pub fn is(&self, who: &str) -> bool {
+        let mut before = self.before.iter();
+        self.about.is(who) || before.any(|address| address.to_string() == who)
+    }
+
     /// A change with what the link did to the packet behind it. A packet may be declared lost while it
     /// still waits in the link's queue, or on its wire, and the link tells of it later.
     pub fn with_fate(&self, noted: &Noted) -> Noted {
@@ -382,6 +401,7 @@ impl Record {
             + self.changes.capacity() * size_of::<Noted>()
             + self.samples.capacity() * size_of::<Sample>()
             + self.spurious.capacity() * size_of::<Late>()
+            + self.before.capacity() * size_of::<SocketAddr>()
             + self.boxed
     }
 
@@ -533,7 +553,13 @@ impl Observer for Recorder {
                     fate,
                 });
             }
-            Step::Address { to, .. } => record.about.client = *to,
+            Step::Address { from, to, .. } => {
+                if record.before.len() == ADDRESSES {
+                    record.before.pop_front();
+                }
+                record.before.push_back(*from);
+                record.about.client = *to;
+            }
             Step::Lost(_)
             | Step::Sent(_)
             | Step::Received { .. }

@@ -19,11 +19,13 @@ use super::{
         transport::{Cause, Limit, Rule},
     },
     fates::{Fate, Fates},
-    ring::{Late, Noted, Record},
+    ring::{Late, Noted, Record, Rings},
 };
 
 /// So many changes of the window are told unless more are asked for.
 pub const LAST: usize = 8;
+/// So many other connections of a client are named.
+const OTHERS: usize = 8;
 
 /// Why one session's window is what it is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -38,6 +40,10 @@ pub struct Why {
     pub client: std::net::SocketAddr,
     /// What controls the sending.
     pub congestion: String,
+    /// Other connections of this client that are remembered, the newest first, by their ids: those of the
+    /// same name from the same host. A transfer goes on over a new one where the one before got lost.
+    #[serde(default)]
+    pub others: Vec<String>,
     /// Whether the session is over.
     pub ended: bool,
     /// How long it is known, or was.
@@ -163,6 +169,23 @@ pub struct Limited {
 }
 
 impl Why {
+    /// Of each connection that this is a name, ADDRESS:PORT or id of, over or not, the newest first: why its
+    /// window is what it is, with the last `changes`.
+    pub fn all(rings: &Rings, who: &str, changes: usize, now: Instant) -> Vec<Self> {
+        let abouts = rings.each(|record| Some(record.about.clone()));
+        rings.each(|record| {
+            let about = &record.about;
+            let others = abouts.iter().filter(|other| {
+                other.connection != about.connection && about.is_same_client(other)
+            });
+            let others = others.take(OTHERS);
+            record.is(who).then(|| Self {
+                others: others.map(|other| id(other.connection)).collect(),
+                ..Self::of(record, changes, now)
+            })
+        })
+    }
+
     /// What a record tells at `now`: of its changes of the window the last `most`.
     pub fn of(record: &Record, most: usize, now: Instant) -> Self {
         let subject = Subject::of(record);
@@ -170,11 +193,12 @@ impl Why {
         let first = record.changes.len().saturating_sub(most);
         let first_late = record.spurious.len().saturating_sub(most);
         Self {
-            connection_id: format!("{:016x}", record.about.connection),
-            client_connection_id: format!("{:016x}", record.about.destination),
+            connection_id: id(record.about.connection),
+            client_connection_id: id(record.about.destination),
             name: record.about.name.clone(),
             client: record.about.client,
             congestion: record.about.congestion.to_owned(),
+            others: Vec::new(),
             ended: record.ended.is_some(),
             seconds: seconds(end.saturating_duration_since(record.began)),
             lost: record.lost,
@@ -322,6 +346,11 @@ impl LinkFate {
             overtaken_by: fate.overtaken_by,
         }
     }
+}
+
+/// A connection id as people are shown it.
+fn id(id: u64) -> String {
+    format!("{id:016x}")
 }
 
 fn seconds(time: Duration) -> f64 {

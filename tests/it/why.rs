@@ -3,7 +3,7 @@
 
 use std::{
     path::Path,
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
     time::Duration,
 };
 
@@ -161,8 +161,81 @@ fn a_person_is_told_why_the_window_was_cut_by_name_address_or_connection() {
         assert!(found && text.contains(connection), "{text}");
     }
     let (_, text) = why("Tal", &["--last"]);
+    let (about, rest) = text.split_once('\n').expect("lines");
     assert!(
-        text.starts_with("Tal at 127.") && !text.contains(connection),
+        about.starts_with("Tal at 127.") && !about.contains(connection),
         "{text}"
     );
+    // Its other one is named there.
+    assert!(rest.contains(connection), "{text}");
+}
+
+#[test]
+fn a_transfer_that_went_on_over_another_connection_is_told_of_both() {
+    let addresses = Addresses(loopback());
+    let ip = addresses.0;
+    let more = format!(
+        "[origin]\nlisten = \"{ip}:8080\"\nsamples = [\"1MB.zip\"]\n\
+         [link.down]\nrate = \"2mbit\"\nqueue = \"15kB\"\n"
+    );
+    let config = addresses.config(&format!("http://{ip}:8080/"), &more);
+    let lab = Lab::start_with(&config, &[("example.com.zone", &addresses.zone())], None);
+    wait_for("the file list", || addresses.scrap(Duration::from_secs(1)));
+    let url = format!("http://{}/", addresses.at(9167));
+    let server = addresses.at(49152).to_string();
+    let out = tempfile::tempdir().expect("a folder");
+    let download = Command::new(env!("CARGO_BIN_EXE_labnet"))
+        .args([
+            "client", "--via", "rudp", "--server", &server, "--name", "Tal",
+        ])
+        .arg("--out")
+        .arg(out.path())
+        .args(["get", "1MB.zip", "--why"])
+        .envs([("NO_COLOR", "1"), ("LABNET_URL", &url)])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("labnet starts");
+    // The proxy's side of it crashes in mid-transfer.
+    let (first, address) = wait_for("the transfer to be under way", || {
+        let sessions = lab.json("/api/v1/sessions");
+        let session = sessions.as_array()?.iter().find(|session| {
+            session["kind"] == "transport" && session["bytes_sent"].as_u64() > Some(200_000)
+        })?;
+        let told = |key: &str| Some(session[key].as_str()?.to_owned());
+        Some((told("connection_id")?, told("client")?))
+    });
+    assert_eq!(
+        lab.post(&format!("/api/v1/sessions/{address}/crash")).0,
+        202
+    );
+    let output = download.wait_with_output().expect("its end");
+    let text = said(&output);
+    assert!(output.status.success(), "{text}");
+    assert!(
+        text.contains("it took 2 connections, the first one first:"),
+        "{text}"
+    );
+    let connections: Vec<&str> = (text.split("(connection ").skip(1))
+        .filter_map(|rest| rest.split(',').next())
+        .collect();
+    let [one, other] = connections[..] else {
+        panic!("{text}");
+    };
+    assert!(one == first && other != first, "{first}: {text}");
+    // And who asks later finds both by the name, each of which names the other.
+    let why = |who: &str, more: &[&str]| {
+        let arguments = [&["why", who, "--url", &url][..], more].concat();
+        said(&labnet(&arguments))
+    };
+    let both = why("Tal", &[]);
+    assert!(both.starts_with("several fit"), "{both}");
+    for (connection, another) in [(one, other), (other, one)] {
+        assert!(both.contains(connection), "{both}");
+        let told = why(connection, &[]);
+        assert!(told.starts_with("Tal at 127."), "{told}");
+        let others =
+            format!("other connections of Tal from 127.0.0.1, the newest first: {another}");
+        assert!(told.contains(&others), "{told}");
+    }
 }

@@ -14,7 +14,7 @@ use tokio::{
     task::AbortHandle,
 };
 
-use super::{Command, Local, Settings};
+use super::{Command, Connected, Local, Settings};
 use crate::{
     client::{
         carrier::{AnswerError, Carrier, Event, Piece, Ticket},
@@ -82,7 +82,7 @@ pub(super) struct Driver {
     timer: Timer,
     pub(super) room: Arc<Notify>,
     /// Who waits for the handshake, and since when.
-    connected: Option<oneshot::Sender<Result<Duration, Ended>>>,
+    connected: Option<oneshot::Sender<Result<Connected, Ended>>>,
     /// Who observes the process hears of the connection's steps.
     trace: Option<Trace>,
     began: Instant,
@@ -106,12 +106,12 @@ struct Reader {
     readable: bool,
 }
 
-type Connected = oneshot::Receiver<Result<Duration, Ended>>;
+type Waiting = oneshot::Receiver<Result<Connected, Ended>>;
 
 impl Driver {
     pub(super) async fn new(
         settings: &Settings,
-    ) -> Result<(Self, Connected, mpsc::UnboundedSender<Command>), SocketError> {
+    ) -> Result<(Self, Waiting, mpsc::UnboundedSender<Command>), SocketError> {
         let BadLink { up, down, seed } = settings.link;
         let is_bad = up != LinkOptions::default() || down != LinkOptions::default();
         let link = is_bad.then(|| SocketLink::new(Side::Client, up, down, seed));
@@ -367,7 +367,10 @@ impl Driver {
                 Event::Connected => {
                     self.on_connected(Instant::now());
                     if let Some(connected) = self.connected.take() {
-                        let _ = connected.send(Ok(self.began.elapsed()));
+                        let _ = connected.send(Ok(Connected {
+                            id: self.carrier.connection().peer_cid(),
+                            handshake: self.began.elapsed(),
+                        }));
                     }
                 }
                 Event::Head(ticket, head) => {

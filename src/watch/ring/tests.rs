@@ -212,3 +212,62 @@ fn an_hour_of_cuts_is_told_in_less_than_a_tenth_of_a_second() {
     assert!(asked.elapsed() < Duration::from_millis(100));
     assert_eq!((why[0].cuts, why[0].changes.len()), (72_000, LAST));
 }
+
+#[test]
+fn a_client_is_found_by_what_it_is_and_was_called_and_its_other_connections_are_named() {
+    let rings = Rings::new(MIB);
+    let start = Instant::now();
+    let at = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
+    let of = |connection: u64, name: &str, client: SocketAddr| About {
+        connection,
+        destination: connection + 0x100,
+        name: name.to_owned(),
+        client,
+        congestion: "cubic",
+    };
+    let mut first = rings.begin(of(1, "Tal", at(1000)), None, start);
+    let _stranger = rings.begin(
+        of(2, "Tal", SocketAddr::from(([10, 0, 0, 9], 1))),
+        None,
+        start,
+    );
+    let _ada = rings.begin(of(3, "Ada", at(1003)), None, start);
+    for to in 1010..1030 {
+        let (from, to) = (at(to - 1), at(to));
+        let new_path = false;
+        first.on_step(start, &Step::Address { from, to, new_path });
+    }
+    drop(first);
+    // It goes on over another one.
+    let _second = rings.begin(of(4, "Tal", at(1004)), None, start);
+    let found = |who: &str| -> Vec<_> {
+        let found = Why::all(&rings, who, LAST, start);
+        let ids = found.into_iter().map(|why| (why.connection_id, why.others));
+        ids.collect()
+    };
+    let id = |n: u64| format!("{n:016x}");
+    let one = (id(1), vec![id(4)]);
+    // By where it is, where it was of late, and either side's id.
+    for who in [
+        "127.0.0.1:1029",
+        "127.0.0.1:1028",
+        "127.0.0.1:1021",
+        &id(1),
+        &id(0x101),
+    ] {
+        assert_eq!(found(who), std::slice::from_ref(&one), "{who}");
+    }
+    assert_eq!(found(&id(0xa).to_uppercase()), []);
+    // What is longer ago is forgotten: a client that moves all the time takes no more memory.
+    assert_eq!(found("127.0.0.1:1020"), []);
+    // By its name all are found, the newest first; another host's client of that name is another.
+    let all = [(id(4), vec![id(1)]), (id(2), vec![]), one];
+    assert_eq!(found("Tal"), all);
+    assert_eq!(found("Ada"), [(id(3), vec![])]);
+    let told = Why::all(&rings, &id(4), LAST, start)[0].lines().join("\n");
+    let other = format!(
+        "other connections of Tal from 127.0.0.1, the newest first: {}",
+        id(1)
+    );
+    assert!(told.contains(&other), "{told}");
+}

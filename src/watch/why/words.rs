@@ -359,6 +359,13 @@ pub(super) fn lines(why: &Why) -> Vec<String> {
         lines.push(format!("held back by: {}", limits.join(", ")));
     }
     lines.extend(why.unknown.iter().cloned());
+    if !why.others.is_empty() {
+        lines.push(format!(
+            "other connections of {name} from {}, the newest first: {}",
+            why.client.ip(),
+            why.others.join(", ")
+        ));
+    }
     lines
 }
 
