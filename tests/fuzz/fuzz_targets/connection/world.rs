@@ -259,7 +259,8 @@ impl World {
             Step::Move(n) => self.net.clients[0].seen_as = address(n),
             Step::TooBig { client, size } => {
                 let narrow = Some(FirstLink {
-                    largest: size,
+                    // What takes less carries no connection (RFC 9000 section 14).
+                    largest: size.max(1200),
                     told: true,
                 });
                 if client {
@@ -384,16 +385,17 @@ impl World {
         if !all_is_well(self) || self.net.server.config.idle_timeout < Duration::from_secs(60) {
             return;
         }
-        // Who only receives and says nothing by itself is not found at a new address.
-        if self.net.server.config.keep_alive.is_none()
-            && let Some(server) = self.server()
-        {
-            self.net.clients[0].seen_as = server.connection.remote();
-        }
         let pause = self.pause();
         let mut last = (self.progress(), 0);
         // A window of a byte gets nowhere soon, but it gets on.
         for round in 0..20_000 {
+            // Who only receives and says nothing by itself is not found at a new address, nor at the one to
+            // which the server goes back when it could not make sure of a newer one.
+            if self.net.server.config.keep_alive.is_none()
+                && let Some(server) = self.server()
+            {
+                self.net.clients[0].seen_as = server.connection.remote();
+            }
             for up in [true, false] {
                 for _ in 0..self.net.path.wire(way(up)).len() {
                     if let Some(datagram) = self.take(up, 0) {
