@@ -106,8 +106,8 @@ fn an_interface_that_gets_narrower_costs_one_step() {
         let server = &summary["server"];
         assert_eq!(server["datagram_bytes"], after, "{link}{summary}");
         // The burst that the kernel refused went at once, in smaller pieces.
-        let again = server["sent_again_unsent"].as_u64();
-        assert!(again.is_some_and(|again| again > 0), "{link}{summary}");
+        let refused = server["packets_unsent"].as_u64();
+        assert!(refused.is_some_and(|refused| refused > 0), "{link}{summary}");
         assert_eq!(summary["complete"], true);
         let url = "http://127.0.0.1:9167/metrics";
         let metrics = namespace.output("curl", &["--silent", url]).stdout;
