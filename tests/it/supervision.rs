@@ -100,7 +100,7 @@ fn sighup_reloads_and_sigterm_stops_with_success() {
         (lab.metric("labnet_config_generation") == 2.0).then_some(())
     });
     assert_eq!(lab.terminate(), Some(0));
-    assert!(lab.log().contains("stopped"));
+    lab.expect_log("stopped");
 }
 
 #[test]

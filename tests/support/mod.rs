@@ -168,6 +168,12 @@ impl Lab {
         self.log.lock().expect("not poisoned").clone()
     }
 
+    /// Waits until it has logged this: what it tells elsewhere may be there first.
+    #[track_caller]
+    pub fn expect_log(&self, text: &str) {
+        wait_for(text, || self.log().contains(text).then_some(()));
+    }
+
     /// What it has logged; as long as this is held, nobody reads what it logs now.
     pub fn hold_log(&self) -> MutexGuard<'_, String> {
         self.log.lock().expect("not poisoned")

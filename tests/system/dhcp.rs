@@ -223,7 +223,7 @@ fn a_full_disk_leases_nothing_until_there_is_room() {
     assert!(metric(&server, dropped) > 0);
     let acks = "labnet_dhcp_messages_total{direction=\"sent\",type=\"ack\"}";
     assert_eq!(metric(&server, acks), 0);
-    assert!(lab.log().contains("can't be stored"));
+    lab.expect_log("can't be stored");
     fs::remove_file(&filler).expect("remove");
     assert!(client.udhcpc(&[]).status.success());
     assert_eq!(client.told()[1], "10.20.30.41");

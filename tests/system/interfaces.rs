@@ -122,9 +122,9 @@ fn an_interface_that_is_deleted_and_made_again_is_served_again() {
         wait_ready(&server);
         assert_eq!(leased_by(&client, &lab), "10.20.30.40");
     }
-    assert!(lab.log().contains("degraded: there is no interface `lab0`"));
-    assert!(lab.log().contains("listening anew"));
-    assert!(lab.log().contains("no longer missing"));
+    lab.expect_log("degraded: there is no interface `lab0`");
+    lab.expect_log("listening anew");
+    lab.expect_log("no longer missing");
 }
 
 #[test]
@@ -205,7 +205,7 @@ fn an_address_that_changes_changes_the_server_identifier() {
     .concat());
     wait_ready(&server);
     assert_eq!(leased_by(&client, &lab), "10.20.30.45");
-    assert!(lab.log().contains("udp lab0:67 as 10.20.30.45"));
+    lab.expect_log("udp lab0:67 as 10.20.30.45");
     // Without a moment between.
     server.ip(&["address", "add", "10.20.30.46/24", "dev", "lab0"]);
     server.ip(&["address", "del", "10.20.30.45/24", "dev", "lab0"]);
@@ -399,7 +399,7 @@ fn a_listener_that_somebody_closed_is_bound_anew() {
         wait_ready(&server);
         assert!(answers(&server, "10.20.30.40"), "{}", lab.log());
     }
-    assert!(lab.log().contains("Invalid argument"), "{}", lab.log());
+    lab.expect_log("Invalid argument");
 }
 
 #[test]

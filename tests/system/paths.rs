@@ -107,7 +107,10 @@ fn an_interface_that_gets_narrower_costs_one_step() {
         assert_eq!(server["datagram_bytes"], after, "{link}{summary}");
         // The burst that the kernel refused went at once, in smaller pieces.
         let refused = server["packets_unsent"].as_u64();
-        assert!(refused.is_some_and(|refused| refused > 0), "{link}{summary}");
+        assert!(
+            refused.is_some_and(|refused| refused > 0),
+            "{link}{summary}"
+        );
         assert_eq!(summary["complete"], true);
         let url = "http://127.0.0.1:9167/metrics";
         let metrics = namespace.output("curl", &["--silent", url]).stdout;
@@ -173,7 +176,7 @@ fn move_in_mid_transfer(addresses: Addresses, more: &str, pause: Duration) -> (V
     });
     let took = began.elapsed();
     assert_eq!(moved["connection_id"], before["connection_id"]);
-    assert!(lab.log().contains("the client has moved"), "{}", lab.log());
+    lab.expect_log("the client has moved");
     (download.summary(), took)
 }
 

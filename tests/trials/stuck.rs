@@ -141,11 +141,7 @@ fn stopped_and_replaced(thread_name: &str, times: u32, time: Duration, stuck_aft
         }
         println!("{thread_name}: replaced {replaced}, held {held}");
         assert!(replaced > 0, "never replaced");
-        let log = lab.log();
-        assert!(
-            log.contains(&format!("its thread {thread_name} has done nothing")),
-            "{log}"
-        );
+        lab.expect_log(&format!("its thread {thread_name} has done nothing"));
     });
 }
 
