@@ -9,7 +9,7 @@ use std::{
 
 use super::{
     bounds,
-    outcome::{self, Outcome, jain_index},
+    outcome::{self, Outcome, jain_index, median},
     plan::{Amount, Plan, Run},
     recorder::{FlowRecord, LinkRecord, PAYLOAD},
     sender::{QuicControl, Sender},
@@ -323,15 +323,12 @@ fn swept(plan: &Plan, sweep: &Sweep, runs: &[outcome::Run]) -> outcome::Sweep {
 
 /// The median, the least and the largest; zeros of nothing.
 pub(super) fn middle(values: &[f64]) -> (f64, f64, f64) {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let at = |index: usize| sorted.get(index).copied().unwrap_or(0.0);
-    let half = sorted.len() / 2;
-    let median = match sorted.len() % 2 {
-        0 if half > 0 => (at(half - 1) + at(half)) / 2.0,
-        _ => at(half),
+    let Some(median) = median(values.to_vec()) else {
+        return (0.0, 0.0, 0.0);
     };
-    (median, at(0), at(sorted.len().saturating_sub(1)))
+    let least = values.iter().copied().fold(f64::INFINITY, f64::min);
+    let most = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    (median, least, most)
 }
 
 #[cfg(test)]

@@ -367,6 +367,14 @@ pub struct Bound {
     pub bits_per_second: Vec<f64>,
 }
 
+/// The middle of some numbers; of an even count the mean of both. `None` of none.
+pub fn median(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    let upper = *values.get(values.len() / 2)?;
+    let lower = *values.get((values.len() - 1) / 2)?;
+    Some((lower + upper) / 2.0)
+}
+
 /// Jain's fairness index of what each got: 1 if all the same, 1 / n if one has all (Jain, Chiu and Hawe
 /// 1984). `None` of fewer than two, or of nothing.
 pub fn jain_index(shares: &[f64]) -> Option<f64> {

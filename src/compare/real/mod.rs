@@ -91,6 +91,20 @@ impl Task {
         Instant::now() >= self.deadline || self.stop.load(Ordering::Relaxed)
     }
 
+    /// Gets what `fetching` gets, for as long as there is time: that it ran out is no error.
+    async fn until_over<E>(&self, fetching: impl Future<Output = Result<(), E>>) -> Result<(), E> {
+        let over = async {
+            while !self.is_over() {
+                let left = self.deadline.saturating_duration_since(Instant::now());
+                tokio::time::sleep(left.min(LOOK)).await;
+            }
+        };
+        tokio::select! {
+            fetched = fetching => fetched,
+            () = over => Ok(()),
+        }
+    }
+
     /// Waits for the moment at which all begin.
     fn wait(&self) {
         thread::sleep(self.start.saturating_duration_since(Instant::now()));

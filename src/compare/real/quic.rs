@@ -20,7 +20,7 @@ use quinn::{
 };
 use tokio::sync::oneshot;
 
-use super::{Came, Ground, LOOK, SAMPLE, Task};
+use super::{Came, Ground, SAMPLE, Task};
 use crate::compare::{
     plan::Run,
     recorder::{FlowRecord, Sample},
@@ -317,16 +317,7 @@ async fn fetch(
         }
         Ok(())
     };
-    let stopped = async {
-        while !task.is_over() {
-            let left = task.deadline.saturating_duration_since(Instant::now());
-            tokio::time::sleep(left.min(LOOK)).await;
-        }
-    };
-    let fetched = tokio::select! {
-        fetched = fetching => fetched,
-        () = stopped => Ok(()),
-    };
+    let fetched = task.until_over(fetching).await;
     endpoint.close(VarInt::from_u32(0), b"");
     // Who does not hear it finds out by itself.
     let _ = tokio::time::timeout(Duration::from_secs(1), endpoint.wait_idle()).await;

@@ -280,16 +280,7 @@ async fn fetch(task: &Task, server: SocketAddr, came: &mut Came) -> Result<(), T
         came.whole = Some(Instant::now());
         Ok(())
     };
-    let stopped = async {
-        while !task.is_over() {
-            let left = task.deadline.saturating_duration_since(Instant::now());
-            tokio::time::sleep(left.min(LOOK)).await;
-        }
-    };
-    let fetched = tokio::select! {
-        fetched = fetching => fetched,
-        () = stopped => Ok(()),
-    };
+    let fetched = task.until_over(fetching).await;
     if let Some(transport) = open {
         // Who does not hear it finds out by itself.
         let _ = timeout(GOODBYE, transport.close()).await;

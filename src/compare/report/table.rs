@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{
-    super::outcome::{Flow, Outcome, Run, Totals},
+    super::outcome::{Flow, Outcome, Run, Totals, median},
     axis::{Quantity, three_digits},
     escape::Text,
 };
@@ -31,14 +31,6 @@ fn rows(outcome: &Outcome) -> Vec<Row<'_>> {
         }
     }
     rows
-}
-
-/// The middle of some numbers; of an even count the mean of both. `None` of none.
-pub(super) fn median(mut values: Vec<f64>) -> Option<f64> {
-    values.sort_by(f64::total_cmp);
-    let upper = *values.get(values.len() / 2)?;
-    let lower = *values.get((values.len() - 1) / 2)?;
-    Some((lower + upper) / 2.0)
 }
 
 impl Row<'_> {
