@@ -65,13 +65,13 @@ impl clap::Args for Words {
     fn augment_args(mut command: Command) -> Command {
         let groups: [(&str, &'static [Key]); 2] = [
             ("Who sends", &KEYS),
-            ("What happens to packets", &LINK_KEYS),
+            ("What happens to packets", &LINK_KEYS[..]),
         ];
         for (heading, keys) in groups {
             for key in keys {
                 let mut arg = Arg::new(key.name)
                     .long(key.option())
-                    .help(key.help)
+                    .help(key.described())
                     .help_heading(heading);
                 arg = match (key.value.is_empty(), key.many) {
                     (true, _) => arg.action(ArgAction::SetTrue),
@@ -95,7 +95,7 @@ impl clap::Args for Words {
 impl FromArgMatches for Words {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
         let mut said = Vec::new();
-        for key in KEYS.iter().chain(&LINK_KEYS) {
+        for key in KEYS.iter().chain(LINK_KEYS.iter()) {
             if key.value.is_empty() {
                 if matches.get_flag(key.name) {
                     said.push((key, Vec::new()));

@@ -1,14 +1,14 @@
 //! What an experiment is described by: the same keys on the command line and in a file, as text,
 //! with the place where each was said.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, sync::LazyLock};
 
 use toml::{
     Spanned,
     de::{DeTable, DeValue},
 };
 
-use crate::config::LinkOptions;
+use crate::config::{LinkOptions, link_options::LINK_OPTIONS};
 
 /// One key of an experiment.
 #[derive(Debug, Clone, Copy)]
@@ -21,6 +21,8 @@ pub struct Key {
     pub many: bool,
     /// What it means.
     pub help: &'static str,
+    /// What holds where nothing is said of it; empty: nothing.
+    pub default: &'static str,
 }
 
 impl Key {
@@ -31,14 +33,28 @@ impl Key {
             name => name,
         }
     }
+
+    /// What it means, and what holds without it.
+    pub fn described(&self) -> String {
+        match self.default {
+            "" => self.help.to_owned(),
+            default => format!("{} [default: {default}]", self.help),
+        }
+    }
 }
 
-const fn key(name: &'static str, value: &'static str, help: &'static str) -> Key {
+const fn key(
+    name: &'static str,
+    value: &'static str,
+    help: &'static str,
+    default: &'static str,
+) -> Key {
     Key {
         name,
         value,
         many: false,
         help,
+        default,
     }
 }
 
@@ -47,105 +63,105 @@ pub const KEYS: [Key; 11] = [
     key(
         "congestion",
         "all|LIST",
-        "Compare labnet's own transport with these controllers: new_reno, cubic, vegas, bbr [default: all]",
+        "Compare labnet's own transport with these controllers: new_reno, cubic, vegas, bbr",
+        "all",
     ),
     key(
         "against",
         "LIST",
         "Put them against tcp (this kernel's), quic (quinn's), or one of theirs: tcp-reno, quic-bbr",
+        "",
     ),
     key(
         "flows",
         "LIST",
         "These senders at the same time, instead: 2xcubic,1xtcp-reno",
+        "",
     ),
     key(
         "together",
         "",
         "All at the same time over one link, not one after another",
+        "",
     ),
     key(
         "size",
         "SIZE",
         "Each sends so many bytes (10MB), however long that takes",
+        "",
     ),
-    key("time", "TIME", "Each sends for so long [default: 10s]"),
+    key("time", "TIME", "Each sends for so long", "10s"),
     Key {
         name: "at",
         value: "TIME OPTIONS",
         many: true,
         help: "From this time on the link is otherwise: --at 10s loss=5,rate=5mbit; may be repeated",
+        default: "",
     },
     key(
         "sweep",
         "OPTION=VALUES",
         "Repeat it all with each value of one of the link's options: loss=0..5, delay=5ms..50ms/15ms, queue=1bdp,4bdp",
+        "",
     ),
     key(
         "runs",
         "N",
-        "Repeat it so often, each time with the next seed [default: 1]",
+        "Repeat it so often, each time with the next seed",
+        "1",
     ),
     key(
         "seed",
         "NUMBER",
-        "Decides every packet's fate: with the same seed the Nth packet has the same one [default: 1]",
+        "Decides every packet's fate: with the same seed the Nth packet has the same one",
+        "1",
     ),
     key(
         "simulate",
         "",
         "In virtual time: the product's own senders over the same model of a link, much faster than real, the same every time; there is no TCP in it",
+        "",
     ),
 ];
 
-/// What the link of an experiment is made of.
-pub const LINK_KEYS: [Key; 13] = [
-    key(
-        "loss",
-        "PERCENT",
-        "Lose so many percent of the packets, in both directions",
-    ),
-    key("burst", "N", "Lose so many in a row, on average"),
-    key("delay", "TIME", "Take so long for each way [default: 25ms]"),
-    key(
-        "jitter",
-        "TIME",
-        "Vary the delay by up to so much; the order stays",
-    ),
-    key(
-        "rate",
-        "RATE",
-        "Carry so many bits a second [default: 20mbit]",
-    ),
-    key(
-        "queue",
-        "SIZE",
-        "Let so many bytes wait for the rate, drop others; a number of bandwidth-delay products is as good [default: 1bdp]",
-    ),
-    key(
-        "reorder",
-        "PERCENT",
-        "Hold back so many percent, so that others overtake them",
-    ),
-    key(
-        "reorder_by",
-        "TIME",
-        "By how much they are held back; without it, 5ms",
-    ),
-    key("duplicate", "PERCENT", "Deliver so many percent twice"),
-    key("corrupt", "PERCENT", "Change one byte of so many percent"),
-    key(
-        "blackout",
-        "WORKS/DARK",
-        "Work for some time, then lose everything for some time, over and over (5s/2s)",
-    ),
-    key(
-        "up",
-        "LIST",
-        "Other options for packets to the sender: loss=5,rate=1mbit",
-    ),
-    key("down", "LIST", "Other options for packets from the sender"),
-];
+/// What the link of an experiment is, as far as nothing else is said of it.
+pub const DEFAULT_LINK: [(&str, &str); 3] =
+    [("rate", "20mbit"), ("delay", "25ms"), ("queue", "1bdp")];
+
+/// What the link of an experiment is made of: the options that every link has, and its two directions.
+pub static LINK_KEYS: LazyLock<Vec<Key>> = LazyLock::new(|| {
+    let options = LINK_OPTIONS.iter().map(|option| {
+        let mut defaults = DEFAULT_LINK.iter();
+        let default = defaults.find(|(name, _)| *name == option.key);
+        let default = default.map(|(_, value)| *value).or(option.without);
+        Key {
+            name: option.key,
+            value: match option.key {
+                // What the path holds is known here, and not to a link.
+                "queue" => "SIZE|Nbdp",
+                _ => option.value,
+            },
+            many: false,
+            help: option.does,
+            default: default.unwrap_or_default(),
+        }
+    });
+    let ways = [
+        key(
+            "up",
+            "LIST",
+            "Other options for packets to the sender: loss=5,rate=1mbit",
+            "",
+        ),
+        key(
+            "down",
+            "LIST",
+            "Other options for packets from the sender",
+            "",
+        ),
+    ];
+    options.chain(ways).collect()
+});
 
 /// What a file says to its reader; none of it changes the experiment.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -250,7 +266,7 @@ impl Experiment {
             _ => {
                 let known = word.replace('-', "_");
                 let key = find(&known).ok_or_else(|| {
-                    let names = KEYS.iter().chain(&LINK_KEYS).map(|key| key.name);
+                    let names = KEYS.iter().chain(LINK_KEYS.iter()).map(|key| key.name);
                     let names: Vec<&str> = names.collect();
                     format!(
                         "is no key of an experiment; those are title, question, look_for, answer, {}",
@@ -300,7 +316,7 @@ impl Experiment {
     /// The command line that says the same.
     pub fn command(&self) -> Vec<String> {
         let mut words = Vec::new();
-        for key in KEYS.iter().chain(&LINK_KEYS) {
+        for key in KEYS.iter().chain(LINK_KEYS.iter()) {
             let Some(said) = self.said.get(key.name) else {
                 continue;
             };
@@ -321,7 +337,7 @@ impl Experiment {
 }
 
 fn find(name: &str) -> Option<&'static Key> {
-    let mut keys = KEYS.iter().chain(&LINK_KEYS);
+    let mut keys = KEYS.iter().chain(LINK_KEYS.iter());
     keys.find(|key| key.name == name)
 }
 
@@ -387,12 +403,13 @@ mod tests {
     }
 
     #[test]
-    fn the_link_s_keys_are_the_link_s() {
-        let names: Vec<&str> = LINK_KEYS.iter().map(|key| key.name).collect();
-        let own: Vec<&str> = LinkOptions::KEYS
-            .into_iter()
-            .chain(["up", "down"])
-            .collect();
-        assert_eq!(names, own);
+    fn defaults_are_those_that_hold() {
+        let of = |name: &str| find(name).expect(name).described();
+        assert!(of("queue").ends_with("[default: 1bdp]"), "{}", of("queue"));
+        assert!(of("reorder_by").ends_with("[default: 5ms]"));
+        assert!(!of("loss").contains("default"));
+        for (name, value) in DEFAULT_LINK {
+            assert_eq!(find(name).expect(name).default, value);
+        }
     }
 }

@@ -3,7 +3,7 @@
 use std::{num::NonZeroU64, time::Duration};
 
 use super::{
-    experiment::{Experiment, Problem, Said, Text},
+    experiment::{DEFAULT_LINK, Experiment, Problem, Said, Text},
     sender::{Sender, Transport},
     sweep::{Sweep, bdp},
 };
@@ -75,8 +75,6 @@ pub struct Plan {
 }
 
 const DEFAULT_TIME: Duration = Duration::from_secs(10);
-/// What is not said of a link.
-const DEFAULT_LINK: [(&str, &str); 3] = [("rate", "20mbit"), ("delay", "25ms"), ("queue", "1bdp")];
 const MOST_RUNS: u32 = 100;
 /// Senders at once.
 const MOST_SENDERS: usize = 64;

@@ -44,12 +44,16 @@ impl clap::Args for Impairment {
                 let mut options = LinkOptions::default();
                 option.read(&mut options, text).map(|()| text.to_owned())
             };
+            let help = match option.without {
+                Some(without) => format!("{}; without it, {without}", option.does),
+                None => option.does.to_owned(),
+            };
             let arg = Arg::new(option.key)
                 .long(option.key.replace('_', "-"))
                 .global(true)
                 .value_name(option.value)
                 .value_parser(right)
-                .help(option.does)
+                .help(help)
                 .help_heading(HEADING);
             command = command.arg(arg);
         }

@@ -19,6 +19,8 @@ pub struct LinkOption {
     pub value: &'static str,
     /// What it does, as the command line says it.
     pub does: &'static str,
+    /// What holds where nothing is said of it, in words; `None`: the link does nothing of the kind.
+    pub without: Option<&'static str>,
     /// Reads its value; `None` puts it back to its default.
     set: fn(&mut LinkOptions, Option<&str>) -> Result<(), String>,
     /// Its value as JSON has it; `null` where there is none.
@@ -31,6 +33,7 @@ pub const LINK_OPTIONS: &[LinkOption] = &[
         key: "loss",
         value: "PERCENT",
         does: "Lose so many percent of them",
+        without: None,
         set: |options, text| put(&mut options.loss, text, percent),
         get: |options| number(options.loss),
     },
@@ -38,6 +41,7 @@ pub const LINK_OPTIONS: &[LinkOption] = &[
         key: "burst",
         value: "N",
         does: "Lose so many in a row, on average",
+        without: None,
         set: |options, text| put(&mut options.burst, text, some(burst)),
         get: |options| maybe(options.burst, number),
     },
@@ -45,6 +49,7 @@ pub const LINK_OPTIONS: &[LinkOption] = &[
         key: "delay",
         value: "TIME",
         does: "Take so long for each way",
+        without: None,
         set: |options, text| put(&mut options.delay, text, duration),
         get: |options| time(options.delay),
     },
@@ -52,6 +57,7 @@ pub const LINK_OPTIONS: &[LinkOption] = &[
         key: "jitter",
         value: "TIME",
         does: "Vary the delay by up to so much; the order stays",
+        without: None,
         set: |options, text| put(&mut options.jitter, text, duration),
         get: |options| time(options.jitter),
     },
@@ -59,6 +65,7 @@ pub const LINK_OPTIONS: &[LinkOption] = &[
         key: "rate",
         value: "RATE",
         does: "Carry so many bits a second (10mbit, 500kbit)",
+        without: None,
         set: |options, text| put(&mut options.rate, text, some(rate)),
         get: |options| {
             maybe(options.rate, |rate| {
@@ -69,7 +76,8 @@ pub const LINK_OPTIONS: &[LinkOption] = &[
     LinkOption {
         key: "queue",
         value: "SIZE",
-        does: "Let so many bytes wait for the rate, drop others; without it, those of 100 ms",
+        does: "Let so many bytes wait for the rate, drop others",
+        without: Some("those of 100 ms"),
         set: |options, text| put(&mut options.queue, text, some(size)),
         get: |options| {
             maybe(options.queue, |size| {
@@ -81,13 +89,15 @@ pub const LINK_OPTIONS: &[LinkOption] = &[
         key: "reorder",
         value: "PERCENT",
         does: "Hold back so many percent, so that others overtake them",
+        without: None,
         set: |options, text| put(&mut options.reorder, text, percent),
         get: |options| number(options.reorder),
     },
     LinkOption {
         key: "reorder_by",
         value: "TIME",
-        does: "By how much they are held back; without it, 5ms",
+        does: "By how much they are held back",
+        without: Some("5ms"),
         set: |options, text| put(&mut options.reorder_by, text, some(duration)),
         get: |options| maybe(options.reorder_by, time),
     },
@@ -95,6 +105,7 @@ pub const LINK_OPTIONS: &[LinkOption] = &[
         key: "duplicate",
         value: "PERCENT",
         does: "Deliver so many percent twice",
+        without: None,
         set: |options, text| put(&mut options.duplicate, text, percent),
         get: |options| number(options.duplicate),
     },
@@ -102,6 +113,7 @@ pub const LINK_OPTIONS: &[LinkOption] = &[
         key: "corrupt",
         value: "PERCENT",
         does: "Change one byte of so many percent",
+        without: None,
         set: |options, text| put(&mut options.corrupt, text, percent),
         get: |options| number(options.corrupt),
     },
@@ -109,6 +121,7 @@ pub const LINK_OPTIONS: &[LinkOption] = &[
         key: "blackout",
         value: "WORKS/DARK",
         does: "Work for some time, then lose everything for some time, over and over (5s/2s)",
+        without: None,
         set: |options, text| put(&mut options.blackout, text, some(blackout)),
         get: |options| {
             maybe(options.blackout, |Blackout { works, dark }| {
