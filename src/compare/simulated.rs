@@ -81,7 +81,7 @@ pub fn run(plan: &Run) -> Result<outcome::Run, String> {
                 destination: sender.destination.0,
                 name: String::new(),
                 client: sender.client,
-                congestion: sender.congestion.name(),
+                congestion: sender.congestion,
             };
             let record = watched.get(sender.flow).into_iter();
             record

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use super::{
-    congestion::Algorithm,
     connection::{Connection, Stats},
     session::Description,
 };
@@ -15,7 +14,7 @@ pub struct Standing {
     /// What it has counted.
     pub stats: Stats,
     /// What controls the sending to the client.
-    pub congestion: Algorithm,
+    pub congestion: &'static str,
     /// Streams open.
     pub streams: usize,
     /// Bytes of files in memory, unsent or not yet acknowledged.
@@ -31,7 +30,7 @@ impl Standing {
     pub fn of(connection: &Connection, connected: Duration, idle: Option<Duration>) -> Self {
         Self {
             stats: connection.stats(),
-            congestion: connection.algorithm(),
+            congestion: connection.congestion(),
             streams: connection.stream_count(),
             held: connection.held(),
             connected,
@@ -79,7 +78,7 @@ pub const TRANSPORT: &[Statistic<Standing>] = rows![Standing:
     "idle_seconds" Some("IDLE"), Age, None, "Seconds since the client's last packet",
         |it| or_absent(it.idle, seconds);
     "congestion" Some("CONGESTION"), Word, None, "What controls the sending to the client",
-        |it| Value::Word(it.congestion.to_string());
+        |it| Value::Word(it.congestion.to_owned());
     "phase" Some("PHASE"), Word, None, "The controller's phase",
         |it| Value::Word(it.stats.phase.to_owned());
     "window_bytes" Some("WINDOW"), Bytes, GAUGE, "Congestion window",

@@ -1,4 +1,5 @@
 use std::{
+    collections::BTreeMap,
     fmt,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
@@ -12,7 +13,7 @@ use super::{
 use crate::{
     link::{Counters, Link, LinkOptions, Way},
     rudp::{
-        congestion::Algorithm,
+        congestion::{Algorithm, Controllers},
         connection::{Admission, CloseReason, Config, Connection, Introduction, Stats},
         packet::{Cid, Text},
     },
@@ -61,6 +62,9 @@ pub struct Simulation {
     pub client: Config,
     /// How the senders' side behaves, the controller apart.
     pub server: Config,
+    /// What controls a flow's sending instead of the flow's algorithm, by the flow's place. The run ends
+    /// when nothing but failed ones is left.
+    pub controllers: BTreeMap<usize, Arc<dyn Controllers>>,
 }
 
 /// A transfer from the server to a client.
@@ -133,8 +137,8 @@ impl fmt::Debug for Observers {
 pub struct Sender {
     /// Which one.
     pub flow: usize,
-    /// What controls it.
-    pub congestion: Algorithm,
+    /// What controls it, by its name.
+    pub congestion: &'static str,
     /// Its own connection id.
     pub connection: Cid,
     /// The client's: with it begin the packets that the sender sends, and with it and their numbers the
@@ -222,6 +226,7 @@ impl Simulation {
                 ..Config::default()
             },
             server: Config::default(),
+            controllers: BTreeMap::new(),
         }
     }
 
@@ -276,7 +281,8 @@ impl Simulation {
             sample(&network, &mut delivered);
             let over = |network: &Network<Client, Server<Upload>>| {
                 let all = network.clients.len() == self.flows.len();
-                all && network.clients.iter().all(Client::is_over)
+                let mut clients = network.clients.iter();
+                all && clients.all(|client| client.is_over() || self.has_failed(client.flow))
             };
             if at >= self.time || over(&network) || cut_short {
                 break;
@@ -293,6 +299,11 @@ impl Simulation {
         Ok(self.outcome(&network, delivered, cut_short))
     }
 
+    fn has_failed(&self, flow: usize) -> bool {
+        let controllers = self.controllers.get(&flow);
+        controllers.is_some_and(|controllers| controllers.has_failed())
+    }
+
     fn network(&self, start: Instant, observers: Observers) -> Network<Client, Server<Upload>> {
         let Observers {
             link: heard,
@@ -302,12 +313,17 @@ impl Simulation {
         if let Some(heard) = heard {
             link.watch(heard);
         }
+        let controllers = self.controllers.clone();
         let serve = move |connection: &mut Connection, _: &Admission<'_>, now: Instant| {
             let client = connection.remote();
-            if let (Some(senders), Some(flow)) = (&mut senders, Self::flow_of(client)) {
+            let flow = Self::flow_of(client);
+            if let Some(given) = flow.and_then(|flow| controllers.get(&flow)) {
+                connection.control(Arc::clone(given), now);
+            }
+            if let (Some(senders), Some(flow)) = (&mut senders, flow) {
                 let sender = Sender {
                     flow,
-                    congestion: connection.algorithm(),
+                    congestion: connection.congestion(),
                     connection: connection.cid(),
                     destination: connection.peer_cid(),
                     client,

@@ -8,7 +8,7 @@
 //! | [`why`] | both in words and numbers |
 //! | [`samples`] | a ring as arrays, for plots |
 //! | [`qlog`] | a connection's trace as files for the field's tools |
-//! | [`watcher`] | who watches connections from their beginning |
+//! | [`watcher`] | who watches connections from their beginning, and may control them |
 //! | [`verdicts`] | a link's verdicts as lines of JSON |
 //! | `steps` | a connection's steps as JSON |
 //! | [`crossings`] | what links did to the packets of a capture |

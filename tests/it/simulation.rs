@@ -219,7 +219,7 @@ fn who_watches_hears_of_each_packet_what_its_sender_and_what_the_link_did() {
     assert_eq!(senders.len(), 4);
     for (flow, sender) in senders.iter().enumerate() {
         let congestion = simulation.flows[flow].congestion;
-        assert_eq!((sender.flow, sender.congestion), (flow, congestion));
+        assert_eq!((sender.flow, sender.congestion), (flow, congestion.name()));
         assert_eq!(sender.client, Simulation::client_of(flow));
     }
     assert!(told.sent.len() > 10_000);

@@ -419,7 +419,7 @@ impl Driver {
                 destination,
                 name: self.settings.name.as_str().to_owned(),
                 client: self.local.get(),
-                congestion: connection.algorithm().name(),
+                congestion: connection.congestion(),
             };
             let recorder = rings.begin(about, self.settings.fates.clone(), now);
             connection.observe(Box::new(recorder), now);

@@ -138,12 +138,16 @@ impl Shared {
         self.common.allowance()
     }
 
-    /// Has all that a new connection goes through written down, if that is wanted.
+    /// Gives a new connection its controller, if it is to have another one, and has all that it goes through
+    /// written down, if that is wanted.
     pub(super) fn trace(&self, connection: &mut Connection, client: Cid, now: Instant) {
-        if let Some(watcher) = &self.common.watcher
-            && let Some(observer) = watcher.begins(about(connection), now)
-        {
-            connection.observe(observer, now);
+        if let Some(watcher) = &self.common.watcher {
+            if let Some(controllers) = watcher.controls(&about(connection)) {
+                connection.control(controllers, now);
+            }
+            if let Some(observer) = watcher.begins(about(connection), now) {
+                connection.observe(observer, now);
+            }
         }
         let traced = || Traced {
             role: Role::Rudp,
@@ -151,7 +155,7 @@ impl Shared {
             destination: OnceLock::from(connection.peer_cid().0),
             name: connection.peer().name.as_deref().unwrap_or("").to_owned(),
             remote: connection.remote(),
-            congestion: connection.algorithm().name(),
+            congestion: connection.congestion(),
         };
         if let Some(trace) = hub::trace(traced, now) {
             connection.observe(Box::new(trace), now);
@@ -164,7 +168,7 @@ impl Shared {
             cid: client.0,
             name: connection.peer().name.as_deref().unwrap_or("").to_owned(),
             remote: connection.remote(),
-            congestion: connection.algorithm().name(),
+            congestion: connection.congestion(),
             began: now,
         });
         connection.observe(Box::new(recorder), now);
@@ -334,7 +338,7 @@ fn about(connection: &Connection) -> About {
         destination: connection.peer_cid().0,
         name: connection.peer().name.as_deref().unwrap_or("").to_owned(),
         client: connection.remote(),
-        congestion: connection.algorithm().name(),
+        congestion: connection.congestion(),
     }
 }
 

@@ -10,36 +10,27 @@
 //! # The fifth one
 //!
 //! A controller keeps one number, the window, and changes it when it hears of acknowledged and lost
-//! packets. This one grows by a packet each round trip and halves at a loss: the textbook's AIMD.
+//! packets. This one is the textbook's AIMD. `cargo run --example aimd` runs it against NewReno, in virtual
+//! time, over the link of `labnet compare`:
 //!
 //! ```
-//! use std::time::Instant;
-//! use labnet::rudp::congestion::{Ack, Congestion, Loss};
+#![doc = include_str!("../../../examples/aimd/controller.rs")]
 //!
-//! #[derive(Debug)]
-//! struct Aimd { window: u64, mtu: u64, recovery_started: Option<Instant> }
-//!
-//! impl Congestion for Aimd {
-//!     fn on_ack(&mut self, ack: &Ack) {
-//!         // A window that was not used up says nothing about the path: don't grow it.
-//!         if !ack.app_limited {
-//!             self.window += self.mtu * ack.bytes / self.window;
-//!         }
-//!     }
-//!     fn on_congestion(&mut self, loss: &Loss) {
-//!         // One reduction a round trip: losses of what was sent before it are the same event.
-//!         if self.recovery_started.is_none_or(|start| loss.largest_sent_at > start) {
-//!             self.recovery_started = Some(loss.now);
-//!             self.window = (self.window / 2).max(2 * self.mtu);
-//!         }
-//!     }
-//!     fn on_mtu(&mut self, mtu: u64) { self.mtu = mtu; }
-//!     fn window(&self) -> u64 { self.window }
-//!     fn phase(&self) -> &'static str { "avoidance" }
-//! }
-//!
-//! let aimd = Aimd { window: 14_720, mtu: 1472, recovery_started: None };
-//! assert_eq!(aimd.window(), 14_720);
+//! # use std::{sync::Arc, time::Duration};
+//! # use labnet::{link::LinkOptions, rudp::congestion::Algorithm};
+//! # use labnet::simulation::{Flow, Observers, Simulation};
+//! let mut link = LinkOptions::default();
+//! link.set_list("rate=20mbit,delay=25ms,queue=125kB").expect("options of a link");
+//! let mut simulation = Simulation::new(link, link);
+//! simulation.time = Duration::from_secs(3);
+//! simulation.flows = vec![Flow::new(Algorithm::NewReno)];
+//! // Instead of NewReno.
+//! simulation.controllers.insert(0, Arc::new(Aimds));
+//! let outcome = simulation.run(Instant::now(), Observers::default()).expect("a link that takes time");
+//! let sender = outcome.flows[0].sender.expect("it was connected");
+//! assert_eq!(sender.phase, "avoidance");
+//! // 3 s at 20 Mbit/s are 7.5 MB.
+//! assert!(outcome.flows[0].received > 5_000_000);
 //! ```
 //!
 //! To let users choose it, add it to [`Algorithm`].
@@ -55,227 +46,26 @@ mod new_reno;
 mod simulator;
 mod vegas;
 
-use std::{
-    fmt,
-    time::{Duration, Instant},
+pub use crate::config::{Algorithm, UnknownAlgorithm};
+#[doc(inline)]
+pub use crate::watch::event::congestion::{
+    Ack, Congestion, Controllers, Delivery, Loss, Lost, Rate, Sent, Start,
 };
 
-pub use crate::config::{Algorithm, UnknownAlgorithm};
-
 pub use self::{bbr::Bbr, cubic::Cubic, new_reno::NewReno, vegas::Vegas};
-use crate::watch::event::transport::Reaction;
+use crate::watch::event::{congestion::MOST_MTU, transport::Reaction};
 
 /// What is left of a window after a reduction, and of what.
 fn multiplied(tenths: u8, of: u64, least: u64) -> Reaction {
     Reaction::Multiplied { tenths, of, least }
 }
 
-/// Bytes a second.
-pub type Rate = u64;
-
-/// The largest datagram that UDP can carry: no controller computes with more.
-const MOST_MTU: u64 = 65_535;
-
-/// A congestion controller. Calls come in the order: [`on_sent`](Self::on_sent) for each packet
-/// sent; for each acknowledgement that arrives, first [`on_packet_lost`](Self::on_packet_lost) for
-/// each packet found lost by it, then [`on_congestion`](Self::on_congestion) once if there was one,
-/// then [`on_ack`](Self::on_ack) once if it acknowledged anything new.
-pub trait Congestion: fmt::Debug + Send {
-    /// A packet that counts as in flight is sent.
-    fn on_sent(&mut self, _sent: &Sent) {}
-
-    /// Packets were acknowledged.
-    fn on_ack(&mut self, ack: &Ack);
-
-    /// One packet was declared lost.
-    fn on_packet_lost(&mut self, _lost: &Lost) {}
-
-    /// Packets were declared lost, or marked by ECN: once for all that one acknowledgement or timer
-    /// brought to light. Losses of path-MTU probes do not come here.
-    fn on_congestion(&mut self, loss: &Loss);
-
-    /// Every packet of the last congestion event was late, not lost: the reaction to it was wrong.
-    fn on_spurious_loss(&mut self, _now: Instant) {}
-
-    /// The probe timeout expired, or sending resumes after nothing was in flight for a while.
-    fn on_idle_restart(&mut self, _now: Instant) {}
-
-    /// Datagrams may be of this size from now on, in bytes of UDP payload.
-    fn on_mtu(&mut self, mtu: u64);
-
-    /// The congestion window in bytes.
-    fn window(&self) -> u64;
-
-    /// The slow-start threshold in bytes, if it has one and knows it.
-    fn ssthresh(&self) -> Option<u64> {
-        None
+impl Controllers for Algorithm {
+    fn name(&self) -> &'static str {
+        Self::name(*self)
     }
 
-    /// At which rate to send; `None`: 1.25 windows a smoothed round trip, 2 in slow start
-    /// (see [`in_slow_start`](Self::in_slow_start)).
-    fn pacing_rate(&self) -> Option<Rate> {
-        None
-    }
-
-    /// Whether the window still doubles each round trip.
-    fn in_slow_start(&self) -> bool {
-        false
-    }
-
-    /// What it did to its window since it was asked last, in its own terms, other than to let it
-    /// grow with what is acknowledged. For those who watch.
-    fn take_reaction(&mut self) -> Option<Reaction> {
-        None
-    }
-
-    /// The phase it is in, for those who watch: `slow_start`, `recovery`, `probe_bw_up`, ...
-    fn phase(&self) -> &'static str;
-}
-
-/// A packet that is sent.
-#[derive(Debug, Clone, Copy)]
-pub struct Sent {
-    /// Now.
-    pub now: Instant,
-    /// Its number.
-    pub packet: u64,
-    /// Its size: UDP payload bytes.
-    pub bytes: u64,
-    /// Bytes in flight before it.
-    pub in_flight: u64,
-    /// Whether nothing was in flight and the application had nothing to send: a restart from idle.
-    pub app_limited: bool,
-}
-
-/// What one acknowledgement told.
-#[derive(Debug, Clone, Copy)]
-pub struct Ack {
-    /// Now.
-    pub now: Instant,
-    /// Newly acknowledged bytes that were in flight.
-    pub bytes: u64,
-    /// The largest packet number newly acknowledged.
-    pub largest: u64,
-    /// When that was sent.
-    pub largest_sent_at: Instant,
-    /// The number that the next packet will have: a round trip ends when it is acknowledged.
-    pub next_packet: u64,
-    /// Bytes in flight before this acknowledgement and its losses.
-    pub prior_in_flight: u64,
-    /// Bytes in flight now.
-    pub in_flight: u64,
-    /// Bytes declared lost by this acknowledgement.
-    pub lost: u64,
-    /// Whether the sender was held back by its application or by flow control, not by the window
-    /// (nor by pacing), while the acknowledged packets were sent: the window must not grow.
-    pub app_limited: bool,
-    /// The round-trip sample that it gave, acknowledgement delay subtracted.
-    pub rtt: Option<Duration>,
-    /// Smoothed round trip (RFC 9002 section 5.3).
-    pub smoothed_rtt: Duration,
-    /// The least round trip of the connection on this path.
-    pub min_rtt: Duration,
-    /// The delivery rate measured with it.
-    pub delivery: Delivery,
-}
-
-/// A sample of the delivery rate (draft-ietf-ccwg-bbr section 4.1).
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Delivery {
-    /// `rs.delivery_rate`; `None` if the interval is too short to tell.
-    pub rate: Option<Rate>,
-    /// `rs.is_app_limited`: the sender had too little to send, so that the path could do more.
-    pub app_limited: bool,
-    /// `rs.prior_delivered`: `delivered` when the newest acknowledged packet was sent.
-    pub prior_delivered: u64,
-    /// `C.delivered`: bytes delivered over the connection's life, this acknowledgement included.
-    pub delivered: u64,
-    /// `rs.delivered`: delivered between the two.
-    pub interval_delivered: u64,
-    /// `rs.lost`: bytes lost between the sending of the newest acknowledged packet and now.
-    pub lost: u64,
-    /// `rs.tx_in_flight`: in flight when that packet was sent, itself included.
-    pub tx_in_flight: u64,
-    /// `rs.interval`: the time over which that was delivered.
-    pub interval: Duration,
-}
-
-/// A packet found lost.
-#[derive(Debug, Clone, Copy)]
-pub struct Lost {
-    /// Now.
-    pub now: Instant,
-    /// Its number.
-    pub packet: u64,
-    /// Its size: UDP payload bytes.
-    pub bytes: u64,
-    /// When it was sent.
-    pub sent_at: Instant,
-    /// Bytes in flight when it was sent, itself included.
-    pub tx_in_flight: u64,
-    /// Bytes lost over the connection's life when it was sent.
-    pub lost_when_sent: u64,
-    /// Bytes delivered over the connection's life when it was sent.
-    pub delivered_when_sent: u64,
-    /// Bytes lost over the connection's life, this packet included.
-    pub lost: u64,
-    /// Bytes delivered over the connection's life.
-    pub delivered: u64,
-    /// Whether the sender was application-limited when it was sent.
-    pub app_limited: bool,
-}
-
-/// A congestion event.
-#[derive(Debug, Clone, Copy)]
-pub struct Loss {
-    /// Now.
-    pub now: Instant,
-    /// Bytes lost with it.
-    pub bytes: u64,
-    /// The largest lost (or marked) packet number.
-    pub largest: u64,
-    /// When that was sent.
-    pub largest_sent_at: Instant,
-    /// Bytes in flight now, the lost ones gone.
-    pub in_flight: u64,
-    /// The number that the next packet will have.
-    pub next_packet: u64,
-    /// The losses span more than the persistent-congestion period (RFC 9002 section 7.6): the path
-    /// was down, start again from the minimum.
-    pub persistent: bool,
-    /// The peer reports congestion marks (ECN CE) instead of losses.
-    pub ecn: bool,
-}
-
-/// What a controller starts with.
-#[derive(Debug, Clone, Copy)]
-pub struct Start {
-    /// Now.
-    pub now: Instant,
-    /// The largest datagram, UDP payload bytes.
-    pub mtu: u64,
-    /// The round trip that the handshake measured.
-    pub rtt: Option<Duration>,
-    /// The initial window, if the configuration names one; else the algorithm's own default.
-    pub initial_window: Option<u64>,
-    /// For what the algorithm leaves to chance.
-    pub seed: u64,
-}
-
-impl Start {
-    /// The initial window of RFC 9002 section 7.2 unless configured: ten datagrams, at most 14,720
-    /// bytes, but two datagrams in any case.
-    pub fn window(&self) -> u64 {
-        let mtu = self.mtu.clamp(1, MOST_MTU);
-        self.initial_window
-            .unwrap_or_else(|| (10 * mtu).min(14_720))
-            .max(2 * mtu)
-    }
-}
-
-impl Algorithm {
-    /// A controller for one path.
-    pub fn start(self, start: &Start) -> Box<dyn Congestion> {
+    fn start(&self, start: &Start) -> Box<dyn Congestion> {
         match self {
             Self::NewReno => Box::new(NewReno::new(start)),
             Self::Cubic => Box::new(Cubic::new(start)),

@@ -322,7 +322,7 @@ impl Connection {
         self.streams.set_theirs(limits(&accept.parameters));
         let learned = Learned {
             config: &self.config,
-            algorithm: self.config.congestion,
+            controllers: &self.config.congestion,
             max_datagram: self
                 .config
                 .max_datagram

@@ -13,6 +13,7 @@ use super::{
     transmit::Data,
 };
 use crate::{
+    rudp::congestion::Controllers,
     rudp::packet::{DATA_HEADER, Frame, encode_data_header},
     watch::event::transport::Step,
 };
@@ -99,9 +100,13 @@ impl Connection {
         proof: Proof,
         now: Instant,
     ) -> Path {
+        let controllers: &dyn Controllers = match &self.given {
+            Some(given) => &**given,
+            None => &self.algorithm,
+        };
         let learned = Learned {
             config: &self.config,
-            algorithm: self.algorithm,
+            controllers,
             max_datagram: self.config.max_datagram.min(self.peer.max_udp_payload_size),
             rtt: None,
             seed: self.rng.random(),

@@ -82,7 +82,7 @@ pub use self::{
     transmit::Transmit,
 };
 use super::{
-    congestion::Algorithm,
+    congestion::{Algorithm, Controllers, Start},
     packet::{Cid, ErrorCode, Keys, Parameters, Side, Token},
 };
 use crate::watch::event::transport::Observer;
@@ -122,6 +122,8 @@ pub struct Connection {
     peer: Parameters,
     keys: Keys,
     algorithm: Algorithm,
+    /// What controls our sending instead of the algorithm.
+    given: Option<Arc<dyn Controllers>>,
     path: Path,
     /// While the path is not proven.
     previous: Option<Previous>,
@@ -164,7 +166,7 @@ impl Connection {
         let mut rng = Pcg64Mcg::seed_from_u64(seed);
         let learned = Learned {
             config: &config,
-            algorithm: parts.algorithm,
+            controllers: &parts.algorithm,
             max_datagram: config.max_datagram.min(parts.peer.max_udp_payload_size),
             rtt: None,
             seed: rng.random(),
@@ -192,6 +194,7 @@ impl Connection {
             peer: parts.peer,
             keys: parts.keys,
             algorithm: parts.algorithm,
+            given: None,
             path,
             previous: None,
             generations: 0,
@@ -453,9 +456,26 @@ impl Connection {
         &self.peer
     }
 
-    /// What controls our sending.
-    pub fn algorithm(&self) -> Algorithm {
-        self.algorithm
+    /// What controls our sending, by its name.
+    pub fn congestion(&self) -> &'static str {
+        match &self.given {
+            Some(given) => given.name(),
+            None => self.algorithm.name(),
+        }
+    }
+
+    /// Has `controllers` control our sending from now on, on this path and on each next one, instead of
+    /// the algorithm that configuration and peer have agreed on. To be called before anything is sent.
+    pub fn control(&mut self, controllers: Arc<dyn Controllers>, now: Instant) {
+        let start = Start {
+            now,
+            mtu: u64::from(self.path.mtu.current()),
+            rtt: self.path.rtt.sample(),
+            initial_window: self.config.initial_window,
+            seed: self.rng.random(),
+        };
+        self.path.control(&*controllers, &start);
+        self.given = Some(controllers);
     }
 
     /// How many streams are open.

@@ -7,7 +7,7 @@ use std::{
 
 use super::{config::Config, delivery::Estimator, mtu::MtuDiscovery, pacing::Pacer, rtt::Rtt};
 use crate::rudp::{
-    congestion::{Algorithm, Congestion, Start},
+    congestion::{Congestion, Controllers, Start},
     packet::MAX_AMPLIFICATION,
 };
 
@@ -69,7 +69,7 @@ impl Path {
         if let Some(sample) = learned.rtt {
             rtt.update(sample, Duration::ZERO, false, Duration::ZERO, now);
         }
-        let congestion = learned.algorithm.start(&Start {
+        let congestion = learned.controllers.start(&Start {
             now,
             mtu: u64::from(mtu.current()),
             rtt: learned.rtt,
@@ -99,6 +99,12 @@ impl Path {
         self.remote = remote;
         self.local = local;
         self.proof = Proof::Given;
+    }
+
+    /// Is controlled from now on by another one, which knows of nothing that is in flight.
+    pub(super) fn control(&mut self, controllers: &dyn Controllers, start: &Start) {
+        self.congestion = controllers.start(start);
+        self.pace();
     }
 
     /// Tells the pacer what the congestion controller wants.
@@ -183,7 +189,7 @@ impl Path {
 /// What a new path starts with.
 pub(super) struct Learned<'a> {
     pub(super) config: &'a Config,
-    pub(super) algorithm: Algorithm,
+    pub(super) controllers: &'a dyn Controllers,
     /// The largest datagram that both sides take.
     pub(super) max_datagram: u16,
     pub(super) rtt: Option<Duration>,

@@ -5,6 +5,7 @@
 //! vocabulary names nothing else of the crate: sockets and links raise events, too.
 
 mod component;
+pub mod congestion;
 mod ecn;
 pub mod hub;
 pub mod link;

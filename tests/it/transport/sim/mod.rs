@@ -94,7 +94,7 @@ impl Sim {
                     .map(|name| name.to_string())
                     .unwrap_or_default(),
                 client: connection.remote(),
-                congestion: connection.algorithm().name(),
+                congestion: connection.congestion(),
             };
             let recorder = begun.begin(about, Some(known.clone()), now);
             connection.observe(Box::new(recorder), now);
