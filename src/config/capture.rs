@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use super::{
-    compiler::{Compiler, NUMBER, TEXT},
-    file, value,
+    kind::path,
+    table::{Table, values},
 };
 use crate::watch::event::packet::Role;
 
@@ -33,61 +33,41 @@ const MAX_SIZE: (u64, u64) = (64 << 10, 1 << 40);
 const DATA: (u64, u64) = (0, 65_535);
 const RING: (u64, u64) = (0, 4 << 30);
 
-impl Compiler<'_> {
-    pub(super) fn capture(
-        &mut self,
-        table: file::Capture,
-        resolve: impl Fn(&str) -> Result<PathBuf, String>,
-        state_dir: &Path,
-    ) -> Option<Capture> {
-        self.unknown::<file::Capture>("capture", &table.unknown);
-        let file = self.scalar("capture.file", table.file, TEXT, |text: String| {
-            resolve(&text)
-        });
-        let max_size = self.scalar("capture.max_size", table.max_size, TEXT, |text: String| {
-            value::bytes(&text, MAX_SIZE)
-        });
-        let max_files = self.scalar("capture.max_files", table.max_files, NUMBER, |number| {
-            value::number(number, 1..=1000_usize)
-        });
-        let roles = self.list(
-            "capture.roles",
-            table.roles,
-            "a list of roles",
-            |name: String| match Role::named(&name) {
-                Some(Role::Client) | None => Err(format!(
-                    "`{}` is no role of the service; there are dhcp, dns, rudp, scrap, origin and http",
-                    name.escape_debug()
-                )),
-                Some(_) => Ok(name),
-            },
-        );
-        let data_bytes = self.scalar(
-            "capture.data_bytes",
-            table.data_bytes,
-            TEXT,
-            |text: String| value::bytes(&text, DATA),
-        );
-        let ring = self.scalar("capture.ring", table.ring, TEXT, |text: String| {
-            value::bytes(&text, RING)
-        });
-        let roles = roles?.unwrap_or_default().into_iter();
-        let capture = Capture {
-            file: file?,
-            max_size: max_size?.unwrap_or(64 << 20),
-            max_files: max_files?.unwrap_or(4),
-            roles: roles.map(|(_, name)| name).collect(),
-            data_bytes: data_bytes?.unwrap_or(128) as usize,
-            ring: ring?.unwrap_or(0) as usize,
+impl Capture {
+    /// `state_dir` is where the files of crashes go.
+    pub(super) fn read(table: &mut Table<'_>, state_dir: &Path) -> Self {
+        let capture = Self {
+            file: table.optional("file", path(table.base())),
+            max_size: table.bytes("max_size", MAX_SIZE, 64 << 20),
+            max_files: table.number("max_files", 1..=1000, 4),
+            roles: values(
+                table
+                    .list("roles", "a list of roles", role)
+                    .unwrap_or_default(),
+            ),
+            data_bytes: table.bytes("data_bytes", DATA, 128) as usize,
+            ring: table.bytes("ring", RING, 0) as usize,
             crashes: state_dir.join("captures"),
         };
-        if capture.file.is_none() && capture.ring == 0 {
-            self.problem(
-                "capture",
+        let is_told = !table.is_clean("file") || !table.is_clean("ring");
+        if capture.file.is_none() && capture.ring == 0 && !is_told {
+            table.problem(
+                "",
                 "captures nothing; name a `file`, or a `ring` of so much memory as \"16MiB\", or \
                  delete [capture]",
             );
         }
-        Some(capture)
+        capture
+    }
+}
+
+/// The name of a role that the service has.
+fn role(name: &str) -> Result<String, String> {
+    match Role::named(name) {
+        Some(Role::Client) | None => Err(format!(
+            "`{}` is no role of the service; there are dhcp, dns, rudp, scrap, origin and http",
+            name.escape_debug()
+        )),
+        Some(_) => Ok(name.to_owned()),
     }
 }

@@ -2,11 +2,7 @@
 
 use std::time::Duration;
 
-use super::{
-    compiler::{Compiler, NUMBER},
-    file::Key,
-    value,
-};
+use super::{table::Table, value::SECOND};
 
 /// The limits of a role's TCP connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,65 +42,19 @@ impl Connections {
     }
 }
 
-/// The keys of a role's table that are about its TCP connections.
-pub(super) struct Keys {
-    /// The table's name.
-    pub(super) table: &'static str,
-    /// What the table calls them: `max_NOUN`, `max_NOUN_per_address`.
-    pub(super) noun: &'static str,
-    pub(super) total: Key<i64>,
-    pub(super) per_address: Key<i64>,
-    pub(super) request_timeout: Key<String>,
-    pub(super) min_rate: Key<i64>,
-    pub(super) default: Connections,
-}
-
-/// Shorter, and a request could be lost in one retransmission.
-const SHORTEST: Duration = Duration::from_secs(1);
-
-impl Compiler<'_> {
-    /// The limits that `keys` set. A share that the file does not give is the default's, if there are
-    /// so many in all.
-    pub(super) fn connections(&mut self, keys: Keys) -> Option<Connections> {
-        let Keys {
-            table,
-            noun,
-            default,
-            ..
-        } = keys;
-        let per_address_at = format!("{table}.max_{noun}_per_address");
-        let mut number = |at: &str, key| {
-            self.scalar(at, key, NUMBER, |number| {
-                value::number(number, 1..=65_536_usize)
-            })
-        };
-        let total = number(&format!("{table}.max_{noun}"), keys.total);
-        let per_address = number(&per_address_at, keys.per_address);
-        let request_timeout = self.duration(
-            &format!("{table}.request_timeout"),
-            keys.request_timeout,
-            SHORTEST,
-        );
-        let min_rate = self.scalar(
-            &format!("{table}.min_rate"),
-            keys.min_rate,
-            NUMBER,
-            |number| value::number(number, 0..=1_000_000_u64),
-        );
-        let total = total?.unwrap_or(default.total);
-        let per_address = per_address?.unwrap_or(default.per_address.min(total));
-        if per_address > total {
-            self.problem(
-                &per_address_at,
-                format!("{per_address} of one address are more than there may be in all, {total}"),
-            );
-            return None;
-        }
-        Some(Connections {
+impl Connections {
+    /// The limits that the keys of a role's table set, which calls its connections `noun`. Shorter than a second,
+    /// and a request could be lost in one retransmission.
+    pub(super) fn read(table: &mut Table<'_>, noun: &str, default: Self) -> Self {
+        let [all, one] = [format!("max_{noun}"), format!("max_{noun}_per_address")];
+        let share = |total| default.per_address.min(total);
+        let (total, per_address) =
+            table.total_and_share([&all, &one], 65_536, default.total, share);
+        Self {
             total,
             per_address,
-            request_timeout: request_timeout?.unwrap_or(default.request_timeout),
-            min_rate: min_rate?.unwrap_or(default.min_rate),
-        })
+            request_timeout: table.duration("request_timeout", SECOND.., default.request_timeout),
+            min_rate: table.number("min_rate", 0..=1_000_000, default.min_rate),
+        }
     }
 }

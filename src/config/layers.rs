@@ -12,7 +12,7 @@ use toml::{
 };
 
 use super::{
-    file::{self, Form},
+    keys::{Form, Keys},
     problem::Problem,
     source::Source,
 };
@@ -40,11 +40,12 @@ pub(super) struct Layers {
 
 impl Layers {
     /// Parses `text`, going on after a mistake, and lays the variables of `environment` that
-    /// begin with `LABNET_` over it.
+    /// begin with `LABNET_` over it; how they are read, the `keys` say.
     pub(super) fn new(
         text: &str,
         path: &Path,
         environment: impl IntoIterator<Item = (String, String)>,
+        keys: &Keys,
     ) -> Self {
         let mut this = Self {
             values: serde_json::Value::Object(serde_json::Map::new()),
@@ -73,7 +74,10 @@ impl Layers {
         }
         let merged = file
             .and_then(|builder| {
-                let forms = file::variables();
+                let forms: Vec<(String, Form)> = keys
+                    .variables()
+                    .filter(|(_, form)| *form != Form::Text)
+                    .collect();
                 let (typed, text): (Map<_, _>, Map<_, _>) = this
                     .accept(environment)
                     .into_iter()

@@ -1,63 +1,59 @@
-//! `[link]`: a bad network, in words and compiled.
+//! `[link]`: a bad network before the proxy.
 
-use super::{
-    BadLink, LinkOptions,
-    compiler::{Compiler, NUMBER},
-    file::{self, Scalar},
-    value,
-};
+use super::{LinkOptions, kind::text_or_number, link_options::LINK_OPTIONS, table::Table};
 
-const RIGHT: &str = "a number, or a text in quotes";
+/// A bad network before the proxy: `[link]`, or a client's own. The default does nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct BadLink {
+    /// What happens to packets on their way to the proxy.
+    pub up: LinkOptions,
+    /// What happens to packets on their way back.
+    pub down: LinkOptions,
+    /// Decides every packet's fate. Default of `[link]`: 1.
+    pub seed: u64,
+}
 
-// As in compile: `None` only after a problem has been noted.
-impl Compiler<'_> {
-    pub(super) fn link(&mut self, table: file::Link) -> Option<BadLink> {
-        self.unknown::<file::Link>("link", &table.both.unknown);
-        let both = self.direction("link", LinkOptions::default(), table.both);
-        if let Some(both) = &both {
-            self.check_options("link", both);
+impl BadLink {
+    pub(super) fn read(table: &mut Table<'_>) -> Self {
+        let both = options(table, LinkOptions::default());
+        check(table, &both);
+        let seed = table.number("seed", 0..=i64::MAX as u64, 1);
+        let mut direction = |key| {
+            table.table(key, |table| {
+                let direction = options(table, both);
+                // What is wrong for both has been told.
+                if direction != both {
+                    check(table, &direction);
+                }
+                direction
+            })
+        };
+        Self {
+            up: direction("up"),
+            down: direction("down"),
+            seed,
         }
-        let seed = self.scalar("link.seed", table.seed, NUMBER, |number| {
-            value::number(number, 0..=i64::MAX as u64)
-        });
-        let [up, down] = [("link.up", table.up), ("link.down", table.down)].map(|(at, key)| {
-            let own = self.table(at, key).unwrap_or_default();
-            self.unknown::<file::LinkWay>(at, &own.unknown);
-            let direction = self.direction(at, both.unwrap_or_default(), own)?;
-            // What is wrong for both has been told.
-            if both.is_some_and(|both| both != direction) {
-                self.check_options(at, &direction);
-            }
-            Some(direction)
-        });
-        both?;
-        Some(BadLink {
-            up: up?,
-            down: down?,
-            seed: seed?.unwrap_or(1),
-        })
     }
+}
 
-    fn direction(
-        &mut self,
-        at: &str,
-        base: LinkOptions,
-        own: file::LinkWay,
-    ) -> Option<LinkOptions> {
-        let mut options = base;
-        let mut is_right = true;
-        for (key, own) in own.options {
-            let read = |scalar: Scalar| options.put(key, &scalar.into_text());
-            is_right &= self
-                .scalar(&format!("{at}.{key}"), own, RIGHT, read)
-                .is_some();
-        }
-        is_right.then_some(options)
+/// The options of `base`, with those of the table over them.
+fn options(table: &mut Table<'_>, base: LinkOptions) -> LinkOptions {
+    let mut options = base;
+    for option in LINK_OPTIONS {
+        let set = text_or_number(|text| {
+            let mut set = options;
+            set.put(option.key, text).map(|()| set)
+        });
+        options = table.optional(option.key, set).unwrap_or(options);
     }
+    options
+}
 
-    fn check_options(&mut self, at: &str, options: &LinkOptions) {
-        if let Err(message) = options.check() {
-            self.problem(&format!("{at}.burst"), message);
-        }
+fn check(table: &mut Table<'_>, options: &LinkOptions) {
+    if let Err(message) = options.check()
+        && table.is_clean("loss")
+        && table.is_clean("burst")
+    {
+        table.problem("burst", message);
     }
 }

@@ -31,9 +31,6 @@ pub struct KeyChange {
     pub masked_by: Option<String>,
 }
 
-/// Keys whose values are nobody's business.
-const SECRET: [&str; 1] = ["rudp.secret"];
-
 impl Source {
     pub(super) fn new(file: Value, merged: Value, variables: BTreeMap<String, String>) -> Self {
         Self {
@@ -92,8 +89,14 @@ fn difference(old: &Value, new: &Value) -> Vec<KeyChange> {
         .map(|key| {
             let shown = |values: &BTreeMap<String, String>| {
                 let value = values.get(key)?;
-                let secret = SECRET.contains(&key.as_str());
-                Some(if secret { "(hidden)" } else { value }.to_owned())
+                Some(
+                    if super::keys().is_secret(key) {
+                        "(hidden)"
+                    } else {
+                        value
+                    }
+                    .to_owned(),
+                )
             };
             KeyChange {
                 key: key.clone(),

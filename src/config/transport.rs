@@ -5,9 +5,8 @@ use std::{fmt, net::IpAddr, num::NonZeroU8, str::FromStr};
 use ipnet::IpNet;
 
 use super::{
-    compiler::{Compiler, NUMBER, TEXT},
-    file::{self, Key, List},
-    value,
+    kind::{Kind, bytes, number, text, word},
+    table::{Table, values},
 };
 
 /// How the proxy's binary transport sends.
@@ -143,6 +142,16 @@ impl Passphrase {
     /// Fewer characters are guessed too soon.
     pub const SHORTEST: usize = 16;
 
+    fn parse(text: &str) -> Result<Self, String> {
+        match text.chars().count() {
+            0..Self::SHORTEST => Err(format!(
+                "is too short; at least {} characters are needed",
+                Self::SHORTEST
+            )),
+            _ => Ok(Self(text.to_owned())),
+        }
+    }
+
     /// The text.
     pub fn reveal(&self) -> &str {
         &self.0
@@ -155,19 +164,6 @@ impl fmt::Debug for Passphrase {
     }
 }
 
-/// The keys of `[rudp]` that are the transport's.
-pub(super) struct Keys {
-    pub(super) congestion: Key<String>,
-    pub(super) initial_window: Key<String>,
-    pub(super) client_choice: Key<bool>,
-    pub(super) protection: Key<String>,
-    pub(super) secret: Key<String>,
-    pub(super) max_datagram: Key<i64>,
-    pub(super) send_memory: Key<String>,
-    pub(super) shards: Key<i64>,
-    pub(super) class: List<file::Class>,
-}
-
 /// The least and the most that a new connection may send at once: two packets (RFC 9002 section
 /// 7.2), and what no network between is asked to bear.
 const INITIAL_WINDOW: (u64, u64) = (2 * 1472, 16 << 20);
@@ -176,137 +172,79 @@ const SEND_MEMORY: (u64, u64) = (1 << 20, 1 << 40);
 /// margin for other headers.
 const DATAGRAM: std::ops::RangeInclusive<u16> = 1200..=65_487;
 
-impl Compiler<'_> {
-    pub(super) fn transport(&mut self, keys: Keys) -> Option<Transport> {
-        let congestion = self.congestion("rudp", keys.congestion);
-        let initial_window = self.initial_window("rudp", keys.initial_window);
-        let client_choice = self.scalar(
-            "rudp.client_choice",
-            keys.client_choice,
-            "`true` or `false`",
-            Ok,
-        );
-        let protection = self.protection(keys.protection, keys.secret);
-        let max_datagram = self.scalar("rudp.max_datagram", keys.max_datagram, NUMBER, |number| {
-            value::number(number, DATAGRAM)
-        });
-        let send_memory = self.scalar(
-            "rudp.send_memory",
-            keys.send_memory,
-            TEXT,
-            |text: String| value::bytes(&text, SEND_MEMORY),
-        );
-        let shards = self.scalar("rudp.shards", keys.shards, NUMBER, |number| {
-            value::number(number, 1..=64_u8)
-        });
-        let tables = self.tables("rudp.class", keys.class)?;
-        let mut classes = Vec::new();
-        for (at, table) in tables {
-            classes.extend(self.class(&at, table));
+impl Transport {
+    pub(super) fn read(table: &mut Table<'_>) -> Self {
+        let default = Self::default();
+        Self {
+            congestion: table
+                .optional("congestion", word())
+                .unwrap_or(default.congestion),
+            initial_window: table.optional("initial_window", bytes(INITIAL_WINDOW)),
+            client_choice: table.flag("client_choice", default.client_choice),
+            protection: Protection::read(table),
+            max_datagram: table.optional("max_datagram", number(DATAGRAM)),
+            send_memory: table.bytes("send_memory", SEND_MEMORY, default.send_memory),
+            shards: NonZeroU8::new(table.number("shards", 1..=64, default.shards.get()))
+                .unwrap_or(default.shards),
+            classes: table.tables("class", Class::read),
         }
-        let default = Transport::default();
-        Some(Transport {
-            congestion: congestion?.unwrap_or(default.congestion),
-            initial_window: initial_window?.or(default.initial_window),
-            client_choice: client_choice?.unwrap_or(default.client_choice),
-            protection: protection?,
-            max_datagram: max_datagram?.or(default.max_datagram),
-            send_memory: send_memory?.unwrap_or(default.send_memory),
-            shards: shards?.and_then(NonZeroU8::new).unwrap_or(default.shards),
-            classes,
-        })
     }
+}
 
-    fn congestion(&mut self, table: &str, key: Key<String>) -> Option<Option<Algorithm>> {
-        self.scalar(&format!("{table}.congestion"), key, TEXT, |text: String| {
-            text.parse::<Algorithm>().map_err(|error| error.to_string())
-        })
-    }
-
-    fn initial_window(&mut self, table: &str, key: Key<String>) -> Option<Option<u64>> {
-        self.scalar(
-            &format!("{table}.initial_window"),
-            key,
-            "a size in quotes, as `\"64kB\"`",
-            |text: String| value::bytes(&text, INITIAL_WINDOW),
-        )
-    }
-
-    fn protection(&mut self, protection: Key<String>, secret: Key<String>) -> Option<Protection> {
-        let protected = self.scalar(
-            "rudp.protection",
-            protection,
-            TEXT,
-            |text: String| match text.as_str() {
-                "checksum" => Ok(false),
-                "psk" => Ok(true),
-                other => Err(format!(
-                    "`{other}` is no protection; there are `checksum` and `psk`"
-                )),
-            },
-        );
-        // What stands there is not to be found in a log, even if it is no text.
-        let secret = match secret {
-            Key::Wrong(_) => Key::Wrong("something else".to_owned()),
-            secret => secret,
+impl Protection {
+    fn read(table: &mut Table<'_>) -> Self {
+        let is_psk = table.text("protection", is_psk, false);
+        let secret = Kind {
+            is_secret: true,
+            ..text(Passphrase::parse)
         };
-        let secret = self.scalar("rudp.secret", secret, TEXT, |text: String| {
-            match text.chars().count() {
-                0..Passphrase::SHORTEST => Err(format!(
-                    "is too short; at least {} characters are needed",
-                    Passphrase::SHORTEST
-                )),
-                _ => Ok(Passphrase(text)),
-            }
-        });
-        match (protected?.unwrap_or(false), secret?) {
-            (false, None) => Some(Protection::Checksum),
-            (true, Some(secret)) => Some(Protection::Psk(secret)),
-            (true, None) => {
-                self.problem(
-                    "rudp.secret",
-                    "missing; with `protection = \"psk\"` write `secret = \"...\"`, the same for \
-                     the clients",
-                );
-                None
-            }
-            (false, Some(_)) => {
-                self.problem(
-                    "rudp.secret",
-                    "nothing is protected by it; add `protection = \"psk\"`, or delete it",
-                );
-                None
-            }
+        let secret = table.optional("secret", secret);
+        let is_told = !table.is_clean("protection") || !table.is_clean("secret");
+        match (is_psk, secret) {
+            (true, Some(secret)) => return Self::Psk(secret),
+            (true, None) if !is_told => table.problem(
+                "secret",
+                "missing; with `protection = \"psk\"` write `secret = \"...\"`, the same for the \
+                 clients",
+            ),
+            (false, Some(_)) if !is_told => table.problem(
+                "secret",
+                "nothing is protected by it; add `protection = \"psk\"`, or delete it",
+            ),
+            _ => {}
         }
+        Self::Checksum
     }
+}
 
-    fn class(&mut self, at: &str, table: file::Class) -> Option<Class> {
-        self.unknown::<file::Class>(at, &table.unknown);
-        let clients_at = format!("{at}.clients");
+fn is_psk(text: &str) -> Result<bool, String> {
+    match text {
+        "checksum" => Ok(false),
+        "psk" => Ok(true),
+        other => Err(format!(
+            "`{other}` is no protection; there are `checksum` and `psk`"
+        )),
+    }
+}
+
+impl Class {
+    fn read(table: &mut Table<'_>) -> Self {
         let right = "a list of networks in brackets, as `[\"127.20.30.0/24\"]`";
-        let clients = self.list(&clients_at, table.clients, right, |text: String| {
-            client_network(&text)
-        });
-        let congestion = self.congestion(at, table.congestion);
-        let initial_window = self.initial_window(at, table.initial_window);
-        let clients: Vec<IpNet> = clients?
-            .unwrap_or_default()
-            .into_iter()
-            .map(|(_, network)| network)
-            .collect();
-        self.at_least_one(&clients_at, &clients, "network");
-        let (congestion, initial_window) = (congestion?, initial_window?);
-        if congestion.is_none() && initial_window.is_none() {
-            self.problem(
-                at,
+        let clients = table.list("clients", right, client_network);
+        let class = Self {
+            clients: values(clients.unwrap_or_default()),
+            congestion: table.optional("congestion", word()),
+            initial_window: table.optional("initial_window", bytes(INITIAL_WINDOW)),
+        };
+        table.at_least_one("clients", &class.clients, "network");
+        let is_told = !table.is_clean("congestion") || !table.is_clean("initial_window");
+        if class.congestion.is_none() && class.initial_window.is_none() && !is_told {
+            table.problem(
+                "",
                 "says nothing of these clients; add `congestion` or `initial_window`",
             );
         }
-        Some(Class {
-            clients,
-            congestion,
-            initial_window,
-        })
+        class
     }
 }
 

@@ -3,16 +3,29 @@
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     ops::RangeInclusive,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
-use tracing_subscriber::filter::{LevelFilter, Targets};
 use url::Url;
 
-use super::{AddressRange, Ipv4Network, LogFormat, MacAddress};
+use super::{AddressRange, Ipv4Network, MacAddress};
 
 /// A year: longer times are mistakes, and would overflow sums of deadlines.
 pub(super) const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
+
+pub(super) const SECOND: Duration = Duration::from_secs(1);
+/// Times below this would keep a timer busy for nothing.
+pub(super) const SHORTEST: Duration = Duration::from_millis(100);
+
+/// The path of a file or a folder, a relative one counted from `base`.
+pub(super) fn path(base: &Path, text: &str) -> Result<PathBuf, String> {
+    if text.is_empty() || text.contains('\0') {
+        Err("is no path; a file's or a folder's name is needed".into())
+    } else {
+        Ok(base.join(text))
+    }
+}
 
 /// An address to listen on or to ask: an IP address and a port, no group of hosts.
 pub(super) fn socket_address(text: &str) -> Result<SocketAddr, String> {
@@ -157,43 +170,6 @@ pub(super) fn duration(text: &str, allowed: RangeInclusive<Duration>) -> Result<
     }
 }
 
-/// What the log shows: a level of all, and of parts of the program by themselves, as `TARGET=LEVEL`.
-pub(super) fn log_level(text: &str) -> Result<Targets, String> {
-    let mut targets = Targets::new().with_default(LevelFilter::INFO);
-    for part in text.split(',').map(str::trim) {
-        let (target, level) = match part.split_once('=') {
-            Some((target, level)) => (Some(target.trim()), level.trim()),
-            None => (None, part),
-        };
-        // Numbers are levels for the library, and nobody knows which is which.
-        let level = level
-            .parse::<LevelFilter>()
-            .ok()
-            .filter(|_| level.bytes().all(|byte| byte.is_ascii_alphabetic()) && !level.is_empty())
-            .ok_or_else(|| {
-                format!(
-                    "`{level}` is no level; there are `off`, `error`, `warn`, `info`, `debug` and \
-                     `trace`, and for a part of the program `info,labnet::packet=trace`"
-                )
-            })?;
-        targets = match target {
-            Some("") => return Err(format!("`{part}` names no part of the program")),
-            Some(target) => targets.with_target(target, level),
-            None => targets.with_default(level),
-        };
-    }
-    Ok(targets)
-}
-
-/// How log lines look.
-pub(super) fn log_format(text: &str) -> Result<LogFormat, String> {
-    match text {
-        "text" => Ok(LogFormat::Text),
-        "json" => Ok(LogFormat::Json),
-        _ => Err(format!("`{text}` is no format; `text` and `json` are")),
-    }
-}
-
 /// A bound in one unit; humantime's years and months are fractions of a day off.
 fn bound(duration: Duration) -> String {
     const DAY: u64 = 24 * 3600;
@@ -207,7 +183,7 @@ fn bound(duration: Duration) -> String {
 /// A whole number within `allowed`.
 pub(super) fn number<T: TryFrom<i64> + PartialOrd + std::fmt::Display>(
     number: i64,
-    allowed: RangeInclusive<T>,
+    allowed: &RangeInclusive<T>,
 ) -> Result<T, String> {
     T::try_from(number)
         .ok()
