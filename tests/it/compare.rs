@@ -23,7 +23,7 @@ fn labnet(arguments: &[&str]) -> Output {
         .expect("labnet starts")
 }
 
-fn simulate(file: &str) -> Outcome {
+pub(crate) fn simulate(file: &str) -> Outcome {
     let text = format!("simulate = true\n{file}");
     let experiment = Experiment::read("test", &text).expect("an experiment");
     let plan = Plan::compile(&experiment).expect("a plan");
@@ -34,11 +34,11 @@ fn simulate(file: &str) -> Outcome {
     gather::outcome(&plan, runs.collect())
 }
 
-fn mbit(flow: &Flow) -> f64 {
+pub(crate) fn mbit(flow: &Flow) -> f64 {
     flow.totals.goodput_bits_per_second / 1e6
 }
 
-fn only(outcome: &Outcome) -> Vec<&Flow> {
+pub(crate) fn only(outcome: &Outcome) -> Vec<&Flow> {
     outcome.runs.iter().flat_map(|run| &run.flows).collect()
 }
 

@@ -34,6 +34,7 @@ mod rudp;
 mod schedules;
 mod scrap;
 mod service_manager;
+mod shapes;
 mod simulation;
 mod stderr;
 mod supervision;
