@@ -27,11 +27,8 @@ pub struct Key {
 
 impl Key {
     /// Its name as an option, without the dashes before it.
-    pub fn option(&self) -> &'static str {
-        match self.name {
-            "reorder_by" => "reorder-by",
-            name => name,
-        }
+    pub fn option(&self) -> String {
+        self.name.replace('_', "-")
     }
 
     /// What it means, and what holds without it.
@@ -59,7 +56,7 @@ const fn key(
 }
 
 /// What an experiment is made of, besides its link.
-pub const KEYS: [Key; 11] = [
+pub const KEYS: [Key; 12] = [
     key(
         "congestion",
         "all|LIST",
@@ -75,7 +72,7 @@ pub const KEYS: [Key; 11] = [
     key(
         "flows",
         "LIST",
-        "These senders at the same time, instead: 2xcubic,1xtcp-reno",
+        "These senders at the same time, instead: 2xcubic,1xtcp-reno; cubic@50ms is so much further away each way, cubic+5s begins later",
         "",
     ),
     key(
@@ -91,6 +88,12 @@ pub const KEYS: [Key; 11] = [
         "",
     ),
     key("time", "TIME", "Each sends for so long", "10s"),
+    key(
+        "initial_window",
+        "PACKETS",
+        "Each begins with so many packets, before the first acknowledgement; without it, as it would by itself",
+        "",
+    ),
     Key {
         name: "at",
         value: "TIME OPTIONS",
@@ -101,7 +104,7 @@ pub const KEYS: [Key; 11] = [
     key(
         "sweep",
         "OPTION=VALUES",
-        "Repeat it all with each value of one of the link's options: loss=0..5, delay=5ms..50ms/15ms, queue=1bdp,4bdp",
+        "Repeat it all with each value of one of the link's options, or of initial_window: loss=0..5, delay=5ms..50ms/15ms, queue=1bdp,4bdp",
         "",
     ),
     key(

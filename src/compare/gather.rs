@@ -13,7 +13,7 @@ use super::{
     plan::{Amount, Plan, Run},
     recorder::{FlowRecord, LinkRecord, PAYLOAD},
     sender::{QuicControl, Sender},
-    sweep::Sweep,
+    sweep::{INITIAL_WINDOW, Sweep},
 };
 use crate::{config::LinkOptions, rudp::congestion::Algorithm};
 
@@ -51,7 +51,7 @@ pub fn run(
     flows: Vec<Measured>,
     link: &LinkRecord,
 ) -> outcome::Run {
-    let names = names(&plan.senders);
+    let names = plan.names();
     let round_trip = (plan.up.delay + plan.down.delay).as_secs_f64();
     let mut made = Vec::new();
     for (number, (flow, name)) in flows.into_iter().zip(names).enumerate() {
@@ -69,10 +69,11 @@ pub fn run(
             .map(|rate| totals.goodput_bits_per_second / rate.get() as f64);
         totals.packets_lost_by_link = Some(on_link.lost);
         totals.queue_delay_seconds = on_link.queue_delay();
+        let own = round_trip + 2.0 * plan.place(number).away.as_secs_f64();
         totals.first_byte_round_trips = totals
             .first_byte_seconds
-            .filter(|_| round_trip > 0.0)
-            .map(|seconds| seconds / round_trip);
+            .filter(|_| own > 0.0)
+            .map(|seconds| seconds / own);
         made.push(outcome::Flow {
             name,
             sender: plan
@@ -105,26 +106,11 @@ pub fn run(
     }
 }
 
-/// Each sender's name, with a number if there are several of the kind.
-fn names(senders: &[Sender]) -> Vec<String> {
-    let mut seen: BTreeMap<String, usize> = BTreeMap::new();
-    let name = |sender: &Sender| {
-        let name = sender.to_string();
-        let count = seen.entry(name.clone()).or_default();
-        *count += 1;
-        match *count {
-            1 => name,
-            count => format!("{name} {count}"),
-        }
-    };
-    senders.iter().map(name).collect()
-}
-
 /// Puts an experiment's runs together, which are those of the plan, in its order.
 pub fn outcome(plan: &Plan, mut runs: Vec<outcome::Run>) -> Outcome {
     if let Some(sweep) = &plan.sweep {
         for (made, planned) in runs.iter_mut().zip(&plan.runs) {
-            made.swept = [(sweep.key.clone(), swept_value(&sweep.key, &planned.down).0)].into();
+            made.swept = [(sweep.key.clone(), swept_value(&sweep.key, planned).0)].into();
         }
     }
     Outcome {
@@ -231,8 +217,9 @@ fn version(sender: &Sender) -> String {
     }
 }
 
-/// An option's value as a number, and its unit.
-fn swept_value(key: &str, options: &LinkOptions) -> (f64, &'static str) {
+/// What is swept as a number, and its unit.
+fn swept_value(key: &str, run: &Run) -> (f64, &'static str) {
+    let options = &run.down;
     let millis = |time: Duration| (time.as_secs_f64() * 1e3, "ms");
     match key {
         "loss" => (options.loss, "%"),
@@ -248,6 +235,7 @@ fn swept_value(key: &str, options: &LinkOptions) -> (f64, &'static str) {
         "reorder_by" => millis(options.held_back_by()),
         "duplicate" => (options.duplicate, "%"),
         "corrupt" => (options.corrupt, "%"),
+        INITIAL_WINDOW => (run.initial_window.map_or(0.0, f64::from), "packets"),
         _ => (0.0, ""),
     }
 }
@@ -257,7 +245,7 @@ fn swept(plan: &Plan, sweep: &Sweep, runs: &[outcome::Run]) -> outcome::Sweep {
     let mut unit = "";
     let mut links: Vec<(f64, LinkOptions, LinkOptions)> = Vec::new();
     for (made, planned) in runs.iter().zip(&plan.runs) {
-        let (value, of) = swept_value(&sweep.key, &planned.down);
+        let (value, of) = swept_value(&sweep.key, planned);
         unit = of;
         if links.last().is_none_or(|(last, _, _)| *last != value) {
             links.push((value, planned.up, planned.down));
@@ -341,12 +329,5 @@ mod tests {
         assert_eq!(middle(&[3.0]), (3.0, 3.0, 3.0));
         assert_eq!(middle(&[5.0, 1.0, 3.0]), (3.0, 1.0, 5.0));
         assert_eq!(middle(&[4.0, 1.0, 3.0, 2.0]), (2.5, 1.0, 4.0));
-    }
-
-    #[test]
-    fn several_of_a_kind_are_numbered() {
-        let senders = ["cubic", "tcp-reno", "cubic", "cubic"];
-        let senders = senders.map(|name| Sender::parse(name).expect(name));
-        assert_eq!(names(&senders), ["cubic", "tcp-reno", "cubic 2", "cubic 3"]);
     }
 }

@@ -13,6 +13,7 @@ pub mod bounds;
 pub mod experiment;
 pub mod gather;
 pub mod outcome;
+pub mod place;
 pub mod plan;
 pub mod ready;
 pub mod real;

@@ -1,15 +1,16 @@
 //! What is to be done, run by run.
 
-use std::{num::NonZeroU64, time::Duration};
+use std::{collections::BTreeMap, num::NonZeroU64, time::Duration};
 
 use super::{
     experiment::{DEFAULT_LINK, Experiment, Problem, Said, Text},
+    place::Place,
     sender::{Sender, Transport},
-    sweep::{Sweep, bdp},
+    sweep::{INITIAL_WINDOW, Sweep, bdp, packets},
 };
 use crate::{
     config::{LinkOptions, bytes, link_options::duration},
-    rudp::congestion::Algorithm,
+    rudp::{congestion::Algorithm, connection::Config},
 };
 
 /// How much each sends.
@@ -39,6 +40,10 @@ pub struct Change {
 pub struct Run {
     /// Who sends, at the same time.
     pub senders: Vec<Sender>,
+    /// Where those of the senders are, by their number, that are not where the others are.
+    pub places: BTreeMap<usize, Place>,
+    /// So many packets are sent before the first acknowledgement; `None`: as each sender has it.
+    pub initial_window: Option<u16>,
     /// What happens to packets to the sender: requests and acknowledgements.
     pub up: LinkOptions,
     /// What happens to packets from the sender.
@@ -102,18 +107,49 @@ impl Plan {
 
     /// Whether something of it is carried by this.
     pub fn has(&self, transport: Transport) -> bool {
-        let mut senders = self.runs.iter().flat_map(|run| &run.senders);
-        senders.any(|sender| sender.transport() == transport)
+        self.runs.iter().any(|run| run.has(transport))
     }
 }
 
 impl Run {
+    /// Whether something of it is carried by this.
+    pub fn has(&self, transport: Transport) -> bool {
+        let mut senders = self.senders.iter();
+        senders.any(|sender| sender.transport() == transport)
+    }
+
     /// Its time, if it has one.
     pub fn time(&self) -> Option<Duration> {
         match self.amount {
             Amount::Time(time) => Some(time),
             Amount::Size(_) => None,
         }
+    }
+
+    /// Where a sender's receiver is, and when it begins.
+    pub fn place(&self, sender: usize) -> Place {
+        self.places.get(&sender).copied().unwrap_or_default()
+    }
+
+    /// Each sender's name, with its place, and with a number if there are several of the kind.
+    pub fn names(&self) -> Vec<String> {
+        let mut seen: BTreeMap<String, usize> = BTreeMap::new();
+        let name = |(number, sender): (usize, &Sender)| {
+            let name = format!("{sender}{}", self.place(number));
+            let count = seen.entry(name.clone()).or_default();
+            *count += 1;
+            match *count {
+                1 => name,
+                count => format!("{name} {count}"),
+            }
+        };
+        self.senders.iter().enumerate().map(name).collect()
+    }
+
+    /// The initial window in bytes of datagrams that fill an Ethernet's packets.
+    pub fn initial_window_bytes(&self) -> Option<u64> {
+        let packets = self.initial_window.map(u64::from);
+        packets.map(|packets| packets * u64::from(Config::ETHERNET_IPV4))
     }
 }
 
@@ -153,6 +189,9 @@ impl Compiler<'_> {
     fn plan(&mut self) -> Option<Plan> {
         let groups = self.groups();
         let amount = self.amount();
+        self.places(&groups, amount);
+        let initial_window = self.one(INITIAL_WINDOW, packets);
+        self.initial_windows(&groups);
         let runs = self.one("runs", |text| whole(text, 1..=MOST_RUNS.into()));
         let seed = self
             .one("seed", |text| whole(text, 0..=u64::MAX))
@@ -168,15 +207,26 @@ impl Compiler<'_> {
         for point in points {
             let swept = sweep.as_ref().zip(point);
             let swept = swept.map(|(sweep, value)| (sweep.key.as_str(), value.as_str()));
+            let (initial_window, swept) = match swept {
+                // It was read before.
+                Some((INITIAL_WINDOW, value)) => (packets(value).ok(), None),
+                swept => (initial_window, swept),
+            };
             let Some((up, down)) = self.link(swept) else {
                 // Each point would say the same again.
                 break;
             };
             let changes = self.changes(up, down, amount);
             for repetition in 0..repetitions {
-                for senders in &groups {
+                for flows in &groups {
+                    let (senders, places): (Vec<_>, Vec<_>) = flows.iter().cloned().unzip();
+                    let places = places.into_iter().enumerate();
                     planned.push(Run {
-                        senders: senders.clone(),
+                        senders,
+                        places: places
+                            .filter(|(_, place)| *place != Place::default())
+                            .collect(),
+                        initial_window,
                         up,
                         down,
                         changes: changes.clone(),
@@ -223,16 +273,16 @@ impl Compiler<'_> {
     }
 
     /// Where a sender of this kind was asked for, if one was.
-    fn place_of(&self, transport: Transport, groups: &[Vec<Sender>]) -> Option<String> {
+    fn place_of(&self, transport: Transport, groups: &[Vec<Placed>]) -> Option<String> {
         let mut senders = groups.iter().flatten();
-        senders.find(|sender| sender.transport() == transport)?;
+        senders.find(|(sender, _)| sender.transport() == transport)?;
         let key = ["flows", "against", "congestion"];
         let said = key.into_iter().find_map(|key| self.experiment.said(key));
         Some(said.map_or_else(String::new, |said| said.place.clone()))
     }
 
     /// Who sends at the same time, and who after whom.
-    fn groups(&mut self) -> Vec<Vec<Sender>> {
+    fn groups(&mut self) -> Vec<Vec<Placed>> {
         if let Some((said, items)) = self.items("flows") {
             let place = said.place.clone();
             let items: Vec<String> = items.into_iter().map(str::to_owned).collect();
@@ -244,11 +294,11 @@ impl Compiler<'_> {
             let mut senders = Vec::new();
             for item in items {
                 match several(&item) {
-                    Ok((count, sender)) => senders.extend(std::iter::repeat_n(sender, count)),
+                    Ok((count, placed)) => senders.extend(std::iter::repeat_n(placed, count)),
                     Err(message) => self.problem(&place, message),
                 }
             }
-            self.bound(&place, &senders);
+            self.bound(&place, senders.len());
             return vec![senders];
         }
         let own = self.own();
@@ -284,12 +334,14 @@ impl Compiler<'_> {
                     }
                 }
             }
-            self.bound(&place, &senders);
+            self.bound(&place, senders.len());
         }
+        let placed = senders.into_iter();
+        let placed = placed.map(|sender| (sender, Place::default()));
         if self.experiment.said("together").is_some() {
-            vec![senders]
+            vec![placed.collect()]
         } else {
-            senders.into_iter().map(|sender| vec![sender]).collect()
+            placed.map(|placed| vec![placed]).collect()
         }
     }
 
@@ -319,12 +371,48 @@ impl Compiler<'_> {
                 }
             }
         }
-        self.bound(&place, &senders);
+        self.bound(&place, senders.len());
         senders
     }
 
-    fn bound(&mut self, place: &str, senders: &[Sender]) {
-        match senders.len() {
+    /// Holds places to what can be done.
+    fn places(&mut self, groups: &[Vec<Placed>], amount: Amount) {
+        let Some(said) = self.experiment.said("flows") else {
+            return;
+        };
+        for (sender, place) in groups.iter().flatten() {
+            if !place.away.is_zero() && sender.transport() != Transport::Rudp {
+                self.problem(
+                    &said.place,
+                    format!("{sender}{place}: only labnet's own senders can be further away"),
+                );
+            }
+            if matches!(amount, Amount::Time(time) if place.after >= time) {
+                self.problem(&said.place, format!("{sender}{place} begins after the end"));
+            }
+        }
+    }
+
+    /// Whether all of them can be given an initial window, if one is asked for.
+    fn initial_windows(&mut self, groups: &[Vec<Placed>]) {
+        let swept = |said: &&Said| {
+            let mut values = said.values.iter();
+            values.any(|value| value.replace('-', "_").starts_with(INITIAL_WINDOW))
+        };
+        let said = self.experiment.said(INITIAL_WINDOW);
+        let said = said.or_else(|| self.experiment.said("sweep").filter(swept));
+        if let Some(said) = said
+            && self.place_of(Transport::Quic, groups).is_some()
+        {
+            self.problem(
+                &said.place,
+                "quinn's senders keep their own initial window: leave one of them out",
+            );
+        }
+    }
+
+    fn bound(&mut self, place: &str, senders: usize) {
+        match senders {
             0 if self.problems.is_empty() => self.problem(place, "names no sender"),
             0..=MOST_SENDERS => {}
             count => self.problem(
@@ -456,8 +544,11 @@ fn at(text: &str) -> Result<(Duration, &str), String> {
     Ok((duration(after)?, list))
 }
 
-/// `2xcubic`, or one.
-fn several(item: &str) -> Result<(usize, Sender), String> {
+/// A sender and its place.
+type Placed = (Sender, Place);
+
+/// `2xcubic@50ms+5s`, or one.
+fn several(item: &str) -> Result<(usize, Placed), String> {
     let counted = item.split_once('x').and_then(|(count, name)| {
         let count = count.parse::<usize>().ok()?;
         Some((count, name))
@@ -466,7 +557,8 @@ fn several(item: &str) -> Result<(usize, Sender), String> {
     if !(1..=MOST_SENDERS).contains(&count) {
         return Err(format!("`{item}`: 1 to {MOST_SENDERS} of a kind are taken"));
     }
-    Ok((count, Sender::parse(name)?))
+    let (name, place) = Place::split(name)?;
+    Ok((count, (Sender::parse(name)?, place)))
 }
 
 fn whole(text: &str, allowed: std::ops::RangeInclusive<u64>) -> Result<u64, String> {

@@ -1,7 +1,7 @@
 //! Experiments that labnet carries with itself: what `conf/experiments/` holds.
 
 /// Each by its name, with its file's text.
-pub const READY: [(&str, &str); 8] = [
+pub const READY: [(&str, &str); 11] = [
     ("wifi", include_str!("../../conf/experiments/wifi.toml")),
     (
         "vegas-against-cubic",
@@ -18,6 +18,18 @@ pub const READY: [(&str, &str); 8] = [
     (
         "satellite",
         include_str!("../../conf/experiments/satellite.toml"),
+    ),
+    (
+        "rtt-unfairness",
+        include_str!("../../conf/experiments/rtt-unfairness.toml"),
+    ),
+    (
+        "late-comer",
+        include_str!("../../conf/experiments/late-comer.toml"),
+    ),
+    (
+        "initial-window",
+        include_str!("../../conf/experiments/initial-window.toml"),
     ),
     (
         "reordering",

@@ -45,16 +45,19 @@ pub fn run(plan: &Run) -> Result<outcome::Run, String> {
             down: change.down,
         })
         .collect();
-    for sender in &plan.senders {
+    experiment.server.initial_window = plan.initial_window_bytes();
+    for (number, sender) in plan.senders.iter().enumerate() {
         let Sender::Rudp(congestion) = sender else {
             return Err(format!(
                 "{sender} is not of this program: it can't be simulated"
             ));
         };
+        let place = plan.place(number);
         experiment.flows.push(Flow {
             congestion: *congestion,
-            starts: Duration::ZERO,
+            starts: place.after,
             size,
+            away: place.away,
         });
     }
     let start = Instant::now();
@@ -93,7 +96,7 @@ pub fn run(plan: &Run) -> Result<outcome::Run, String> {
         .run(start, observers)
         .map_err(|error| error.to_string())?;
     let mut flows = Vec::new();
-    for (record, flow) in records.into_iter().zip(&came.flows) {
+    for (number, (record, flow)) in records.into_iter().zip(&came.flows).enumerate() {
         // Told first: what was delivered is looked at now and then only.
         if let Some(at) = flow.first_byte_at {
             record.first_byte(start + at);
@@ -110,7 +113,7 @@ pub fn run(plan: &Run) -> Result<outcome::Run, String> {
         };
         flows.push(Measured {
             record,
-            began: start,
+            began: start + plan.place(number).after,
             ended: match flow.completed_at {
                 Some(at) => Ended::Whole(start + at),
                 None => Ended::Stopped(start + came.elapsed),

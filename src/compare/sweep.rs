@@ -2,6 +2,9 @@
 
 use crate::config::LinkOptions;
 
+/// What may be swept besides the options of a link.
+pub(super) const INITIAL_WINDOW: &str = "initial_window";
+
 /// The most values of a sweep.
 pub const MOST: usize = 100;
 
@@ -62,10 +65,29 @@ pub(super) fn bdp(text: &str) -> Result<f64, String> {
         })
 }
 
+/// An initial window in packets: as much as a server's configuration takes.
+///
+/// # Errors
+/// What is wrong, and what would be right.
+pub(super) fn packets(text: &str) -> Result<u16, String> {
+    let number = text.trim().parse().ok();
+    number
+        .filter(|number| (2..=10_000).contains(number))
+        .ok_or_else(|| {
+            format!(
+                "`{}` is no number of packets from 2 to 10000",
+                text.escape_debug()
+            )
+        })
+}
+
 /// Whether an option takes a value. A queue may be given in bandwidth-delay products, too.
 fn check(key: &str, value: &str) -> Result<(), String> {
     if key == "queue" && value.ends_with("bdp") {
         return bdp(value).map(drop);
+    }
+    if key == INITIAL_WINDOW {
+        return packets(value).map(drop);
     }
     if key == "blackout" {
         return Err("a black-out is no number: it can't be swept".to_owned());
@@ -119,6 +141,7 @@ mod tests {
             ("rate=1mbit,10mbit", "rate", "1mbit 10mbit"),
             ("queue=1bdp..3bdp", "queue", "1bdp 2bdp 3bdp"),
             ("reorder-by=1ms", "reorder_by", "1ms"),
+            ("initial-window=2,10,50", "initial_window", "2 10 50"),
             ("loss=2..2", "loss", "2"),
         ] {
             let sweep = Sweep::parse(text).expect(text);
@@ -139,6 +162,7 @@ mod tests {
             ("loss=0..5/0.001", "at most 100"),
             ("queue=xbdp", "1bdp"),
             ("blackout=5s/2s", "can't be swept"),
+            ("initial_window=1,10", "from 2 to 10000"),
         ] {
             let error = Sweep::parse(text).expect_err(text);
             assert!(error.contains(part), "{text}: {error}");

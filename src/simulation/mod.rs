@@ -12,7 +12,7 @@
 //!
 //! [`Network`] moves time from one event to the next and datagrams from one [`Host`] to the other; it
 //! knows no protocol. [`Peer`] and [`Server`] are hosts made of the reliable transport's cores, with an
-//! [`Application`] on top. [`Simulation`] is the ready-made use of all that: senders that share a
+//! [`Application`] on top; [`Far`] is one at some distance from the path. [`Simulation`] is the ready-made use of all that: senders that share a
 //! bottleneck, together or one alone, and what each got.
 //!
 //! **The same every time.** Who runs a network says when it starts and gives the seed: nothing here reads
@@ -27,6 +27,7 @@
 //! [`Link::watch`]: crate::link::Link::watch
 
 mod datagram;
+mod far;
 mod network;
 mod peer;
 mod run;
@@ -34,6 +35,7 @@ mod server;
 mod transfer;
 
 pub use datagram::Datagram;
+pub use far::Far;
 pub use network::{Host, Network, Path};
 pub use peer::{Application, FirstLink, Peer};
 pub use run::{

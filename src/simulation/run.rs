@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    Datagram, Host, Network, Peer, Server,
+    Datagram, Far, Host, Network, Peer, Server,
     transfer::{Download, Upload},
 };
 use crate::{
@@ -76,6 +76,8 @@ pub struct Flow {
     pub starts: Duration,
     /// How much is wanted; `None`: without end.
     pub size: Option<u64>,
+    /// How far the client is from the link, each way.
+    pub away: Duration,
 }
 
 impl Flow {
@@ -85,6 +87,7 @@ impl Flow {
             congestion,
             starts: Duration::ZERO,
             size: None,
+            away: Duration::ZERO,
         }
     }
 }
@@ -374,7 +377,7 @@ impl Simulation {
             let mut senders = network.server.all();
             let sender =
                 senders.find(|sender| Self::flow_of(sender.connection.remote()) == Some(flow));
-            let download = client.map(|client| &client.peer.application);
+            let download = client.map(|client| &client.peer.host.application);
             SimulatedFlow {
                 connected_at: download.and_then(|d| d.connected_at).map(since),
                 first_byte_at: download.and_then(|d| d.first_byte_at).map(since),
@@ -383,7 +386,7 @@ impl Simulation {
                 delivered,
                 sender: sender.map(|sender| sender.connection.stats()),
                 client: client
-                    .map(|c| c.peer.connection.stats())
+                    .map(|c| c.peer.host.connection.stats())
                     .unwrap_or_default(),
                 closed: download.and_then(|d| d.closed.clone()),
             }
@@ -402,7 +405,7 @@ fn sample(network: &Network<Client, Server<Upload>>, delivered: &mut [Vec<Delive
     let at = network.elapsed();
     let mut received = vec![0; delivered.len()];
     for client in &network.clients {
-        received[client.flow] = client.peer.application.received;
+        received[client.flow] = client.peer.host.application.received;
     }
     for (values, bytes) in delivered.iter_mut().zip(received) {
         values.push(Delivered { at, bytes });
@@ -413,7 +416,7 @@ fn sample(network: &Network<Client, Server<Upload>>, delivered: &mut [Vec<Delive
 #[derive(Debug)]
 struct Client {
     flow: usize,
-    peer: Peer<Download>,
+    peer: Far<Peer<Download>>,
 }
 
 impl Client {
@@ -432,12 +435,12 @@ impl Client {
         let address = Simulation::client_of(number);
         Self {
             flow: number,
-            peer: Peer::new(connection, download, address, Way::Up),
+            peer: Far::new(Peer::new(connection, download, address, Way::Up), flow.away),
         }
     }
 
     fn is_over(&self) -> bool {
-        self.peer.application.is_over()
+        self.peer.host.application.is_over()
     }
 }
 

@@ -33,7 +33,7 @@ impl Live {
 
     /// A run begins, the how-manieth of how many.
     pub(super) fn begin(&mut self, number: usize, of: usize, run: &Run) {
-        self.names = run.senders.iter().map(ToString::to_string).collect();
+        self.names = run.names();
         self.before = vec![0; self.names.len()];
         self.last = Duration::ZERO;
         if self.shown {

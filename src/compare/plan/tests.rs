@@ -196,3 +196,52 @@ fn all_that_is_wrong_is_told() {
         assert!(told, "{part}: {problems:?}");
     }
 }
+
+#[test]
+fn several_of_a_kind_are_numbered_and_places_are_told() {
+    let plan = plan(&[("flows", "cubic,tcp-reno+2s,2xcubic,2xbbr@50ms+5s")]);
+    let run = &plan.runs[0];
+    assert_eq!(
+        run.names(),
+        [
+            "cubic",
+            "tcp-reno+2s",
+            "cubic 2",
+            "cubic 3",
+            "bbr@50ms+5s",
+            "bbr@50ms+5s 2"
+        ]
+    );
+    assert_eq!(run.place(0), Place::default());
+    assert_eq!(run.place(5).away, Duration::from_millis(50));
+    for (flows, part) in [
+        ("cubic@near", "`cubic@50ms`"),
+        ("tcp-cubic@5ms", "only labnet's own"),
+        ("cubic+10s", "after the end"),
+    ] {
+        let problems = Plan::compile(&experiment(&[("flows", flows)])).expect_err(flows);
+        assert!(problems[0].message.contains(part), "{problems:?}");
+    }
+}
+
+#[test]
+fn the_initial_window_is_said_or_swept() {
+    let one = plan(&[("initial_window", "2"), ("congestion", "cubic")]);
+    assert_eq!(one.runs[0].initial_window, Some(2));
+    assert_eq!(one.runs[0].initial_window_bytes(), Some(2944));
+    assert_eq!(
+        one.command.join(" "),
+        "--congestion cubic --initial-window 2"
+    );
+    let swept = plan(&[
+        ("sweep", "initial_window=2,10,50"),
+        ("congestion", "cubic,bbr"),
+    ]);
+    let windows: Vec<_> = swept.runs.iter().map(|run| run.initial_window).collect();
+    assert_eq!(windows, [2, 2, 10, 10, 50, 50].map(Some));
+    let quic = [("against", "quic"), ("sweep", "initial-window=2,10")];
+    let problems = Plan::compile(&experiment(&quic)).expect_err("quinn");
+    assert!(problems[0].message.contains("quinn"), "{problems:?}");
+    let problems = Plan::compile(&experiment(&[("initial_window", "1")])).expect_err("one");
+    assert!(problems[0].message.contains("2 to 10000"), "{problems:?}");
+}

@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use crate::{
     compare::{plan::Run, recorder::FlowOf},
     link::{LinkControl, Relay, RelayPlan, Tunnel, TunnelPlan, model::Verdict},
-    net::{NetNamespace, TunPlan},
+    net::{NetNamespace, TunPlan, ip},
     rudp::packet::read_number,
     watch::fates::Reader,
 };
@@ -36,6 +36,9 @@ pub enum Ground {
 const FIRST_RECEIVER: u32 = u32::from_be_bytes([127, 0, 99, 1]);
 const LEFT: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
 const RIGHT: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
+/// The size of their network.
+const PREFIX: u8 = 24;
+const DEVICE: &str = "link0";
 /// Each flow's sender has a port of its own in its namespace.
 const FIRST_PORT: u16 = 20_000;
 /// What an IPv4 header without options takes.
@@ -88,6 +91,23 @@ impl Ground {
             }
         };
         spawned.map_err(|error| format!("no thread: {error}"))
+    }
+
+    /// Has this kernel's TCP begin with so many packets where senders are, once there is a link.
+    pub(super) fn set_initial_window(&self, packets: u16) -> Result<(), String> {
+        let network = Ipv4Addr::from_bits(RIGHT.to_bits() & (u32::MAX << (32 - PREFIX)));
+        let route = format!("{network}/{PREFIX}");
+        let packets = packets.to_string();
+        let set = self.at_senders("route", move |entered| {
+            entered?;
+            ip(&[
+                "route", "change", &route, "dev", DEVICE, "initcwnd", &packets,
+            ])
+        })?;
+        let set = set
+            .join()
+            .unwrap_or_else(|_| Err(io::ErrorKind::Other.into()));
+        set.map_err(|error| format!("TCP's initial window: {error}"))
     }
 
     /// Where the sender of this flow listens. On loopback any port is as good.
@@ -166,9 +186,9 @@ impl Ground {
                     Ground::Namespaces { left, right } => {
                         let end = |namespace: &NetNamespace, address| TunPlan {
                             namespace: namespace.path().display().to_string(),
-                            device: "link0".to_owned(),
+                            device: DEVICE.to_owned(),
                             address,
-                            prefix_len: 24,
+                            prefix_len: PREFIX,
                             mtu: 1500,
                         };
                         let tunnel = Tunnel::open(&TunnelPlan {

@@ -60,6 +60,8 @@ struct Task {
     amount: Amount,
     /// When it begins.
     start: Instant,
+    /// How far its receiver is from the link, each way.
+    away: Duration,
     /// When it ends at the latest.
     deadline: Instant,
     ground: Ground,
@@ -176,6 +178,11 @@ pub fn run(
         Some(link) => link,
         None => ground.link(plan, address)?,
     };
+    if let Some(packets) = plan.initial_window
+        && plan.has(Transport::Tcp)
+    {
+        ground.set_initial_window(packets)?;
+    }
     let start = Instant::now() + READY;
     let until = plan.time().map(|time| start + time);
     let deadline = until.unwrap_or(start + PATIENCE);
@@ -191,12 +198,14 @@ pub fn run(
     link.control.watch(heard.clone());
     let mut flows = Vec::new();
     for (number, sender) in plan.senders.iter().enumerate() {
+        let place = plan.place(number);
         let task = Task {
             number,
             sender: sender.clone(),
             record: records[number].clone(),
             amount: plan.amount,
-            start,
+            start: start + place.after,
+            away: place.away,
             deadline,
             ground: ground.clone(),
             stop: Arc::clone(stop),
@@ -226,7 +235,7 @@ pub fn run(
     }
     let ended = Instant::now().min(deadline);
     let mut measured = Vec::new();
-    for (flow, record) in flows.into_iter().zip(records) {
+    for (number, (flow, record)) in flows.into_iter().zip(records).enumerate() {
         let came = flow.join().unwrap_or_else(|_| Came {
             failure: Some("its receiver panicked".to_owned()),
             ..Came::default()
@@ -234,7 +243,7 @@ pub fn run(
         let whole = came.whole.map(Ended::Whole);
         measured.push(Measured {
             record,
-            began: start,
+            began: start + plan.place(number).after,
             ended: whole.unwrap_or(Ended::Stopped(ended)),
             received: came.received,
             first_byte: came.first_byte,

@@ -20,7 +20,7 @@ use crate::{
         recorder::FlowRecord,
         sender::Sender,
     },
-    config::{self, BadLink},
+    config::{self, BadLink, LinkOptions},
     net::Sockets,
     rudp::{packet::Protection, signal::Name},
     supervisor::Lab,
@@ -109,9 +109,10 @@ impl Proxy {
         };
         let (stop, stopped) = oneshot::channel();
         let (tell, told) = mpsc::channel();
+        let initial_window = run.initial_window_bytes();
         let thread = ground.at_senders("proxy", move |entered| {
             entered.map_err(|error| format!("no namespace: {error}"))?;
-            let made = make(&folder.0, bytes, &listen);
+            let made = make(&folder.0, bytes, initial_window, &listen);
             let (config, sockets, address) =
                 made.map_err(|error| format!("the server: {error}"))?;
             actix::System::new().block_on(async {
@@ -191,6 +192,7 @@ impl Drop for Folder {
 fn make(
     folder: &Path,
     bytes: u64,
+    initial_window: Option<u64>,
     listen: &[SocketAddr],
 ) -> io::Result<(config::Config, Sockets, SocketAddr)> {
     let files = folder.join("files");
@@ -206,8 +208,10 @@ fn make(
     }
     let first = bound.first().copied().ok_or(io::ErrorKind::InvalidInput)?;
     let bound: Vec<String> = bound.iter().map(ToString::to_string).collect();
+    let initial_window = initial_window.map(|bytes| format!("initial_window = \"{bytes}\"\n"));
+    let initial_window = initial_window.unwrap_or_default();
     let text = format!(
-        "state_dir = \"state\"\n[log]\nlevel = \"warn\"\n[rudp]\nlisten = {bound:?}\n\
+        "state_dir = \"state\"\n[log]\nlevel = \"warn\"\n[rudp]\nlisten = {bound:?}\n{initial_window}\
          max_sessions_per_address = 1000\nmax_handshakes_per_address = 1000\n\
          max_fetches = 1000\nmax_fetches_per_address = 1000\n\
          [scrap]\nlisten = \"{scrap}\"\norigin = \"http://{origin}/\"\n[origin]\nlisten = \"{origin}\"\n\
@@ -246,6 +250,19 @@ pub(super) fn receive(task: Task, link: SocketAddr) -> Result<JoinHandle<Came>, 
     })
 }
 
+/// A link of the receiver's own, beyond the one that is shared.
+fn further(away: Duration) -> BadLink {
+    let way = LinkOptions {
+        delay: away,
+        ..LinkOptions::default()
+    };
+    BadLink {
+        up: way,
+        down: way,
+        ..BadLink::default()
+    }
+}
+
 async fn fetch(task: &Task, server: SocketAddr, came: &mut Came) -> Result<(), TransportError> {
     let Sender::Rudp(congestion) = task.sender else {
         return Ok(());
@@ -260,7 +277,7 @@ async fn fetch(task: &Task, server: SocketAddr, came: &mut Came) -> Result<(), T
         congestion: Some(congestion),
         protection: Protection::Checksum,
         max_datagram: None,
-        link: BadLink::default(),
+        link: further(task.away),
         fates: None,
         rings: None,
         qlog: None,
