@@ -17,7 +17,7 @@ use bytes::Bytes;
 
 use crate::rudp::{
     connection::{
-        Arrival, CloseReason, Config, Connection, Event as Happened, Introduction, Read, Stats,
+        Arrival, CloseReason, Config, Connection, Event as Happened, Introduction, Read,
         StreamEvent, StreamId,
     },
     exchange::{
@@ -323,11 +323,6 @@ impl Carrier {
     /// Whether it is over, its last words said.
     pub fn is_over(&self) -> bool {
         self.connection.is_over()
-    }
-
-    /// What this side has counted, and how it stands.
-    pub fn stats(&self) -> Stats {
-        self.connection.stats()
     }
 }
 

@@ -9,13 +9,13 @@ use super::{
     failure::FetchError,
     file_name::FileName,
     session::{Answered, Counts},
-    summary::{Summary, json_statistics, json_stats},
+    summary::{Summary, json_standing, json_statistics},
     transfer::hex,
     units::{Latency, count},
     walk::Told,
 };
 use crate::{
-    rudp::{connection::Stats, exchange},
+    rudp::{exchange, statistics::Standing},
     telemetry::{complain, print},
     text::{LONG, printable},
 };
@@ -106,10 +106,11 @@ fn people(report: &Report<'_>) -> String {
 }
 
 /// The transport's statistics, one a line, as the proxy orders them.
-fn transport(server: &exchange::Statistics, client: &Stats) -> String {
+fn transport(server: &exchange::Statistics, client: &Standing) -> String {
     let lines = server
         .iter()
         .map(|(key, value)| format!("{key:<26} {}\n", printable(value, LONG)));
+    let client = &client.stats;
     let here = format!(
         "here: {} sent, {} received, {} twice, {} damaged; round trip {}\n",
         count(client.packets_sent, "packet"),
@@ -216,7 +217,7 @@ fn json_lines(report: &Report<'_>) -> String {
             let mut told = json_statistics(server);
             if let Some(told) = told.as_object_mut() {
                 told.insert("type".to_owned(), "stat".into());
-                told.insert("client".to_owned(), json_stats(client));
+                told.insert("client".to_owned(), json_standing(client));
             }
             vec![told]
         }

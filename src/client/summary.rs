@@ -9,8 +9,15 @@ use super::{
     failure::FetchError,
     units::{Latency, count},
 };
-use crate::rudp::{congestion::Algorithm, connection::Stats, exchange::Statistics};
 use crate::text::{SHORT, printable};
+use crate::{
+    rudp::{
+        congestion::Algorithm,
+        exchange::Statistics,
+        statistics::{Standing, TRANSPORT},
+    },
+    statistic::fields,
+};
 
 /// Files that were asked for at once.
 #[derive(Debug, Clone, PartialEq)]
@@ -41,7 +48,7 @@ pub struct Carried {
     /// What the proxy counted of the last of them.
     pub server: Option<Statistics>,
     /// What the client counted.
-    pub client: Option<Box<Stats>>,
+    pub client: Option<Box<Standing>>,
 }
 
 impl Summary {
@@ -120,7 +127,7 @@ impl Carried {
         }
         object.insert("protection".to_owned(), self.protection.into());
         object.insert("connections".to_owned(), self.connections.into());
-        let client = self.client.as_deref().map(json_stats);
+        let client = self.client.as_deref().map(json_standing);
         object.insert("client".to_owned(), client.unwrap_or_default());
         object.insert("server".to_owned(), server.unwrap_or_default());
         object
@@ -190,23 +197,7 @@ pub fn json_statistics(statistics: &Statistics) -> Value {
     Value::Object(fields.collect())
 }
 
-/// What the client has counted, under the names that the proxy uses for its own.
-pub fn json_stats(stats: &Stats) -> Value {
-    json!({
-        "packets_sent": stats.packets_sent,
-        "bytes_sent": stats.bytes_sent,
-        "packets_received": stats.packets_received,
-        "bytes_received": stats.bytes_received,
-        "packets_lost": stats.packets_lost,
-        "packets_retransmitted": stats.packets_retransmitted,
-        "sent_again_lost": stats.sent_again_lost,
-        "sent_again_probing": stats.sent_again_probing,
-        "sent_again_tail": stats.sent_again_tail,
-        "duplicates": stats.duplicates,
-        "corrupted": stats.corrupted,
-        "malformed": stats.malformed,
-        "rtt_seconds": stats.rtt.as_secs_f64(),
-        "min_rtt_seconds": stats.min_rtt.as_secs_f64(),
-        "path_changes": stats.path_changes,
-    })
+/// How the client's side stands, and what it has counted, under the names that the proxy uses for its own.
+pub fn json_standing(standing: &Standing) -> Value {
+    json!(fields(TRANSPORT, standing))
 }

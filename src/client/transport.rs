@@ -25,10 +25,11 @@ use crate::config::BadLink;
 use crate::{
     rudp::{
         congestion::Algorithm,
-        connection::{CloseReason, Config, HANDSHAKE, Stats},
+        connection::{CloseReason, Config, HANDSHAKE},
         exchange::{ErrorCode, Head, Malformed, Question, Range, Statistics, decode_list},
         packet::{Cid, Protection},
         signal::Name,
+        statistics::Standing,
     },
     watch::fates::Fates,
     watch::qlog::Qlog,
@@ -169,7 +170,7 @@ struct Connected {
 enum Command {
     Ask(Box<Asking>),
     GiveUp(u64),
-    Stats(oneshot::Sender<Stats>),
+    Standing(oneshot::Sender<Standing>),
     /// Something about the machine's addresses has changed.
     News,
     /// Say goodbye, and tell when that is done.
@@ -439,10 +440,10 @@ impl Transport {
         .await
     }
 
-    /// What this side has counted; `None`: it is over.
-    pub async fn stats(&self) -> Option<Stats> {
+    /// How this side stands, and what it has counted; `None`: it is over.
+    pub async fn standing(&self) -> Option<Standing> {
         let (tell, told) = oneshot::channel();
-        self.commands.send(Command::Stats(tell)).ok()?;
+        self.commands.send(Command::Standing(tell)).ok()?;
         told.await.ok()
     }
 

@@ -9,7 +9,7 @@ use super::{
 use crate::statistic::{Series, Statistic, Unit, Value};
 
 /// How a connection of the transport stands.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Standing {
     /// What it has counted.
     pub stats: Stats,
@@ -71,7 +71,8 @@ fn or_absent<T>(value: Option<T>, told: fn(T) -> Value) -> Value {
     value.map_or(Value::Absent, told)
 }
 
-/// What is told of a connection of the transport, as the proxy's side of it sees it.
+/// What is told of a connection of the transport, as the proxy's side of it sees it; and, with the same keys, as
+/// the client's does.
 pub const TRANSPORT: &[Statistic<Standing>] = rows![Standing:
     "connected_seconds" Some("AGE"), Age, None, "Seconds since the handshake",
         |it| seconds(it.connected);
@@ -107,6 +108,12 @@ pub const TRANSPORT: &[Statistic<Standing>] = rows![Standing:
         |it| whole(it.stats.data_packets_sent);
     "packets_received" None, Count, None, "Packets received, each once",
         |it| whole(it.stats.packets_received);
+    "duplicates" None, Count, None, "Packets that came again",
+        |it| whole(it.stats.duplicates);
+    "corrupted" None, Count, None, "Packets whose integrity tag was wrong",
+        |it| whole(it.stats.corrupted);
+    "malformed" None, Count, None, "Packets that made no sense although their tag was right",
+        |it| whole(it.stats.malformed);
     "packets_lost" Some("LOST"), Count, COUNTER, "Packets to the client that were declared lost",
         |it| whole(it.stats.packets_lost);
     "spurious_losses" Some("SPURIOUS"), Count, COUNTER, "Packets declared lost that arrived after all",

@@ -32,6 +32,7 @@ use crate::{
         exchange::Head,
         packet::{Cid, Protection, Text},
         pump::{Observer, Pump},
+        statistics::Standing,
     },
     watch::{
         event::{
@@ -86,6 +87,8 @@ pub(super) struct Driver {
     /// Who observes the process hears of the connection's steps.
     trace: Option<Trace>,
     began: Instant,
+    /// When the handshake was done.
+    connected_at: Option<Instant>,
     readers: BTreeMap<Ticket, Reader>,
     pump: Pump,
     /// Where datagrams are made.
@@ -172,6 +175,7 @@ impl Driver {
             connected: Some(tell),
             trace,
             began,
+            connected_at: None,
             readers: BTreeMap::new(),
             pump: Pump::default(),
             buffer: Vec::new(),
@@ -341,8 +345,10 @@ impl Driver {
                 }
             }
             Some(Command::News) => self.on_news(),
-            Some(Command::Stats(tell)) => {
-                let _ = tell.send(self.carrier.stats());
+            Some(Command::Standing(tell)) => {
+                let since = self.connected_at.map(|at| at.elapsed());
+                let connection = self.carrier.connection();
+                let _ = tell.send(Standing::of(connection, since.unwrap_or_default(), None));
             }
             Some(Command::Close(tell)) => self.close(Some(tell)),
             None => self.close(None),
@@ -408,6 +414,7 @@ impl Driver {
 
     /// The server's connection id is known: by it a link's verdicts find what is sent.
     fn on_connected(&mut self, now: Instant) {
+        self.connected_at = Some(now);
         let connection = self.carrier.connection();
         let destination = connection.peer_cid().0;
         if let Some(trace) = &self.trace {

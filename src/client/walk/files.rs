@@ -284,7 +284,7 @@ impl Walk {
         if let Some(transport) = dialer.current().await {
             let asked = timeout(patience, transport.stat()).await;
             carried.server = asked.ok().and_then(Result::ok);
-            carried.client = transport.stats().await.map(Box::new);
+            carried.client = transport.standing().await.map(Box::new);
         }
         Some(carried)
     }

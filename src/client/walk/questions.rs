@@ -13,10 +13,10 @@ use crate::{
         transport::{Transport, TransportError},
     },
     rudp::{
-        connection::Stats,
         exchange,
         requester::{Reply, Request},
         signal,
+        statistics::Standing,
     },
 };
 
@@ -40,7 +40,7 @@ pub enum Told {
         /// By the proxy.
         server: exchange::Statistics,
         /// By the client.
-        client: Box<Stats>,
+        client: Box<Standing>,
     },
 }
 
@@ -106,7 +106,7 @@ impl Walk {
         if self.asks_over_transport() {
             let told = async |transport: &Transport| {
                 let server = transport.stat().await?;
-                let client = transport.stats().await.ok_or(TransportError::Over)?;
+                let client = transport.standing().await.ok_or(TransportError::Over)?;
                 Ok(Told::Transport {
                     server,
                     client: Box::new(client),
