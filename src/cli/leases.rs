@@ -16,7 +16,7 @@ use super::{
 use crate::{
     dhcp::{self, Condition, Repaired},
     net,
-    role::api::Lease,
+    role::api::LeaseEntry,
 };
 
 /// Arguments of `labnet leases`.
@@ -219,7 +219,7 @@ fn failed(problem: impl std::fmt::Display) -> ExitCode {
     ExitCode::FAILURE
 }
 
-fn describe(leases: Vec<Lease>) -> String {
+fn describe(leases: Vec<LeaseEntry>) -> String {
     if leases.is_empty() {
         return "no leases".to_owned();
     }

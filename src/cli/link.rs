@@ -26,7 +26,7 @@ use tracing::level_filters::LevelFilter;
 
 use super::{WRONG_USE, output};
 use crate::{
-    config::{self, Connections, link_options::duration},
+    config::{self, ConnectionLimits, link_options::duration},
     http::{Access, Places, Token, serve_http},
     link::{LinkControl, Relay, RelayPlan, Tunnel, TunnelPlan, Way},
     net::{Purpose, TunPlan, bind_tcp},
@@ -38,7 +38,7 @@ use crate::{
 };
 
 /// HTTP connections of `--http`.
-const HTTP_LIMITS: Connections = Connections::HTTP;
+const HTTP_LIMITS: ConnectionLimits = ConnectionLimits::HTTP;
 
 /// Arguments of `labnet link`.
 #[derive(Debug, clap::Args)]

@@ -11,7 +11,7 @@ use super::api::{Target, ago, table};
 use crate::{
     client::units::{Latency, Size},
     origin::TRANSFER,
-    role::api::{Ended, EndedSession, EndedTransfer, Session},
+    role::api::{Ended, EndedSession, EndedTransfer, SessionEntry},
     rudp::statistics,
     statistic::{Column, Unit, columns},
     text::{LONG, printable},
@@ -125,7 +125,7 @@ fn transfer_row(since: String, transfer: EndedTransfer) -> Vec<String> {
 }
 
 /// A table for each kind of session that there is.
-fn describe(sessions: Vec<Session>) -> String {
+fn describe(sessions: Vec<SessionEntry>) -> String {
     let kinds = [
         ("signals", columns(statistics::SIGNALS)),
         ("transport", columns(statistics::TRANSPORT)),
@@ -155,7 +155,7 @@ fn describe(sessions: Vec<Session>) -> String {
     tables.join("\n\n")
 }
 
-fn row(session: &Session, columns: &[Column]) -> Vec<String> {
+fn row(session: &SessionEntry, columns: &[Column]) -> Vec<String> {
     let name = (session.kind != "http").then(|| session.name.clone());
     let told = columns.iter().map(|column| {
         let value = session.statistics.get(column.key);

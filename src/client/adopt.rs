@@ -2,7 +2,7 @@
 
 use std::{io, net::Ipv4Addr};
 
-use super::dhcp::Lease;
+use super::dhcp::ClientLease;
 use crate::net::ip;
 
 /// A machine's own default route stays the better one.
@@ -12,7 +12,7 @@ const METRIC: &str = "1024";
 ///
 /// # Errors
 /// Who is not root may not; there is no `ip`.
-pub(super) fn adopt(interface: &str, lease: &Lease) -> io::Result<()> {
+pub(super) fn adopt(interface: &str, lease: &ClientLease) -> io::Result<()> {
     let address = with_prefix(lease);
     ip(&["address", "replace", &address, "dev", interface])?;
     if let Some(router) = lease.routers.first() {
@@ -32,12 +32,12 @@ pub(super) fn adopt(interface: &str, lease: &Lease) -> io::Result<()> {
 ///
 /// # Errors
 /// As with [`adopt`].
-pub(super) fn give_up(interface: &str, lease: &Lease) -> io::Result<()> {
+pub(super) fn give_up(interface: &str, lease: &ClientLease) -> io::Result<()> {
     ip(&["address", "del", &with_prefix(lease), "dev", interface])
 }
 
 /// Without a mask nobody but the client is in its network.
-fn with_prefix(lease: &Lease) -> String {
+fn with_prefix(lease: &ClientLease) -> String {
     let mask = lease.mask.unwrap_or(Ipv4Addr::BROADCAST);
     format!("{}/{}", lease.address, mask.to_bits().count_ones())
 }

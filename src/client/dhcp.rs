@@ -57,7 +57,7 @@ fn host_label(name: &str) -> String {
 
 /// A leased address and what came with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Lease {
+pub struct ClientLease {
     /// The client's address.
     pub address: Ipv4Addr,
     /// The server that leased it (option 54).
@@ -122,7 +122,7 @@ pub struct DhcpClient {
 enum State {
     Selecting(Attempt),
     Requesting(Offer, Attempt),
-    Bound(Lease),
+    Bound(ClientLease),
     Failed(DhcpError),
 }
 
@@ -187,7 +187,7 @@ impl DhcpClient {
     }
 
     /// The RELEASE of a lease: sent once, never answered.
-    pub fn release(identity: &Identity, lease: &Lease, seed: u64) -> Transmit {
+    pub fn release(identity: &Identity, lease: &ClientLease, seed: u64) -> Transmit {
         let mut message = request(identity, Pcg64Mcg::seed_from_u64(seed).next_u32());
         message.set_ciaddr(lease.address);
         let options = message.opts_mut();
@@ -259,7 +259,7 @@ impl DhcpClient {
 }
 
 impl Exchange for DhcpClient {
-    type Answer = Lease;
+    type Answer = ClientLease;
     type Error = DhcpError;
 
     fn poll_transmit(&mut self) -> Option<Transmit> {
@@ -286,7 +286,7 @@ impl Exchange for DhcpClient {
                     && reply.server.is_none_or(|server| server == offer.server)
                     && reply.time.is_some() =>
             {
-                self.state = State::Bound(Lease {
+                self.state = State::Bound(ClientLease {
                     address: offer.address,
                     server: offer.server,
                     time: reply.time.filter(|time| *time != FOR_EVER).map(seconds),
@@ -348,7 +348,7 @@ impl Exchange for DhcpClient {
         self.send(before, now);
     }
 
-    fn outcome(&mut self) -> Option<Result<Lease, DhcpError>> {
+    fn outcome(&mut self) -> Option<Result<ClientLease, DhcpError>> {
         match &self.state {
             State::Bound(lease) => Some(Ok(lease.clone())),
             State::Failed(error) => Some(Err(error.clone())),
@@ -471,7 +471,7 @@ fn text(data: &[u8]) -> Option<String> {
     (!text.is_empty()).then_some(text)
 }
 
-impl fmt::Display for Lease {
+impl fmt::Display for ClientLease {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.address)?;
         match self.time {

@@ -10,7 +10,7 @@ use url::Url;
 
 use super::http::Http;
 use crate::{
-    role::api::{Component, Lease, Status},
+    role::api::{Component, LeaseEntry, Status},
     text::{LONG, printable},
 };
 
@@ -98,7 +98,7 @@ impl Lab {
         if refused == 0 || pools.is_empty() {
             return None;
         }
-        for lease in self.get::<Vec<Lease>>("/api/v1/leases").await? {
+        for lease in self.get::<Vec<LeaseEntry>>("/api/v1/leases").await? {
             let held = ["bound", "offered", "declined"].contains(&lease.state.as_str());
             if let Some(free) = pools.get_mut(&lease.subnet)
                 && held

@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     Patience,
-    dhcp::{DhcpClient, DhcpError, Identity, Lease},
+    dhcp::{ClientLease, DhcpClient, DhcpError, Identity},
     udp::{self, Line, SocketError},
 };
 use crate::watch::event::packet::Protocol;
@@ -27,7 +27,7 @@ pub enum LeaseError {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Leased {
     /// The lease.
-    pub lease: Lease,
+    pub lease: ClientLease,
     /// From DISCOVER to ACK.
     pub took: Duration,
 }
@@ -66,7 +66,7 @@ pub async fn obtain(
 pub async fn release(
     server: SocketAddr,
     identity: &Identity,
-    lease: &Lease,
+    lease: &ClientLease,
     seed: u64,
 ) -> Result<(), SocketError> {
     let line = Line::connected(Some(lease.address.into()), server).await?;

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Connections, address::v4, kind::text, listeners::Protocol, table::Table, value};
+use super::{ConnectionLimits, address::v4, kind::text, listeners::Protocol, table::Table, value};
 
 /// The DNS server.
 #[derive(Debug, Clone, PartialEq)]
@@ -15,7 +15,7 @@ pub struct Dns {
     /// The zones it is authoritative for, no name twice.
     pub zones: Vec<Zone>,
     /// Over TCP. Default 256, 64 of one address.
-    pub connections: Connections,
+    pub connections: ConnectionLimits,
 }
 
 /// `[[dns.zone]]`
@@ -33,7 +33,7 @@ impl Dns {
     pub(super) fn read(table: &mut Table<'_>) -> Self {
         Self {
             listen: table.listen("listen", &[Protocol::Udp, Protocol::Tcp], LISTEN),
-            connections: Connections::read(table, "connections", Connections::DNS),
+            connections: ConnectionLimits::read(table, "connections", ConnectionLimits::DNS),
             zones: zones(table),
         }
     }

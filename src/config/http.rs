@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    Connections,
+    ConnectionLimits,
     address::v4,
     kind::text,
     listeners::Protocol,
@@ -22,7 +22,7 @@ pub struct Http {
     /// Whether `POST /api/v1/components/NAME/crash` works. Default false.
     pub fault_injection: bool,
     /// Default 256, 64 of one address.
-    pub connections: Connections,
+    pub connections: ConnectionLimits,
     /// Names that a request may call the lab by, besides `localhost` and IP addresses; lower case,
     /// without a final dot.
     pub hosts: Vec<String>,
@@ -41,7 +41,7 @@ impl Http {
         let http = Self {
             listen: table.listen("listen", &[Protocol::Tcp], LISTEN),
             fault_injection: table.flag("fault_injection", false),
-            connections: Connections::read(table, "connections", Connections::HTTP),
+            connections: ConnectionLimits::read(table, "connections", ConnectionLimits::HTTP),
             hosts: values(
                 table
                     .one_or_many("hosts", HOSTS, value::host_name)

@@ -8,7 +8,7 @@
 mod address;
 pub mod built_in;
 mod capture;
-mod connections;
+mod connection_limits;
 mod dhcp;
 mod dns;
 mod http;
@@ -43,7 +43,7 @@ use url::Url;
 
 pub use address::{AddressRange, Ipv4Network, MacAddress};
 pub use capture::Capture;
-pub use connections::Connections;
+pub use connection_limits::ConnectionLimits;
 pub use dhcp::{Dhcp, DhcpListen};
 pub use dns::{Dns, Zone};
 pub use http::Http;

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    Connections,
+    ConnectionLimits,
     address::v4,
     kind::text,
     listeners::Protocol,
@@ -25,7 +25,7 @@ pub struct Origin {
     /// Default: the kernel's own.
     pub congestion: Option<String>,
     /// Default 2048, 1024 of one address: a proxy asks for all its clients.
-    pub connections: Connections,
+    pub connections: ConnectionLimits,
 }
 
 /// What the built-in origin offers.
@@ -54,7 +54,7 @@ impl Origin {
             listen: table.listen("listen", &[Protocol::Tcp], LISTEN),
             congestion: table.optional("congestion", text(value::tcp_congestion)),
             files: OriginFiles::read(table),
-            connections: Connections::read(table, "connections", Connections::ORIGIN),
+            connections: ConnectionLimits::read(table, "connections", ConnectionLimits::ORIGIN),
         }
     }
 }

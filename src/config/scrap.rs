@@ -5,7 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 use url::Url;
 
 use super::{
-    Connections,
+    ConnectionLimits,
     address::v4,
     kind::text,
     listeners::Protocol,
@@ -23,7 +23,7 @@ pub struct Scrap {
     /// How long a page without `Cache-Control: max-age` is held fresh. Default 30 s.
     pub refresh: Duration,
     /// Its peers. Default 256, 128 of one address: a proxy asks for all its clients.
-    pub peers: Connections,
+    pub peers: ConnectionLimits,
     /// Whether redirects off the page's host and port are followed. Default false.
     pub redirects_elsewhere: bool,
 }
@@ -40,7 +40,7 @@ impl Scrap {
             None => table.required("origin", page, "origin = \"http://127.0.0.1:8080/\""),
         };
         let refresh = table.duration("refresh", SHORTEST.., Duration::from_secs(30));
-        let peers = Connections::read(table, "peers", Connections::SCRAP);
+        let peers = ConnectionLimits::read(table, "peers", ConnectionLimits::SCRAP);
         let redirects_elsewhere = table.flag("redirects_elsewhere", false);
         Some(Self {
             listen,

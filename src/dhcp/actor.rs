@@ -195,7 +195,7 @@ impl Role for DhcpActor {
 role_actor!(DhcpActor);
 
 impl Handler<ListLeases> for DhcpActor {
-    type Result = Vec<api::Lease>;
+    type Result = Vec<api::LeaseEntry>;
 
     fn handle(&mut self, _: ListLeases, _: &mut Self::Context) -> Self::Result {
         let now = self.ledger.as_ref().map_or(0, Ledger::now);
@@ -217,9 +217,9 @@ impl Handler<CopyLeases> for DhcpActor {
     }
 }
 
-fn shown(lease: LeaseView<'_>, now: u64) -> api::Lease {
+fn shown(lease: LeaseView<'_>, now: u64) -> api::LeaseEntry {
     let hexadecimal = |id: &[u8]| id.iter().map(|byte| format!("{byte:02x}")).collect();
-    api::Lease {
+    api::LeaseEntry {
         address: lease.address,
         hardware_address: lease.hardware.to_string(),
         client_id: lease.client.as_identifier().map(hexadecimal),

@@ -49,7 +49,7 @@ pub struct Kept {
     listeners: Vec<Listener>,
     authority: Arc<Authority>,
     files: Arc<[ZoneFile]>,
-    limits: config::Connections,
+    limits: config::ConnectionLimits,
     places: Arc<Places>,
     metrics: Arc<Metrics>,
 }

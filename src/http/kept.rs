@@ -24,7 +24,7 @@ pub struct Kept {
 
 /// What a reload may change.
 pub(super) struct Rules {
-    pub(super) connections: config::Connections,
+    pub(super) connections: config::ConnectionLimits,
     pub(super) fault_injection: bool,
     pub(super) access: Arc<Access>,
     pub(super) token_file: Option<PathBuf>,

@@ -2,13 +2,13 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::role::api::{EndedSession, EndedTransfer, Session};
+use crate::role::api::{EndedSession, EndedTransfer, SessionEntry};
 
 /// Gives each transfer the name of the one client that had a session from the same host while the transfer
 /// lasted: open at `now`, or over.
 pub(super) fn give(
     transfers: &mut [EndedTransfer],
-    open: &[Session],
+    open: &[SessionEntry],
     over: &[EndedSession],
     now: SystemTime,
 ) {
@@ -103,7 +103,7 @@ mod tests {
             session(2, "", 100.0, 300.0),
             session(2, "Bob", 250.0, 260.0),
         ];
-        let open = [Session {
+        let open = [SessionEntry {
             kind: "transport".to_owned(),
             client: SocketAddr::from(([127, 0, 0, 3], 3000)),
             name: "Zoe".to_owned(),

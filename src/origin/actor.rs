@@ -149,7 +149,7 @@ impl Role for OriginActor {
 role_actor!(OriginActor);
 
 impl Handler<ListTransfers> for OriginActor {
-    type Result = Vec<api::Session>;
+    type Result = Vec<api::SessionEntry>;
 
     fn handle(&mut self, _: ListTransfers, _: &mut Context<Self>) -> Self::Result {
         self.keep.get().transfers.list()

@@ -12,7 +12,7 @@ use crate::statistic::Fields;
 
 /// Asks the DHCP server for its leases.
 #[derive(Debug, Clone, Copy, Message)]
-#[rtype(result = "Vec<Lease>")]
+#[rtype(result = "Vec<LeaseEntry>")]
 pub struct ListLeases;
 
 /// Asks the DHCP server for a copy of its database: the bytes of a file, or why there is none.
@@ -22,7 +22,7 @@ pub struct CopyLeases;
 
 /// One address as the DHCP server sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Lease {
+pub struct LeaseEntry {
     /// The leased address.
     pub address: Ipv4Addr,
     /// The client's hardware address, `02:00:00:00:00:07`.
@@ -46,12 +46,12 @@ pub struct Lease {
 
 /// Asks the RUDP endpoint for its sessions.
 #[derive(Debug, Clone, Copy, Message)]
-#[rtype(result = "Vec<Session>")]
+#[rtype(result = "Vec<SessionEntry>")]
 pub struct ListSessions;
 
 /// One session of RUDP, or a transfer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Session {
+pub struct SessionEntry {
     /// `signals`, a session of the text protocol; `transport`, a connection of the binary one; `http`,
     /// a file on its way from the built-in origin.
     pub kind: String,
@@ -69,7 +69,7 @@ pub struct Session {
 
 /// Asks the built-in origin for the files on their way.
 #[derive(Debug, Clone, Copy, Message)]
-#[rtype(result = "Vec<Session>")]
+#[rtype(result = "Vec<SessionEntry>")]
 pub struct ListTransfers;
 
 /// Asks the built-in origin for the files that went to HTTP clients, the last first.

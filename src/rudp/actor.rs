@@ -390,7 +390,7 @@ impl Handler<LeaseEvent> for RudpEndpoint {
 }
 
 impl Handler<ListSessions> for RudpEndpoint {
-    type Result = ResponseFuture<Vec<api::Session>>;
+    type Result = ResponseFuture<Vec<api::SessionEntry>>;
 
     fn handle(&mut self, _: ListSessions, _: &mut Self::Context) -> Self::Result {
         let mut asked: Vec<Recipient<Describe>> = Vec::new();
@@ -416,7 +416,7 @@ impl Handler<ListSessions> for RudpEndpoint {
         Box::pin(async move {
             // A session that ends meanwhile, or has no turn in all that time, is not listed.
             let answers = answers.await.into_iter().flatten();
-            let mut listed: Vec<api::Session> = answers.chain(half_open).collect();
+            let mut listed: Vec<api::SessionEntry> = answers.chain(half_open).collect();
             listed.sort_by_key(|session| session.client);
             listed
         })

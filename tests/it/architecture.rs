@@ -212,7 +212,7 @@ fn arrows_point_one_way() {
             "simulation" => vec!["simulation", "link", "rudp", "watch"],
             "text" | "statistic" => vec![],
             "watch" if is_vocabulary(&source) => vec![],
-            "watch" => vec!["watch", "role", "link", "net", "config"],
+            "watch" => vec!["watch", "link", "net", "config"],
             "config" => vec!["config"],
             "net" => vec!["net"],
             "link" => vec!["link", "net", "config"],

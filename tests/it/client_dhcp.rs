@@ -8,7 +8,7 @@ use std::{
 use labnet::{
     client::{
         Exchange, Patience, Transmit,
-        dhcp::{DhcpClient, DhcpError, Identity, Lease},
+        dhcp::{ClientLease, DhcpClient, DhcpError, Identity},
     },
     config::MacAddress,
     watch::event::packet::{Again, Fate},
@@ -167,7 +167,7 @@ fn four_messages_give_a_lease() {
     let lease = client.outcome().expect("an end").expect("a lease");
     assert_eq!(
         lease,
-        Lease {
+        ClientLease {
             address: OFFERED.into(),
             server: SERVER.into(),
             time: Some(Duration::from_secs(86_400)),

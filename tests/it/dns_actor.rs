@@ -26,7 +26,7 @@ fn config(dir: &Path, listen: &str) -> config::Dns {
             name: "example.com.".to_owned(),
             file: dir.join("zone"),
         }],
-        connections: labnet::config::Connections::of(64, 64),
+        connections: labnet::config::ConnectionLimits::of(64, 64),
     }
 }
 

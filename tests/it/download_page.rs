@@ -13,7 +13,7 @@ use std::{
 };
 
 use labnet::{
-    config::{Connections, OriginFiles, Scrap},
+    config::{ConnectionLimits, OriginFiles, Scrap},
     role::Role,
     scrap::{ScrapActor, catalog},
 };
@@ -26,8 +26,8 @@ use crate::support::{
 };
 
 /// So many, all of them of one address.
-fn peers(total: usize) -> Connections {
-    Connections::of(total, total)
+fn peers(total: usize) -> ConnectionLimits {
+    ConnectionLimits::of(total, total)
 }
 
 fn scrap_config(page: SocketAddr, refresh: Duration) -> Scrap {

@@ -201,7 +201,7 @@ fn a_missing_folder_and_an_unknown_sample_are_refused() {
             listen: vec!["127.0.0.1:0".parse().unwrap()],
             files,
             congestion: None,
-            connections: labnet::config::Connections::of(64, 64),
+            connections: labnet::config::ConnectionLimits::of(64, 64),
         };
         let error = OriginActor::prepare(&config, None, &resources()).err();
         assert_eq!(error.expect("refused").key, key);

@@ -10,7 +10,7 @@ use actix::Addr;
 use labnet::{
     config::{Origin, OriginFiles},
     origin::OriginActor,
-    role::api::{ListTransfers, Session},
+    role::api::{ListTransfers, SessionEntry},
     role::{Crash, Keep, Resources, Role},
 };
 
@@ -82,7 +82,7 @@ impl<R: Role> Drop for Running<R> {
 
 impl Running<OriginActor> {
     /// What it tells of files on their way.
-    pub fn transfers(&self) -> Vec<Session> {
+    pub fn transfers(&self) -> Vec<SessionEntry> {
         let (told, tell) = std::sync::mpsc::channel();
         let asked = self.actor.send(ListTransfers);
         self.system.arbiter().spawn(async move {
@@ -109,7 +109,7 @@ pub fn origin(files: OriginFiles, resources: &Resources) -> Running<OriginActor>
         listen: vec!["127.0.0.1:0".parse().unwrap()],
         files,
         congestion: None,
-        connections: labnet::config::Connections::of(64, 64),
+        connections: labnet::config::ConnectionLimits::of(64, 64),
     };
     Running::start(&config, resources)
 }

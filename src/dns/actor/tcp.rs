@@ -212,9 +212,9 @@ mod tests {
         let address = listener.local_addr().expect("bound");
         let metrics = Metrics::new();
         let counters = Counters::new(&metrics);
-        let limits = crate::config::Connections {
+        let limits = crate::config::ConnectionLimits {
             request_timeout: patience,
-            ..crate::config::Connections::of(connections, connections)
+            ..crate::config::ConnectionLimits::of(connections, connections)
         };
         let places = metrics.places("dns", limits, Purpose::Peer);
         let service = Service::new(Arc::new(authority), counters, places);

@@ -23,7 +23,7 @@ impl Metrics {
     pub fn places(
         &self,
         component: &str,
-        limits: config::Connections,
+        limits: config::ConnectionLimits,
         purpose: Purpose,
     ) -> Arc<Places> {
         let closed = |reason| {

@@ -9,7 +9,7 @@ use std::{
 
 use tokio::sync::Notify;
 
-use crate::{config::Connections, net::Purpose};
+use crate::{config::ConnectionLimits, net::Purpose};
 
 /// Why a peer got no place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,7 +76,11 @@ pub struct Places {
 
 impl Places {
     /// All places free. `purpose` tells how many of the process's last descriptors they may take.
-    pub fn new(limits: Connections, purpose: Purpose, observer: Arc<dyn Observer>) -> Arc<Self> {
+    pub fn new(
+        limits: ConnectionLimits,
+        purpose: Purpose,
+        observer: Arc<dyn Observer>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             purpose,
             table: Mutex::new(Table::new(limits)),
@@ -85,12 +89,12 @@ impl Places {
     }
 
     /// Other limits from now on. Who holds more keeps it, and gets nothing new.
-    pub fn set_limits(&self, limits: Connections) {
+    pub fn set_limits(&self, limits: ConnectionLimits) {
         self.lock().limits = limits;
     }
 
     /// The limits of the moment.
-    pub fn limits(&self) -> Connections {
+    pub fn limits(&self) -> ConnectionLimits {
         self.lock().limits
     }
 
@@ -164,7 +168,7 @@ impl Place {
     }
 
     /// What the configuration gives a connection at this moment.
-    pub fn limits(&self) -> Connections {
+    pub fn limits(&self) -> ConnectionLimits {
         self.places.limits()
     }
 
@@ -208,7 +212,7 @@ impl Holder {
 
 /// The decisions, without locks and tasks. `T` is how a holder is told to go.
 struct Table<T> {
-    limits: Connections,
+    limits: ConnectionLimits,
     next: u64,
     /// By the order of admission.
     places: BTreeMap<u64, Entry<T>>,
@@ -223,7 +227,7 @@ struct Entry<T> {
 }
 
 impl<T> Table<T> {
-    fn new(limits: Connections) -> Self {
+    fn new(limits: ConnectionLimits) -> Self {
         Self {
             limits,
             next: 0,
@@ -240,7 +244,7 @@ impl<T> Table<T> {
         are_scarce: bool,
         leave: T,
     ) -> Result<(u64, Option<T>), Refusal> {
-        let Connections {
+        let ConnectionLimits {
             total, per_address, ..
         } = self.limits;
         let own = self.held.get(&holder).copied().unwrap_or(0);
@@ -322,7 +326,7 @@ mod tests {
     }
 
     fn table(total: usize, per_address: usize) -> Table<&'static str> {
-        Table::new(Connections::of(total, per_address))
+        Table::new(ConnectionLimits::of(total, per_address))
     }
 
     const GREEDY: &str = "192.0.2.1";

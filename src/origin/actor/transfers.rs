@@ -92,9 +92,9 @@ impl Transfers {
     }
 
     /// Those under way, in the order of their beginnings.
-    pub(super) fn list(&self) -> Vec<api::Session> {
+    pub(super) fn list(&self) -> Vec<api::SessionEntry> {
         let under_way: Vec<Arc<Transfer>> = self.under_way().values().cloned().collect();
-        let described = under_way.iter().map(|transfer| api::Session {
+        let described = under_way.iter().map(|transfer| api::SessionEntry {
             kind: KIND.to_owned(),
             client: transfer.client,
             name: String::new(),

@@ -467,7 +467,7 @@ impl Handler<Describe> for RudpConnection {
     fn handle(&mut self, _: Describe, _: &mut Self::Context) -> Self::Result {
         let now = Instant::now();
         let name = self.connection.peer().name;
-        MessageResult(api::Session {
+        MessageResult(api::SessionEntry {
             kind: TRANSPORT.to_owned(),
             client: self.connection.remote(),
             name: name.map(|name| name.to_string()).unwrap_or_default(),

@@ -6,7 +6,7 @@ use crate::role::api;
 
 /// Asks a session how it stands.
 #[derive(Message)]
-#[rtype(result = "api::Session")]
+#[rtype(result = "api::SessionEntry")]
 pub(super) struct Describe;
 
 /// Ends a session or connection.

@@ -322,13 +322,13 @@ pub(super) fn describe_half_open(
     half_open: &HalfOpen,
     limits: SessionLimits,
     now: Instant,
-) -> api::Session {
+) -> api::SessionEntry {
     let session = Session::new(half_open.clone(), limits);
     describe(client, &session, now)
 }
 
-fn describe(client: SocketAddr, session: &Session, now: Instant) -> api::Session {
-    api::Session {
+fn describe(client: SocketAddr, session: &Session, now: Instant) -> api::SessionEntry {
+    api::SessionEntry {
         kind: SIGNALS.to_owned(),
         client,
         name: session.name().to_string(),

@@ -96,7 +96,7 @@ fn metric(metrics: &Metrics, series: &str) -> Option<u64> {
 
 async fn states(dhcp: &Addr<DhcpActor>) -> Vec<(String, String)> {
     let leases = dhcp.send(ListLeases).await.expect("an answer");
-    let state = |lease: labnet::role::api::Lease| (lease.address.to_string(), lease.state);
+    let state = |lease: labnet::role::api::LeaseEntry| (lease.address.to_string(), lease.state);
     leases.into_iter().map(state).collect()
 }
 

@@ -10,7 +10,7 @@ use labnet::{
     config,
     role::{
         Keep, Resources, Role,
-        api::{ListSessions, Session},
+        api::{ListSessions, SessionEntry},
     },
     rudp::{Kept, RudpEndpoint},
     telemetry::Metrics,
@@ -78,7 +78,7 @@ impl Proxy {
     }
 
     /// The sessions of the signals.
-    pub(crate) async fn sessions(&self) -> Vec<Session> {
+    pub(crate) async fn sessions(&self) -> Vec<SessionEntry> {
         let listed = self.endpoint.send(ListSessions).await.expect("it runs");
         let signals = listed.into_iter();
         signals

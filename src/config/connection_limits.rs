@@ -6,7 +6,7 @@ use super::{table::Table, value::SECOND};
 
 /// The limits of a role's TCP connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Connections {
+pub struct ConnectionLimits {
     /// So many at once.
     pub total: usize,
     /// Of these, of one address (IPv4) or network of 64 bits (IPv6); at most `total`.
@@ -17,7 +17,7 @@ pub struct Connections {
     pub min_rate: u64,
 }
 
-impl Connections {
+impl ConnectionLimits {
     /// `[http]`
     pub const HTTP: Self = Self::of(256, 64);
     /// `[dns]`
@@ -42,7 +42,7 @@ impl Connections {
     }
 }
 
-impl Connections {
+impl ConnectionLimits {
     /// The limits that the keys of a role's table set, which calls its connections `noun`. Shorter than a second,
     /// and a request could be lost in one retransmission.
     pub(super) fn read(table: &mut Table<'_>, noun: &str, default: Self) -> Self {
