@@ -14,9 +14,10 @@ use super::{
     fates::Fate,
 };
 
-/// So many verdicts are remembered: of packets that never come to a socket nobody asks.
+/// So many verdicts are remembered. There has to be an end: a packet that the link loses comes to no socket, and so
+/// nobody ever asks for its verdict.
 const REMEMBERED: usize = 1 << 17;
-/// A packet waits no longer for its link's verdict: that of one that stands in the link's queue.
+/// A packet waits no longer for its link's verdict, which comes once the packet has left the link's queue.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Packets that wait take no more memory than this.
 const MOST_WAITING: usize = 16 << 20;
@@ -61,7 +62,7 @@ impl Crossings {
         }
     }
 
-    /// What its link did to a packet, if it has crossed one and that has told.
+    /// What a link did to a packet, if the packet has crossed a link and the link has told.
     pub fn of(&self, packet: &Packet<'_>) -> Option<&Fate> {
         self.known.get(&packet.crossing?)
     }
@@ -82,15 +83,15 @@ pub struct Waiting {
 }
 
 impl Waiting {
-    /// Takes one more.
+    /// Takes another batch.
     pub fn put(&mut self, batch: Batch, now: Instant) {
         self.crossings.learn(&batch);
         self.bytes += batch.size();
         self.batches.push_back((now, batch));
     }
 
-    /// The next batch, if the fates of all its packets are known, it has waited for long enough, or
-    /// all is wanted `at_once`.
+    /// The next batch: once the fates of all its packets are known, the batch has waited for long enough, or the
+    /// caller wants everything `at_once`.
     pub fn next(&mut self, at_once: bool, now: Instant) -> Option<Batch> {
         let (since, batch) = self.batches.front()?;
         let waits = !at_once
@@ -105,7 +106,7 @@ impl Waiting {
         Some(batch)
     }
 
-    /// What is known of fates.
+    /// The verdicts that have come so far.
     pub fn crossings(&self) -> &Crossings {
         &self.crossings
     }
@@ -172,11 +173,11 @@ mod tests {
             };
             move |number: Option<u64>| send(number.map(|n| LINK.crossing(Way::Down, n)))
         };
-        // Of no link: at once.
+        // A packet that has crossed no link comes at once.
         next(None);
         take(&mut waiting);
         assert!(waiting.next(false, now).is_some());
-        // Of one: when that has told; what comes after it waits, too.
+        // A packet that has crossed a link waits for the verdict, and so do all packets behind it.
         next(Some(4));
         take(&mut waiting);
         next(None);
@@ -189,7 +190,7 @@ mod tests {
         let fate = waiting.crossings().of(&packet).expect("known");
         assert_eq!(fate.outcome, Outcome::Lost(Loss::Random));
         while waiting.next(false, now).is_some() {}
-        // One that is never told of, and one that is asked for at the end.
+        // One packet whose verdict never comes, and one whose batch is wanted at once.
         next(Some(5));
         take(&mut waiting);
         assert!(waiting.next(false, now).is_none());

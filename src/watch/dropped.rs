@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use prometheus::{IntCounterVec, Opts};
 
-/// Who counts here. Captures have a counter of their own, in packets.
+/// The observers that are counted here. Captures have a counter of their own, in packets.
 const OBSERVERS: [&str; 3] = [EVENTS, LOG, QLOG];
 
 /// `--events FILE`.
@@ -14,7 +14,7 @@ pub const LOG: &str = "log";
 /// `--qlog FOLDER`.
 pub const QLOG: &str = "qlog";
 
-/// `labnet_watch_dropped_total`: by observer, events that it has not told of.
+/// `labnet_watch_dropped_total`: by observer, the events that never came into what it writes.
 pub static WATCH_DROPPED: LazyLock<IntCounterVec> = LazyLock::new(|| {
     let opts = Opts::new(
         "labnet_watch_dropped_total",

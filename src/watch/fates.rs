@@ -15,8 +15,8 @@ const SHELVES: usize = 1 << 12;
 /// connection would push out its data wherever the two numberings meet.
 const PLACES: usize = 4;
 
-/// Reads from a datagram to which connection id it goes, and the lower half of its packet number:
-/// `None`: it is not of the transport.
+/// Reads from a datagram the connection id that it goes to and the lower half of its packet number; `None`: the
+/// datagram is not the transport's.
 pub type Reader = fn(&[u8]) -> Option<(u64, u32)>;
 
 /// What is remembered of a link. Clones share it.
@@ -51,13 +51,13 @@ pub struct Fate {
     pub queue: Queue,
     /// What became of it.
     pub outcome: Outcome,
-    /// How many that were handed to the link after it have come out before it; 0 as long as it has
-    /// not come out.
+    /// How many packets that were handed to the link later have come out earlier; 0 as long as this one has not
+    /// come out.
     pub overtaken_by: u64,
 }
 
 impl Fate {
-    /// What a verdict says.
+    /// The fate that a verdict tells.
     pub fn of(verdict: &Verdict<'_>) -> Self {
         Self {
             offered: verdict.offered,
@@ -68,8 +68,8 @@ impl Fate {
         }
     }
 
-    /// Whether the link has nothing more to tell of it: it is lost, or not to be overtaken, or has
-    /// been.
+    /// Whether the link has told all of the packet: that it is lost, that it was overtaken, or that it was not
+    /// held back, so that no other packet overtakes it.
     pub fn is_certain(&self) -> bool {
         match self.outcome {
             Outcome::Delivered(passage) => passage.held_back.is_zero() || self.overtaken_by > 0,
@@ -88,7 +88,7 @@ impl Fate {
 }
 
 impl Fates {
-    /// Nothing is known yet. `read` knows the packets.
+    /// Of a link that has given no verdict yet; `read` tells packets apart by their bytes.
     pub fn new(read: Reader) -> Self {
         Self(Arc::new(Inner {
             read,
@@ -96,10 +96,10 @@ impl Fates {
         }))
     }
 
-    /// What the link did to the packet of this number to this connection id, as far as it is known
-    /// still.
+    /// What the link did to the packet with this number that went to this connection id; `None`: no verdict on it
+    /// came, or a later packet has taken its place.
     pub fn of(&self, destination: u64, number: u64) -> Option<Fate> {
-        // The lower half: no two packets so far apart are remembered at once.
+        // The lower half of the number is enough: of two packets that share it, 2^32 others lie between them.
         let key = (destination, number as u32);
         let known = self.known();
         let mut found = known.get(shelf(key))?.iter().flatten();
@@ -109,7 +109,7 @@ impl Fates {
     }
 
     fn known(&self) -> MutexGuard<'_, Vec<Shelf>> {
-        // Whole between any two calls.
+        // Every change is one assignment, so that a holder that panicked has left no half of one.
         self.0.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -125,7 +125,7 @@ impl link::Observer for Fates {
             known.resize(SHELVES, [None; PLACES]);
         }
         let places = known[shelf(key)].iter_mut();
-        // An empty place is older than all, the same packet's first verdict older still.
+        // First to go is an earlier verdict on the same packet, then an empty place, then the oldest verdict.
         let oldest = places.min_by_key(|place| match place {
             Some((old, _)) if *old == key => (false, None),
             Some((_, fate)) => (true, Some(fate.offered)),
@@ -143,7 +143,8 @@ impl link::Observer for Fates {
         let mut known = self.known();
         let shelf = known.get_mut(shelf(key)).into_iter().flatten();
         for (_, fate) in shelf.flatten().filter(|(other, _)| *other == key) {
-            // The payload may be damaged, and name another: the time tells whose it is.
+            // A damaged payload may carry another packet's number: only the packet that arrived at this time is
+            // meant.
             if let Outcome::Delivered(passage) = fate.outcome
                 && passage.arrives == overtaken.arrived
             {

@@ -286,7 +286,7 @@ impl Rings {
 
 impl Inner {
     fn records(&self) -> MutexGuard<'_, VecDeque<Arc<Mutex<Record>>>> {
-        // Whole between any two calls.
+        // Sessions are added and removed in one call each: a holder that panicked has left the list whole.
         self.records.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -297,8 +297,8 @@ impl Inner {
         (share / live / size_of::<Sample>()).clamp(LEAST_SAMPLES, MOST_SAMPLES)
     }
 
-    /// Brings the count of what all take up to date with what one takes; says whether that is too
-    /// much.
+    /// Counts the memory that a record takes now, instead of what it took before, among what all take; says whether
+    /// all take too much.
     fn count(&self, record: &mut Record) -> bool {
         let takes = record.takes();
         let before = std::mem::replace(&mut record.counted, takes);
@@ -314,7 +314,8 @@ impl Inner {
         self.used.load(Ordering::Relaxed) > self.budget.load(Ordering::Relaxed)
     }
 
-    /// What room is made up to, so that it is not made for each step anew.
+    /// Whether less than a sixteenth of the budget is free. Room is made until so much is, so that not every step has
+    /// to make room anew.
     fn is_nearly_full(&self) -> bool {
         let budget = self.budget.load(Ordering::Relaxed);
         self.used.load(Ordering::Relaxed) > budget - budget / 16
@@ -360,7 +361,7 @@ impl Inner {
     }
 }
 
-/// Makes room for one more, and for a quarter as many as there are: at most `most`.
+/// Has the list make room for another element: for a quarter more than there are, eight at least, `most` at most.
 fn grow<T>(list: &mut Vec<T>, most: usize) {
     if list.len() == list.capacity() {
         list.reserve_exact((list.len() / 4).max(8).min(most));
@@ -368,7 +369,8 @@ fn grow<T>(list: &mut Vec<T>, most: usize) {
 }
 
 fn locked(record: &Mutex<Record>) -> MutexGuard<'_, Record> {
-    // Whole between any two steps.
+    // A step of a session changes counts and lists that hold by themselves: a holder that panicked has left a record
+    // that can still be read.
     record.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -379,8 +381,8 @@ impl Record {
         self.about.is(who) || before.any(|address| address.to_string() == who)
     }
 
-    /// A change with what the link did to the packet behind it. A packet may be declared lost while it
-    /// still waits in the link's queue, or on its wire, and the link tells of it later.
+    /// A change with what the link has told until now of the packet that caused the change. A packet may be declared
+    /// lost while it still waits in the link's queue or is on its wire, and the link tells of it later.
     pub fn with_fate(&self, noted: &Noted) -> Noted {
         let mut noted = noted.clone();
         let is_certain = noted.fate.as_ref().is_some_and(|fate| fate.is_certain());
@@ -421,7 +423,7 @@ impl Record {
         self.samples.shrink_to(most);
     }
 
-    /// Forgets all but how it stands.
+    /// Forgets everything but its counts and how the sender stands.
     fn start_over(&mut self) {
         self.since = match (self.changes.last(), self.state) {
             (Some(last), _) => last.until,
@@ -466,7 +468,7 @@ impl Record {
 }
 
 impl Noted {
-    /// Whether it answers the congestion event that this packet is of.
+    /// Whether the change answers the congestion event to which the packet of this number belongs.
     fn answers(&self, number: u64) -> bool {
         match self.change.cause {
             Cause::Loss(event) | Cause::Persistent(event) => number < event.until,
@@ -474,7 +476,7 @@ impl Noted {
         }
     }
 
-    /// Whether `change` is one more step of the same.
+    /// Whether `change` is another step of this change.
     fn goes_on(&self, at: Instant, change: &Change) -> bool {
         use super::event::transport::Reaction::Model;
         let bounds = match (&self.change.reaction, &change.reaction) {
@@ -490,7 +492,7 @@ impl Noted {
     }
 }
 
-/// Keeps what one connection goes through; with it the session ends.
+/// Records what one connection goes through. Once the recorder is dropped, the session counts as over.
 #[derive(Debug)]
 pub struct Recorder {
     rings: Arc<Inner>,
@@ -509,7 +511,7 @@ impl Recorder {
 
 impl Observer for Recorder {
     fn on_step(&mut self, now: Instant, step: &Step) {
-        // Looked up before the record is locked: nobody waits for two locks.
+        // The fate is looked up before the record is locked: nobody holds one lock while waiting for the other.
         let fate = match step {
             Step::Lost(lost) if lost.congestion => self.fate(lost.number),
             Step::Spurious(spurious) => self.fate(spurious.number),
@@ -527,7 +529,7 @@ impl Observer for Recorder {
                 if record.samples.len() >= most {
                     record.decimate(most);
                 }
-                // No more than what was reckoned with.
+                // No more room than the session's share of the budget allows.
                 let room = most.saturating_sub(record.samples.len()).max(1);
                 grow(&mut record.samples, room);
                 record.samples.push(Sample::new(now, state));

@@ -11,7 +11,7 @@ use super::{
 
 /// So many points are told of a session unless more or fewer are asked for.
 pub const POINTS: usize = 1000;
-/// And no more than these.
+/// Nobody is told of more points than these.
 pub const MOST_POINTS: usize = 10_000;
 /// Of the changes of the window the last so many are told.
 const CHANGES: usize = 1000;
@@ -22,7 +22,7 @@ const CHANGES: usize = 1000;
 pub struct Samples {
     /// The server's connection id, 16 hexadecimal digits.
     pub connection_id: String,
-    /// The client's.
+    /// The client's connection id, in the same form.
     pub client_connection_id: String,
     /// The client's name; empty if it gave none.
     pub name: String,
@@ -34,38 +34,39 @@ pub struct Samples {
     pub began_unix: f64,
     /// Whether the session is over.
     pub ended: bool,
-    /// How long it is known, or was.
+    /// How long the session has lasted, or did.
     pub seconds: f64,
     /// When each point begins, seconds after the session's beginning.
     pub time: Vec<f64>,
-    /// The congestion window at its end, bytes.
+    /// The congestion window at each point's end, bytes.
     pub window: Vec<u64>,
-    /// The least window in it.
+    /// The least window during each point.
     pub window_min: Vec<u64>,
-    /// The largest.
+    /// The largest window during each point.
     pub window_max: Vec<u64>,
-    /// The slow-start threshold at its end, bytes; null: there is none.
+    /// The slow-start threshold at each point's end, bytes; null: there is none.
     pub ssthresh: Vec<Option<u64>>,
-    /// The most bytes in flight.
+    /// The most bytes that were in flight during each point.
     pub in_flight_max: Vec<u64>,
-    /// The pace at its end, bytes a second.
+    /// The pace at each point's end, bytes a second.
     pub pacing_rate: Vec<u64>,
-    /// The smoothed round trip at its end, seconds; null, as the next two, until one was measured.
+    /// The smoothed round trip at each point's end, seconds. This and the next two are null until a round trip has
+    /// been measured.
     pub rtt: Vec<Option<f64>>,
-    /// The shortest round trip in it.
+    /// The shortest round trip during each point.
     pub rtt_min: Vec<Option<f64>>,
-    /// The longest.
+    /// The longest round trip during each point.
     pub rtt_max: Vec<Option<f64>>,
-    /// The controller's phase at its end.
+    /// The controller's phase at each point's end.
     pub phase: Vec<String>,
     /// The changes of the window besides growing with what is acknowledged, with their causes; the last
     /// thousand at most.
     pub changes: Vec<WindowChange>,
     /// Packets declared lost as a sign of congestion, since the session began.
     pub lost: u64,
-    /// What the link did to these, as far as it had told when they were declared lost.
+    /// What the link did to the lost packets, as far as it had told when they were declared lost.
     pub fates: Vec<LostBy>,
-    /// Losses that were none.
+    /// How many packets were declared lost and arrived after all.
     pub spurious: u64,
 }
 
@@ -117,7 +118,7 @@ impl Samples {
     }
 }
 
-/// All in one, with their extremes.
+/// Several samples in one, which has the extremes of all.
 fn join(samples: &[Sample]) -> Option<Sample> {
     let (first, rest) = samples.split_first()?;
     Some(

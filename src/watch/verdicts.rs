@@ -23,14 +23,14 @@ use super::{
 const WAITING: usize = 1 << 14;
 /// How long a line waits for others before the file has it.
 const LINGER: Duration = Duration::from_millis(200);
-/// So much of a packet is shown: what stands in clear before a transport's packet is less.
+/// So many bytes of a packet's start are shown, which is more than stands in clear of a packet of the transport.
 const SHOWN: usize = 24;
 
 /// Writes each verdict that it hears to a file.
 #[derive(Debug)]
 pub struct VerdictFile {
     lines: SyncSender<Value>,
-    /// Verdicts that found no room.
+    /// How many verdicts found no room before the writer.
     lost: AtomicU64,
     began: Instant,
     began_wall: SystemTime,

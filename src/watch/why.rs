@@ -32,7 +32,8 @@ const OTHERS: usize = 8;
 pub struct Why {
     /// The server's connection id, 16 hexadecimal digits.
     pub connection_id: String,
-    /// The client's, by which packets to it are told apart on a link.
+    /// The client's connection id, 16 hexadecimal digits: packets to the client carry it, and so a link's verdicts on
+    /// them are found.
     pub client_connection_id: String,
     /// The client's name; empty if it gave none.
     pub name: String,
@@ -46,23 +47,23 @@ pub struct Why {
     pub others: Vec<String>,
     /// Whether the session is over.
     pub ended: bool,
-    /// How long it is known, or was.
+    /// How long the session has lasted, or did.
     pub seconds: f64,
     /// Packets declared lost as a sign of congestion.
     pub lost: u64,
-    /// What the link did to these, as far as it had told when they were declared lost.
+    /// What the link did to the lost packets, as far as it had told when they were declared lost.
     pub fates: Vec<LostBy>,
-    /// Losses that were none.
+    /// How many packets were declared lost and arrived after all.
     pub spurious: u64,
     /// How many cuts of the window there were.
     pub cuts: usize,
     /// The last changes of the window, the last one last.
     pub changes: Vec<WindowChange>,
-    /// The last losses that were none.
+    /// The last packets that were declared lost and arrived after all.
     pub late: Vec<LatePacket>,
     /// What keeps the sender from sending more now, or did last, in words.
     pub now: String,
-    /// How long each limit has, the longest first.
+    /// For how long each limit has kept the sender from sending more, the longest first.
     pub limits: Vec<Limited>,
     /// What cannot be known, and why.
     pub unknown: Vec<String>,
@@ -75,9 +76,9 @@ pub struct WindowChange {
     pub words: String,
     /// When, after the session's beginning.
     pub at_seconds: f64,
-    /// Following a model, a window shrinks in many steps: when the last was.
+    /// When its last step was: a controller that follows a model takes many small ones, which are told as one change.
     pub until_seconds: f64,
-    /// How many.
+    /// How many such steps.
     pub steps: u32,
     /// The window before.
     pub before_bytes: u64,
@@ -100,10 +101,10 @@ pub struct WindowChange {
     pub largest_acked: Option<u64>,
     /// What the link did to the packet.
     pub link: Option<LinkFate>,
-    /// What the client's own did after that, where the client has added it.
+    /// What the client's own link did to the packet then, where the client has added it.
     #[serde(default)]
     pub client_link: Option<LinkFate>,
-    /// When it was undone.
+    /// When the change was undone.
     pub undone_at_seconds: Option<f64>,
 }
 
@@ -113,23 +114,23 @@ pub struct LinkFate {
     /// `delivered`, `corrupted`, or the loss's word: `lost_queue`, `lost_random`, `lost_blackout`,
     /// `lost_memory`.
     pub fate: String,
-    /// Bytes that waited when it came.
+    /// Bytes that waited in the link's queue when the packet came.
     pub queue_bytes: usize,
-    /// How many may.
+    /// How many bytes may wait there.
     pub queue_limit_bytes: usize,
-    /// How long the rate takes for them.
+    /// How long the link's rate takes for the bytes that waited.
     pub queue_seconds: f64,
-    /// From being handed to the link to coming out, if it came out.
+    /// From the packet's being handed to the link to its coming out, if it came out.
     pub took_seconds: Option<f64>,
-    /// How much of that it was held back to be overtaken.
+    /// How much of that time the packet was held back so that others overtake it.
     pub held_back_seconds: Option<f64>,
-    /// How many that were handed to the link after it had come out before it, as far as it had come
-    /// out by then.
+    /// How many packets that were handed to the link later had come out earlier, if this one had come out when the
+    /// link was asked.
     #[serde(default)]
     pub overtaken_by: u64,
 }
 
-/// A loss that was none.
+/// A packet that was declared lost and arrived after all.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LatePacket {
     /// In words.
@@ -138,14 +139,14 @@ pub struct LatePacket {
     pub at_seconds: f64,
     /// Its number.
     pub packet: u64,
-    /// How long after it was declared lost that was.
+    /// The time from its being declared lost to its acknowledgement.
     pub late_seconds: f64,
-    /// Whether with it every loss of its congestion event was wrong: the controller is told to undo
-    /// its answer.
+    /// Whether this acknowledgement showed that no packet of the congestion event was lost, so that the controller
+    /// was told to undo its answer.
     pub whole_event: bool,
     /// What the link did to it.
     pub link: Option<LinkFate>,
-    /// What the client's own did after that, where the client has added it.
+    /// What the client's own link did to the packet then, where the client has added it.
     #[serde(default)]
     pub client_link: Option<LinkFate>,
 }
@@ -153,9 +154,9 @@ pub struct LatePacket {
 /// What became of packets that were declared lost.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LostBy {
-    /// A word of [`LinkFate::fate`], or `unknown`: the link had not told by then.
+    /// A word of [`LinkFate::fate`], or `unknown`: the link had not told when they were declared lost.
     pub fate: String,
-    /// How many.
+    /// How many such steps.
     pub packets: u64,
 }
 
@@ -164,13 +165,13 @@ pub struct LostBy {
 pub struct Limited {
     /// `application`, `congestion_window`, `pacing`, `flow_control` or `amplification`.
     pub limit: String,
-    /// So long.
+    /// For how long it did.
     pub seconds: f64,
 }
 
 impl Why {
-    /// Of each connection that this is a name, ADDRESS:PORT or id of, over or not, the newest first: why its
-    /// window is what it is, with the last `changes`.
+    /// Why its window is what it is, with the last `changes`, of each connection whose name, ADDRESS:PORT or id this
+    /// is; the newest first, those that are over included.
     pub fn all(rings: &Rings, who: &str, changes: usize, now: Instant) -> Vec<Self> {
         let abouts = rings.each(|record| Some(record.about.clone()));
         rings.each(|record| {
@@ -186,7 +187,7 @@ impl Why {
         })
     }
 
-    /// What a record tells at `now`: of its changes of the window the last `most`.
+    /// What a record tells at `now`, with the last `most` of its changes of the window.
     pub fn of(record: &Record, most: usize, now: Instant) -> Self {
         let subject = Subject::of(record);
         let end = record.ended.unwrap_or(now);
@@ -224,7 +225,7 @@ impl Why {
             return;
         };
         let mut joined = false;
-        // What the server's link lost has not come to the client's.
+        // A packet that the server's link lost has never come to the client's link.
         let came = |link: &Option<LinkFate>| link.as_ref().is_none_or(LinkFate::is_through);
         let mut look = |packet: u64, words: &mut String| {
             let fate = fates.of(destination, packet)?;
@@ -264,7 +265,7 @@ pub(super) fn changes_after(record: &Record, since: f64, most: usize) -> Vec<Win
 }
 
 impl LostBy {
-    /// What a record tells of it.
+    /// What a record tells of one change.
     pub(super) fn of(record: &Record) -> Vec<Self> {
         let by = record.lost_by.iter();
         by.map(|(fate, packets)| Self {
@@ -392,7 +393,7 @@ fn limits(record: &Record, now: Instant) -> Vec<Limited> {
         .collect()
 }
 
-/// Where nobody told what became of packets.
+/// What to say where no link told what became of packets.
 const NO_LINK: &str = "no link of this program told of these packets: what dropped or delayed them, and \
      where, cannot be known here, only what the sender concluded";
 

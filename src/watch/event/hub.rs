@@ -38,11 +38,11 @@ use super::{
     packet::{Carrier, Fate, Place, Protocol, Role, When},
 };
 
-/// No more is kept of one write to a TCP connection, which may be of any length; a datagram is
-/// shorter.
+/// No more bytes are kept of one packet. A datagram is shorter, but a write to a TCP connection may be of any
+/// length.
 const MOST_KEPT: usize = 65_535;
 
-/// Which kinds of events are wanted: [`PACKETS`], [`VERDICTS`], [`STEPS`].
+/// The kinds of events that some observer wants: the sum of [`PACKETS`], [`VERDICTS`] and [`STEPS`].
 static WATCHED: AtomicU8 = AtomicU8::new(0);
 const PACKETS: u8 = 1;
 const VERDICTS: u8 = 2;
@@ -66,21 +66,22 @@ fn are_watched(kind: u8) -> bool {
 pub struct Wants {
     /// So many bytes are kept of a packet that carries a file's data.
     pub data_bytes: usize,
-    /// And so many of every other: those that say something.
+    /// So many bytes are kept of every other packet: of a message.
     pub message_bytes: usize,
-    /// The queue's bound, bytes. An event takes its kept payload and about 200 bytes more.
+    /// The bytes of memory that the observer's queue may take. An event takes its kept payload and about 200 bytes
+    /// more.
     pub queue_bytes: usize,
     /// How long events gather before they are handed over: fewer hand-overs cost less.
     pub linger: Duration,
-    /// Only of these roles; empty: of all.
+    /// Packets of these roles alone; empty: of all roles.
     pub roles: BTreeSet<Role>,
-    /// Only with these peers, or with `hosts`; both empty: with all.
+    /// Packets to and from these peers and those of `hosts` alone; both empty: of all peers.
     pub peers: BTreeSet<SocketAddr>,
-    /// Only with these hosts, or with `peers`.
+    /// Packets to and from any port of these hosts, and those of `peers`.
     pub hosts: BTreeSet<IpAddr>,
-    /// What links do to packets, too: of all links, whatever roles and peers are wanted.
+    /// Whether links' verdicts are wanted, too: those of all links, whatever roles and peers are.
     pub verdicts: bool,
-    /// The steps of the transport's connections, too: of all that begin from now on.
+    /// Whether the steps of the transport's connections are wanted, too: of all connections that begin from now on.
     pub steps: bool,
 }
 
@@ -125,7 +126,7 @@ impl Wants {
     }
 }
 
-/// Whether most of a packet is a file's data, or padding.
+/// Whether the packet carries a file's data, or padding, rather than a message.
 fn carries_data(place: &Place, start: &[u8]) -> bool {
     match (place.label.protocol, place.carrier) {
         (Protocol::Rudp, _) => start.first().is_some_and(|first| first & 0x80 != 0),
@@ -144,7 +145,7 @@ pub fn subscribe(wants: Wants) -> Subscription {
     Subscription::new(queue)
 }
 
-/// Changes who observes.
+/// Changes the list of observers' queues, and with it the kinds of events that are wanted.
 fn change(change: impl FnOnce(&mut Vec<Arc<Queue>>)) {
     let mut queues = QUEUES.write().unwrap_or_else(PoisonError::into_inner);
     change(&mut queues);
@@ -152,7 +153,7 @@ fn change(change: impl FnOnce(&mut Vec<Arc<Queue>>)) {
     WATCHED.store(kinds.fold(0, |all, of| all | of), Ordering::Relaxed);
 }
 
-/// Hands an event that is no packet to all that want its kind.
+/// Hands an event that is no packet to every observer that wants events of its `kind`.
 fn tell(kind: u8, event: impl Fn() -> Kept) {
     let queues = QUEUES.read().unwrap_or_else(PoisonError::into_inner);
     for queue in queues
@@ -177,12 +178,13 @@ pub fn raise_overtaken(link: LinkPlace, overtaken: &Overtaken<'_>) {
     }
 }
 
-/// Tells observers of one packet that has come or was lost on purpose.
+/// Tells observers of one packet that has come in, or that its sender has lost on purpose.
 pub fn raise(place: &Place, fate: Fate, payload: &[u8]) {
     raise_crossed(place, fate, payload, None);
 }
 
-/// The same of one that has crossed a link of this process, where its place is known.
+/// [`raise`] for a packet that may have crossed a link of this process: `crossing` is which of the link's packets
+/// it was.
 pub fn raise_crossed(place: &Place, fate: Fate, payload: &[u8], crossing: Option<Crossing>) {
     if let Some(announced) = announce(place, fate, payload, payload.len()) {
         announced.passed_over(crossing);
@@ -206,7 +208,7 @@ pub fn announce(place: &Place, fate: Fate, contents: &[u8], segment: usize) -> O
     })
 }
 
-/// The same of what is about to be written to a TCP connection.
+/// [`announce`] for what is about to be written to a TCP connection.
 #[must_use = "dropped, it was never written"]
 pub fn announce_write(place: &Place, parts: &[IoSlice<'_>]) -> Option<Announced> {
     if !watched() {
@@ -217,12 +219,12 @@ pub fn announce_write(place: &Place, parts: &[IoSlice<'_>]) -> Option<Announced>
     })
 }
 
-/// What is about to be sent. Dropped, it never was.
+/// Packets that observers know to be about to be sent. Dropped, they were never sent, and no observer sees them.
 pub struct Announced {
     tickets: Vec<Ticket>,
 }
 
-/// Where it stands in one queue.
+/// Where the announced packets stand in one queue: records `first` to `end` of a batch.
 struct Ticket {
     queue: Arc<Queue>,
     batch: u64,
@@ -237,7 +239,8 @@ impl Announced {
         for queue in queues.iter().filter(|queue| queue.wants.takes(place)) {
             let state = &mut *queue.lock();
             let first = state.open.records.len();
-            // In the lock, so that times go the way of the order; once for all of a system call.
+            // The clock is read while the queue is locked, so that an earlier event has no later time; and once, as
+            // one system call sends all the packets.
             push(queue, state, When::now());
             let end = state.open.records.len();
             if end > first {
@@ -253,12 +256,13 @@ impl Announced {
         (!tickets.is_empty()).then_some(Self { tickets })
     }
 
-    /// The kernel has taken it.
+    /// The kernel has taken the packets.
     pub fn passed(self) {
         self.passed_over(None);
     }
 
-    /// The link before the socket has taken it, the first datagram in this place.
+    /// The link before the socket has taken the packets; `first` is which of the link's packets the first of them
+    /// is.
     pub fn passed_over(self, first: Option<Crossing>) {
         self.settle(|nth, record| {
             record.is_settled = true;
@@ -266,7 +270,7 @@ impl Announced {
         });
     }
 
-    /// The kernel has taken the first `bytes` of it.
+    /// The kernel has taken the first `bytes` of what was to be written.
     pub fn passed_partly(self, bytes: usize) {
         self.settle(|_, record| {
             record.is_settled = bytes > 0;
@@ -296,7 +300,8 @@ impl Ticket {
         let batch = if state.number == self.batch {
             &mut state.open
         } else {
-            // The one before: it is not handed over until all of it is settled.
+            // The batch before the open one: no older batch is left, as a batch is handed over only once all its
+            // packets are settled.
             &mut state.sealed
         };
         if let Some(records) = batch.records.get_mut(self.first..self.end) {

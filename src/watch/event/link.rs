@@ -21,25 +21,26 @@ use serde::{Deserialize, Serialize};
 /// Hears a link's verdicts. It is called while the link is locked: it is to be quick, and not to ask
 /// the link anything.
 pub trait Observer: fmt::Debug + Send + Sync {
-    /// One packet's.
+    /// The verdict on one packet.
     fn on_verdict(&self, verdict: &Verdict<'_>);
 
-    /// A packet has come out behind others that were handed in after it: known only then.
+    /// A packet has come out behind others that were handed in after it. Its verdict could not say so, as it was
+    /// given before.
     fn on_overtaken(&self, _overtaken: &Overtaken<'_>) {}
 }
 
 /// A packet that others have overtaken on the link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Overtaken<'a> {
-    /// Where it goes.
+    /// The direction in which the packet goes.
     pub way: Way,
-    /// How many went that way before it: [`Verdict::number`].
+    /// How many packets went that way before this one: [`Verdict::number`].
     pub number: u64,
-    /// When it has come out: its verdict's [`Passage::arrives`].
+    /// When the packet came out: [`Passage::arrives`] of its verdict.
     pub arrived: Instant,
-    /// How many that were handed in after it came out before it. Copies do not count.
+    /// How many packets that were handed in later came out earlier. Copies do not count.
     pub packets: u64,
-    /// What it carries, as it came out.
+    /// The packet's payload as it came out, damage included.
     pub payload: &'a [u8],
     /// As [`Verdict::peer`].
     pub peer: Option<SocketAddr>,
@@ -65,12 +66,12 @@ impl Way {
 pub struct LinkPlace {
     /// Its number among the process's.
     pub link: u64,
-    /// On which end of it its sockets are: [`Way::Up`] goes to the server's.
+    /// The end of the link at which this process's sockets are: [`Way::Up`] leads to the server's end.
     pub is_servers: bool,
 }
 
 impl LinkPlace {
-    /// Which packet it is that is the `number`th that way.
+    /// Names the packet before which `number` others went in the direction `way`.
     pub fn crossing(self, way: Way, number: u64) -> Crossing {
         Crossing {
             link: self.link,
@@ -80,19 +81,19 @@ impl LinkPlace {
     }
 }
 
-/// Which one of a link's packets it is.
+/// Names one packet among those of a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Crossing {
     /// The link's number among the process's.
     pub link: u64,
-    /// Where the packet goes.
+    /// The direction in which the packet goes.
     pub way: Way,
-    /// How many went that way before it: [`Verdict::number`].
+    /// How many packets went that way before this one: [`Verdict::number`].
     pub number: u64,
 }
 
 impl Crossing {
-    /// The packet so many behind it.
+    /// The packet that goes the same way `by` packets after this one.
     #[must_use]
     pub fn later(self, by: u64) -> Self {
         Self {
@@ -105,9 +106,9 @@ impl Crossing {
 /// What became of one packet.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Verdict<'a> {
-    /// Where it goes.
+    /// The direction in which the packet goes.
     pub way: Way,
-    /// How many went that way before it.
+    /// How many packets went that way before this one.
     pub number: u64,
     /// When it was handed in.
     pub offered: Instant,
@@ -116,10 +117,10 @@ pub struct Verdict<'a> {
     /// What it carries, as it was handed in: a datagram's UDP payload, or the whole IP packet of a
     /// tunnel.
     pub payload: &'a [u8],
-    /// The client of a server's link, the server of a client's link; a relay's client. A tunnel does
-    /// not look.
+    /// Who is at the far end: of a server's link the client, of a client's link the server, of a relay the client.
+    /// A tunnel does not look into packets, and tells nobody.
     pub peer: Option<SocketAddr>,
-    /// The queue that it found.
+    /// The queue as the packet found it.
     pub queue: Queue,
     /// What the link did to it.
     pub outcome: Outcome,
@@ -130,7 +131,7 @@ pub struct Verdict<'a> {
 pub struct Queue {
     /// Bytes that wait, without what is being sent.
     pub bytes: usize,
-    /// How many may.
+    /// How many bytes may wait.
     pub limit: usize,
     /// Bits a second that leave it; `None`: no limit, and so no queue.
     pub rate: Option<NonZeroU64>,
@@ -150,9 +151,9 @@ impl Queue {
 /// What a link did to a packet.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Outcome {
-    /// It arrives.
+    /// The packet arrives.
     Delivered(Passage),
-    /// It does not.
+    /// The packet does not arrive.
     Lost(Loss),
 }
 
@@ -179,8 +180,7 @@ pub struct Passage {
     pub delay: Duration,
     /// How long it took on the wire: the delay, and its share of the jitter.
     pub travelled: Duration,
-    /// How long it waited for the one before it, which had a longer way: jitter does not change the
-    /// order.
+    /// How long the packet waited for the one before it, whose jitter was larger: jitter does not change the order.
     pub kept_behind: Duration,
     /// How long it was held back so that others overtake it.
     pub held_back: Duration,
@@ -204,7 +204,7 @@ pub enum Loss {
     Random,
     /// By chance, as the one before it: a burst goes on.
     Burst {
-        /// The how-manieth in a row it is, from 2.
+        /// The packet's place in the row of lost ones, from 2.
         nth: u32,
     },
     /// The queue had no room for it: see [`Verdict::queue`].
@@ -216,7 +216,7 @@ pub enum Loss {
 }
 
 impl Loss {
-    /// The how-manieth in a row of a burst it is, if it is of one that goes on.
+    /// The packet's place in its burst of losses, from 2; `None`: no burst goes on with it.
     pub fn in_a_row(self) -> Option<u32> {
         match self {
             Self::Burst { nth } => Some(nth),
@@ -224,7 +224,7 @@ impl Loss {
         }
     }
 
-    /// A word for it, that of `labnet_link_packets_total{fate}`. A burst is random there.
+    /// The loss as `labnet_link_packets_total{fate}` names it, where a loss in a burst is a random one, too.
     pub fn name(self) -> &'static str {
         match self {
             Self::Random | Self::Burst { .. } => "lost_random",

@@ -80,7 +80,7 @@ impl Protocol {
             Self::Dhcp => "DHCP",
             Self::Dns => "DNS",
             Self::Rudp => "RUDP",
-            // Nothing but lines: it has no name of its own.
+            // Lines over TCP and nothing else: the protocol has no name of its own.
             Self::List => "TCP",
             Self::Http => "HTTP",
         }
@@ -114,7 +114,7 @@ pub struct Label {
     pub role: Role,
     /// What is spoken there.
     pub protocol: Protocol,
-    /// What is spoken is encrypted: no more can be told of it than what stands in clear.
+    /// Whether what is spoken is encrypted, so that only what stands in clear can be told.
     pub sealed: bool,
 }
 
@@ -135,12 +135,12 @@ impl Label {
     }
 }
 
-/// Which way, as the role sees it.
+/// The direction in which a packet goes, as the role sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Direction {
-    /// Away from it.
+    /// From the role to its peer.
     Sent,
-    /// To it.
+    /// From the peer to the role.
     Received,
 }
 
@@ -163,7 +163,7 @@ pub enum Again {
     Missing,
     /// The peer's window was full.
     WindowFull,
-    /// The peer has asked again: its own answer is given again, and nothing is done twice.
+    /// The peer has asked again: it gets the same answer as before, and nothing is done twice.
     AskedAgain,
 }
 
@@ -184,16 +184,16 @@ pub enum Fate {
     /// Handed to the network: to the kernel, or to the link between the socket and the kernel, whose
     /// verdict is an event of its own.
     Sent,
-    /// The same, once more.
+    /// Handed to the network as [`Fate::Sent`] is, and not for the first time.
     SentAgain(Again),
     /// Lost on purpose by who sends it; neither a link nor the kernel saw it.
     LostOnPurpose,
-    /// It has come.
+    /// The packet has come in.
     Received,
-    /// An answer that is not sent, for this reason.
+    /// An answer that the role does not send, for this reason.
     Withheld(&'static str),
-    /// The packet that has just come from this peer is not taken, for this reason. An event of its
-    /// own behind that of [`Fate::Received`]: who counts packets skips it.
+    /// The role does not take the packet that has just come from this peer, for this reason. The packet had an event
+    /// before, [`Fate::Received`]: an observer that counts packets skips this one.
     Refused(&'static str),
 }
 
@@ -270,13 +270,13 @@ pub struct Place {
 /// One packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Packet<'a> {
-    /// When it passed: if it is sent, just before the kernel got it.
+    /// When the packet passed the socket; of one that is sent, just before the kernel got it.
     pub when: When,
     /// Where.
     pub place: Place,
     /// What became of it.
     pub fate: Fate,
-    /// Which one of a link's it is, if it has crossed one of this process.
+    /// Which of a link's packets this is, if it has crossed a link of this process.
     pub crossing: Option<Crossing>,
     /// Its payload, of which the observer may have kept the beginning only.
     pub payload: &'a [u8],

@@ -32,8 +32,8 @@ pub struct Traced {
     pub role: Role,
     /// Its connection id, which the peer writes to.
     pub connection: u64,
-    /// The peer's, which it writes to: by it and their numbers a link's verdicts find its packets.
-    /// A client learns it when it is connected.
+    /// The peer's connection id, which this side's packets carry: this id and the packets' numbers lead to a link's
+    /// verdicts on them. A client learns the id when it is connected.
     pub destination: OnceLock<u64>,
     /// The client's name.
     pub name: String,
@@ -50,7 +50,7 @@ pub enum Life {
     Opened,
     /// The handshake is done: both sides know each other's connection ids.
     Connected,
-    /// Nothing more is told of it.
+    /// The connection is over: no step follows.
     Ended,
 }
 
@@ -188,12 +188,12 @@ pub struct Spurious {
     pub number: u64,
     /// When it was sent.
     pub sent_at: Instant,
-    /// How many numbers it is below the largest acknowledged with it.
+    /// By how many numbers the packet is below the largest one that was acknowledged with it.
     pub distance: u64,
-    /// How long after it was declared lost its acknowledgement came.
+    /// The time from the packet's being declared lost to its acknowledgement.
     pub late: Duration,
-    /// Whether it shows that every loss of its congestion event was none, so that the controller is
-    /// told to undo its answer.
+    /// Whether no packet of the congestion event was lost, as is known with this acknowledgement, so that the
+    /// controller is told to undo its answer.
     pub undoes: bool,
 }
 
@@ -222,7 +222,7 @@ pub struct State {
     pub phase: &'static str,
     /// What keeps the sender from sending more.
     pub limit: Limit,
-    /// How long each limit has, since the connection began.
+    /// For how long each limit has kept the sender from sending more, since the connection began.
     pub spent: Spent,
 }
 
@@ -235,7 +235,7 @@ pub struct Change {
     pub after: u64,
     /// The slow-start threshold after, if there is one.
     pub ssthresh: Option<u64>,
-    /// Bytes in flight, what was lost is gone.
+    /// Bytes in flight, those declared lost no longer included.
     pub in_flight: u64,
     /// The controller's phase after it.
     pub phase: &'static str,
@@ -266,7 +266,7 @@ pub enum Cause {
     Persistent(Event),
     /// Every loss of the last congestion event was late, not lost.
     Undone {
-        /// The packet that showed it.
+        /// The packet whose late acknowledgement showed this.
         number: u64,
     },
     /// Packets were acknowledged.
@@ -296,12 +296,12 @@ pub struct Event {
     pub packets: u32,
     /// Their bytes.
     pub bytes: u64,
-    /// The largest number of them, which is the one that the controller answers.
+    /// The largest of their numbers. This packet stands for the event, to which the controller answers.
     pub largest: u64,
     /// Losses of packets below this number are of the same congestion event, whenever they come to
     /// light.
     pub until: u64,
-    /// Why that one is taken for lost.
+    /// Why the packet with the largest number is taken for lost.
     pub rule: Rule,
 }
 
@@ -318,12 +318,12 @@ pub enum Reaction {
         tenths: u8,
         /// What it is a part of.
         of: u64,
-        /// Two datagrams, below which no window goes: then that is what is left.
+        /// Two datagrams: no window is smaller, even if the part is.
         least: u64,
     },
-    /// Down to the least window (RFC 9002 section 7.6.2).
+    /// It falls to the least window (RFC 9002 section 7.6.2).
     Collapsed,
-    /// As it was before the last reduction.
+    /// It restores the window from before the last reduction.
     Restored,
     /// Slow start ends since the round trip grew (HyStart++, RFC 9406).
     SlowStartOver,
@@ -337,11 +337,11 @@ pub enum Reaction {
     },
     /// By the delay (Vegas).
     Delay {
-        /// What it takes to stand in the queue.
+        /// The bytes that the controller takes to wait in the queue.
         standing: u64,
         /// The least round trip of the round.
         least: Duration,
-        /// The least round trip ever, which is that without a queue.
+        /// The least round trip ever, which is taken for one without a queue.
         base: Duration,
         /// Whether that ended slow start.
         slow_start: bool,
@@ -360,7 +360,7 @@ pub enum Reaction {
 }
 
 impl Reaction {
-    /// A word for it; a model's is that of what the window is bound by.
+    /// The reaction in one word; of one by a model, the word for what bounds the window.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Unsaid => "unsaid",
@@ -476,12 +476,12 @@ impl Limit {
 pub struct Spent([Duration; Limit::ALL.len()]);
 
 impl Spent {
-    /// Notes so much more.
+    /// Adds to the time of one limit.
     pub fn add(&mut self, limit: Limit, time: Duration) {
         self.0[limit as usize] = self.0[limit as usize].saturating_add(time);
     }
 
-    /// How long this one has.
+    /// For how long one limit has held the sender back.
     pub fn by(&self, limit: Limit) -> Duration {
         self.0[limit as usize]
     }

@@ -11,7 +11,8 @@ use super::{
     PACKETS, STEPS, VERDICTS,
 };
 
-/// So much is kept of the packet that a verdict is about: a transport's header, by which it is known.
+/// So much is kept of the packet that a verdict is about: enough for the transport's header, which tells packets
+/// apart.
 const START: usize = 24;
 
 /// One event, as an observer reads it.
@@ -50,12 +51,12 @@ pub enum Event<'a> {
     },
 }
 
-/// A verdict, and whose.
+/// A verdict, and the link that gave it.
 #[derive(Debug, Clone, Copy)]
 pub struct Judged<'a> {
     /// The link.
     pub link: LinkPlace,
-    /// What it said; of the payload no more is kept than its start.
+    /// What the link said. Its payload is the packet's start alone.
     pub verdict: Verdict<'a>,
     /// The payload's length, bytes.
     pub length: usize,
@@ -73,16 +74,16 @@ impl Judged<'_> {
 pub struct Batch {
     pub(super) records: Vec<Record>,
     bytes: Vec<u8>,
-    /// What the events take that are no packets.
+    /// The memory that events other than packets take outside of their records, bytes.
     boxed: usize,
-    /// Records of which it is not known yet whether they are sent.
+    /// How many packets are announced of which it is not known yet whether they were sent.
     pub(super) pending: usize,
 }
 
 #[derive(Debug)]
 pub(super) struct Record {
     what: Kept,
-    /// It is known to have passed.
+    /// Whether it has happened for certain: an announced packet may not be sent after all.
     pub(super) is_settled: bool,
 }
 
@@ -142,7 +143,7 @@ impl Kept {
         Self::Overtaken(Box::new((crossing, overtaken.arrived, overtaken.packets)))
     }
 
-    /// What is kept of it outside of its record.
+    /// The memory that it takes outside of its record, bytes.
     fn boxed(&self) -> usize {
         match self {
             Self::Packet { .. } => 0,
@@ -155,7 +156,7 @@ impl Kept {
 }
 
 impl Record {
-    /// Of what has happened already.
+    /// The record of an event that has happened already.
     pub(super) fn settled(what: Kept) -> Self {
         Self {
             what,
@@ -192,18 +193,18 @@ impl Record {
 }
 
 impl Batch {
-    /// What it takes of memory.
+    /// The memory that the batch takes, bytes.
     pub fn size(&self) -> usize {
         self.bytes.len() + self.records.len() * size_of::<Record>() + self.boxed
     }
 
-    /// Takes no more memory than that: for who keeps it.
+    /// Gives back the memory that the batch does not need; for a batch that is kept for long.
     pub fn shrink(&mut self) {
         self.bytes.shrink_to_fit();
         self.records.shrink_to_fit();
     }
 
-    /// All events.
+    /// Its events, in their order.
     pub fn events(&self) -> impl Iterator<Item = Event<'_>> {
         let passed = self.records.iter().filter(|record| record.is_settled);
         passed.map(|record| match &record.what {
@@ -255,7 +256,7 @@ impl Batch {
         })
     }
 
-    /// The packets alone.
+    /// Those of its events that are packets.
     pub fn packets(&self) -> impl Iterator<Item = Packet<'_>> {
         self.events().filter_map(|event| match event {
             Event::Packet(packet) => Some(packet),

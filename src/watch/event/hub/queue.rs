@@ -24,11 +24,11 @@ pub(super) struct Queue {
 
 #[derive(Default)]
 pub(super) struct State {
-    /// Takes events.
+    /// The batch that takes events.
     pub(super) open: Batch,
-    /// The open one's number.
+    /// The number of the open batch.
     pub(super) number: u64,
-    /// The one before, while some of it is not settled yet.
+    /// The batch before the open one, while some of its packets are not settled yet.
     pub(super) sealed: Batch,
     pub(super) is_awaited: bool,
     is_closed: bool,
@@ -39,19 +39,19 @@ pub(super) struct State {
 pub struct Lost {
     /// Packets.
     pub packets: u64,
-    /// What links told: verdicts, and who was overtaken.
+    /// What links told: verdicts, and packets that were overtaken.
     pub verdicts: u64,
-    /// Steps of connections, their beginnings and ends.
+    /// Steps of connections, with their beginnings and ends.
     pub steps: u64,
 }
 
 impl Lost {
-    /// All together.
+    /// Events of every kind together.
     pub fn sum(self) -> u64 {
         self.packets + self.verdicts + self.steps
     }
 
-    /// What was lost since it was `before`.
+    /// What was lost since the counts were as in `before`.
     #[must_use]
     pub fn since(self, before: Self) -> Self {
         Self {
@@ -73,11 +73,11 @@ impl Queue {
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
-        // Counts and lengths are right between any two statements that change them.
+        // Counts and lengths agree between any two statements: a holder that panicked has left them right.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds what is no packet.
+    /// Adds an event that is no packet.
     pub(super) fn push(&self, state: &mut State, record: Record) {
         if state.is_closed {
             return;
@@ -97,7 +97,7 @@ impl Queue {
     }
 
     fn count_lost(&self, kind: u8) {
-        // PACKETS, VERDICTS, STEPS: the number of the bit.
+        // A kind is a single bit; its number is the place among the counts: PACKETS, VERDICTS, STEPS.
         if let Some(count) = self.lost.get(kind.trailing_zeros() as usize) {
             count.fetch_add(1, Ordering::Relaxed);
         }
@@ -157,7 +157,7 @@ impl Subscription {
         state.sealed = std::mem::replace(&mut state.open, std::mem::take(batch));
         state.number += 1;
         while state.sealed.pending > 0 {
-            // As long as a system call takes.
+            // The announced packets are settled once a system call has returned: that is soon.
             state = wait(queue, state, Duration::from_secs(1));
         }
         *batch = std::mem::take(&mut state.sealed);
@@ -185,7 +185,7 @@ impl Subscription {
         self.0.lock().is_closed
     }
 
-    /// A handle to end it from another thread.
+    /// A handle to end the subscription from another thread.
     pub fn closer(&self) -> Closer {
         Closer(Arc::clone(&self.0))
     }
@@ -201,7 +201,7 @@ impl Drop for Subscription {
 pub struct Closer(Arc<Queue>);
 
 impl Closer {
-    /// Ends it.
+    /// Ends the subscription.
     pub fn close(&self) {
         close(&self.0);
     }

@@ -29,7 +29,7 @@ pub fn trace(of: impl FnOnce() -> Traced, began: Instant) -> Option<Trace> {
 impl Trace {
     /// The handshake is done.
     pub fn connected(&self, destination: u64, now: Instant) {
-        // It is done once.
+        // A handshake is done once: a later call changes nothing.
         let _ = self.0.0.destination.set(destination);
         self.0.tell(Life::Connected, now);
     }
