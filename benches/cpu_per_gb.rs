@@ -85,15 +85,13 @@ fn main() {
         Runner::Labnet("cubic"),
         Runner::Labnet("bbr"),
     ]);
-    let keys = tempfile::tempdir().expect("a temporary folder");
-    peers::quic::make_keys(keys.path());
     let mut results: Vec<(String, Vec<Run>)> = Vec::new();
     // One after the other, again and again: a machine that others use is slower for all of them then.
     for _ in 0..args.runs {
         for runner in &rows {
             match runner {
                 Runner::Peer(peer) => {
-                    let run = over_peer(&args, *peer, keys.path());
+                    let run = over_peer(&args, *peer);
                     note(&mut results, runner.to_string(), run);
                 }
                 Runner::Labnet(name) => {
@@ -144,16 +142,16 @@ fn note(results: &mut Vec<(String, Vec<Run>)>, name: String, run: Option<Run>) {
     }
 }
 
-fn over_peer(args: &Args, peer: Peer, keys: &Path) -> Option<Run> {
+fn over_peer(args: &Args, peer: Peer) -> Option<Run> {
     let address = SocketAddr::from((loopback(), 5201));
-    let server = Process::start(&mut peers::server(peer, address, keys).command());
+    let server = Process::start(&mut peers::server(peer, address).command());
     server.expect(peers::READY);
     let wish = Wish {
         size: args.size,
         sessions: args.sessions,
         progress: false,
     };
-    let client = Process::start(&mut peers::client(peer, address, keys, wish).command());
+    let client = Process::start(&mut peers::client(peer, address, wish).command());
     let ended = client.end(PATIENCE, |_, _| {})?;
     let fetched: Fetched = serde_json::from_str(&ended.last).ok()?;
     let cpu = ended.cpu + server.cpu();

@@ -12,9 +12,7 @@ mod harness;
 mod peers;
 
 use std::{
-    fs,
-    path::Path,
-    thread,
+    fs, thread,
     time::{Duration, Instant},
 };
 
@@ -75,14 +73,12 @@ fn main() {
         "beside the kernel's CUBIC for {} s: {}, each way {}, queue {}, loss {} %\n",
         args.time, args.shape.rate, args.shape.delay, args.shape.queue, args.loss
     );
-    let keys = tempfile::tempdir().expect("a temporary folder");
-    peers::quic::make_keys(keys.path());
     let mut lines = Vec::new();
     for runner in &rows {
         let mut runs = Vec::new();
         for seed in 1..=args.runs {
             let link = Link::new(&args.shape, args.loss, seed);
-            let (own, other) = beside_cubic(&args, runner, &link, keys.path());
+            let (own, other) = beside_cubic(&args, runner, &link);
             println!(
                 "{runner:<16} {own:>6.2} Mbit/s, CUBIC {other:>6.2} Mbit/s, queue up to {:.0} kB",
                 link.counters().down.queued_bytes_max as f64 / 1e3
@@ -102,11 +98,11 @@ fn main() {
 }
 
 /// Mbit/s of the runner and of the kernel's flow while both ran.
-fn beside_cubic(args: &Args, runner: &Runner, link: &Link, keys: &Path) -> (f64, f64) {
-    let kernel = Flow::of_peer(Peer::Tcp(Congestion::Cubic), 5201, link, keys);
+fn beside_cubic(args: &Args, runner: &Runner, link: &Link) -> (f64, f64) {
+    let kernel = Flow::of_peer(Peer::Tcp(Congestion::Cubic), 5201, link);
     let own = match runner {
         Runner::Labnet(name) => Flow::of_labnet(name, args.time, link),
-        Runner::Peer(peer) => Flow::of_peer(*peer, 5202, link, keys),
+        Runner::Peer(peer) => Flow::of_peer(*peer, 5202, link),
     };
     // Servers first: both flows start within a few milliseconds of each other.
     let (mut kernel, mut own) = (kernel.start(), own.start());
@@ -130,9 +126,9 @@ struct Flow {
 }
 
 impl Flow {
-    fn of_peer(peer: Peer, port: u16, link: &Link, keys: &Path) -> Self {
+    fn of_peer(peer: Peer, port: u16, link: &Link) -> Self {
         let address = format!("{RIGHT}:{port}").parse().expect("an address");
-        let server = peers::server(peer, address, keys);
+        let server = peers::server(peer, address);
         let server = Process::start(&mut server.in_namespace(&link.right.name));
         server.expect(peers::READY);
         let wish = Wish {
@@ -141,7 +137,7 @@ impl Flow {
             progress: true,
         };
         Self {
-            client: peers::client(peer, address, keys, wish).in_namespace(&link.left.name),
+            client: peers::client(peer, address, wish).in_namespace(&link.left.name),
             _server: (Some(server), None, Vec::new()),
             out: None,
         }

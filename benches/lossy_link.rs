@@ -76,8 +76,6 @@ fn main() {
     cleanup::on_signals();
     let args = Args::parse();
     let rows = args.rows.of(Runner::all());
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    peers::quic::make_keys(folder.path());
     println!(
         "{} each way {}, queue {}; medians of {}\n",
         args.shape.rate, args.shape.delay, args.shape.queue, args.runs
@@ -91,7 +89,7 @@ fn main() {
                 let link = Link::new(&args.shape, *loss, seed);
                 let seconds = match runner {
                     Runner::Labnet(name) => over_labnet(&link, name, bytes),
-                    Runner::Peer(peer) => over_peer(&link, *peer, bytes, folder.path()),
+                    Runner::Peer(peer) => over_peer(&link, *peer, bytes),
                 };
                 let Some(seconds) = seconds else {
                     println!("{loss:>4} % {runner:<16} did not come");
@@ -136,9 +134,9 @@ impl Run {
 }
 
 /// Seconds from the request sent to the last byte received.
-fn over_peer(link: &Link, peer: peers::Peer, size: u64, keys: &std::path::Path) -> Option<f64> {
+fn over_peer(link: &Link, peer: peers::Peer, size: u64) -> Option<f64> {
     let address = format!("{RIGHT}:5201").parse().expect("an address");
-    let server = peers::server(peer, address, keys);
+    let server = peers::server(peer, address);
     let server = Process::start(&mut server.in_namespace(&link.right.name));
     server.expect(peers::READY);
     let wish = Wish {
@@ -146,7 +144,7 @@ fn over_peer(link: &Link, peer: peers::Peer, size: u64, keys: &std::path::Path) 
         sessions: 1,
         progress: false,
     };
-    let client = peers::client(peer, address, keys, wish);
+    let client = peers::client(peer, address, wish);
     let client = Process::start(&mut client.in_namespace(&link.left.name));
     let ended = client.end(PATIENCE, |_, _| {})?;
     let fetched: Fetched = serde_json::from_str(&ended.last).ok()?;

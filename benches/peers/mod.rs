@@ -11,14 +11,7 @@ pub mod kcp;
 pub mod quic;
 pub mod tcp;
 
-use std::{
-    fmt,
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    process::Command,
-    str::FromStr,
-    time::Duration,
-};
+use std::{fmt, net::SocketAddr, path::PathBuf, process::Command, str::FromStr, time::Duration};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -144,24 +137,22 @@ impl Fetched {
 pub const READY: &str = "ready";
 
 /// The command that runs a peer's server; it ends when it is killed.
-pub fn server(peer: Peer, address: SocketAddr, keys: &Path) -> Role {
+pub fn server(peer: Peer, address: SocketAddr) -> Role {
     Role(vec![
         "role".into(),
         "serve".into(),
         peer.to_string(),
         address.to_string(),
-        keys.display().to_string(),
     ])
 }
 
 /// The command that runs a peer's client; it prints a [`Fetched`].
-pub fn client(peer: Peer, address: SocketAddr, keys: &Path, wish: Wish) -> Role {
+pub fn client(peer: Peer, address: SocketAddr, wish: Wish) -> Role {
     Role(vec![
         "role".into(),
         "fetch".into(),
         peer.to_string(),
         address.to_string(),
-        keys.display().to_string(),
         serde_json::to_string(&wish).expect("a plain struct"),
     ])
 }
@@ -195,21 +186,21 @@ pub fn role() -> bool {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments[..] {
-        ["role", "serve", peer, address, keys] => {
+        ["role", "serve", peer, address] => {
             let address = address.parse().expect("an address");
             match peer.parse().expect("a peer") {
                 Peer::Tcp(congestion) => tcp::serve(congestion, address),
-                Peer::Quinn(congestion) => quic::serve(congestion, address, Path::new(keys)),
+                Peer::Quinn(congestion) => quic::serve(congestion, address),
                 Peer::Kcp => kcp::serve(address),
             }
             true
         }
-        ["role", "fetch", peer, address, keys, wish] => {
+        ["role", "fetch", peer, address, wish] => {
             let address = address.parse().expect("an address");
             let wish: Wish = serde_json::from_str(wish).expect("JSON");
             let each = match peer.parse().expect("a peer") {
                 Peer::Tcp(congestion) => tcp::fetch(congestion, address, wish),
-                Peer::Quinn(congestion) => quic::fetch(congestion, address, Path::new(keys), wish),
+                Peer::Quinn(_) => quic::fetch(address, wish),
                 Peer::Kcp => kcp::fetch(address, wish),
             };
             say(&Fetched::new(wish.size, each));

@@ -1,60 +1,24 @@
 //! quinn: QUIC with TLS 1.3, one connection and one stream for each session.
 
-use std::{fs, net::SocketAddr, path::Path, sync::Arc, time::Instant};
+use std::{net::SocketAddr, sync::Arc, time::Instant};
 
 use bytes::Bytes;
-use quinn::{
-    ClientConfig, Connection, Endpoint, EndpointConfig, ServerConfig, TokioRuntime,
-    TransportConfig, VarInt,
-    congestion::{BbrConfig, CubicConfig, NewRenoConfig},
-    rustls::{
-        RootCertStore,
-        pki_types::{CertificateDer, PrivatePkcs8KeyDer},
-    },
-};
+use labnet::compare::{quic, sender::QuicControl};
+use quinn::{Connection, Endpoint, EndpointConfig, TokioRuntime};
 
 use super::{Congestion, Meter, Wish, parts, random_chunk, ready, runtime, udp, unbound};
 
-const NAME: &str = "labnet.test";
-const CERTIFICATE: &str = "certificate.der";
-const KEY: &str = "key.der";
-
-/// Puts a certificate and its key into a folder, for both ends to read.
-pub fn make_keys(folder: &Path) {
-    let made = rcgen::generate_simple_self_signed([NAME.to_owned()]).expect("a certificate");
-    fs::write(folder.join(CERTIFICATE), made.cert.der()).expect("a file");
-    fs::write(folder.join(KEY), made.signing_key.serialize_der()).expect("a file");
-}
-
-/// Windows larger than any path here needs, so that only the congestion window counts. The rest
-/// are quinn's defaults: discovery of the packet size, from 1200 up to 1452 bytes, among them.
-fn transport(congestion: Congestion) -> Arc<TransportConfig> {
-    const WINDOW: u32 = 16 * 1024 * 1024;
-    let mut config = TransportConfig::default();
-    config
-        .stream_receive_window(VarInt::from_u32(WINDOW))
-        .receive_window(VarInt::from_u32(WINDOW))
-        .send_window(WINDOW.into());
+fn control(congestion: Congestion) -> QuicControl {
     match congestion {
-        Congestion::Bbr => config.congestion_controller_factory(Arc::new(BbrConfig::default())),
-        Congestion::Cubic => config.congestion_controller_factory(Arc::new(CubicConfig::default())),
-        Congestion::NewReno => {
-            config.congestion_controller_factory(Arc::new(NewRenoConfig::default()))
-        }
-    };
-    Arc::new(config)
+        Congestion::Bbr => QuicControl::Bbr,
+        Congestion::Cubic => QuicControl::Cubic,
+        Congestion::NewReno => QuicControl::NewReno,
+    }
 }
 
 /// Answers each stream's eight bytes, a number, with so many bytes.
-pub fn serve(congestion: Congestion, address: SocketAddr, keys: &Path) {
-    let certificate = fs::read(keys.join(CERTIFICATE)).expect("a certificate");
-    let key = fs::read(keys.join(KEY)).expect("a key");
-    let mut config = ServerConfig::with_single_cert(
-        vec![CertificateDer::from(certificate)],
-        PrivatePkcs8KeyDer::from(key).into(),
-    )
-    .expect("a configuration");
-    config.transport_config(transport(congestion));
+pub fn serve(congestion: Congestion, address: SocketAddr) {
+    let config = quic::server(control(congestion), None).expect("a configuration");
     let chunk = random_chunk();
     runtime().block_on(async {
         let endpoint = Endpoint::new(
@@ -92,14 +56,8 @@ async fn answer(connection: Connection, chunk: Bytes) {
 }
 
 /// The seconds that each session took.
-pub fn fetch(congestion: Congestion, address: SocketAddr, keys: &Path, wish: Wish) -> Vec<f64> {
-    let certificate = fs::read(keys.join(CERTIFICATE)).expect("a certificate");
-    let mut roots = RootCertStore::empty();
-    let added = roots.add(CertificateDer::from(certificate));
-    added.expect("a certificate");
-    let config = ClientConfig::with_root_certificates(Arc::new(roots));
-    let mut config = config.expect("a configuration");
-    config.transport_config(transport(congestion));
+pub fn fetch(address: SocketAddr, wish: Wish) -> Vec<f64> {
+    let config = quic::client().expect("a configuration");
     runtime().block_on(async {
         let endpoint = Endpoint::new(
             EndpointConfig::default(),
@@ -111,7 +69,7 @@ pub fn fetch(congestion: Congestion, address: SocketAddr, keys: &Path, wish: Wis
         endpoint.set_default_client_config(config);
         let mut connections = Vec::new();
         for _ in 0..wish.sessions {
-            let connection = endpoint.connect(address, NAME).expect("an address");
+            let connection = endpoint.connect(address, quic::NAME).expect("an address");
             connections.push(connection.await.expect("a connection"));
         }
         let sessions: Vec<_> = connections

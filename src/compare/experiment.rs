@@ -122,7 +122,7 @@ pub const KEYS: [Key; 12] = [
     key(
         "simulate",
         "",
-        "In virtual time: the product's own senders over the same model of a link, much faster than real, the same every time; there is no TCP in it",
+        "In virtual time: the product's own senders, and quinn's but for its BBR, over the same model of a link, much faster than real, the same every time; there is no TCP in it",
         "",
     ),
 ];

@@ -12,7 +12,7 @@ use super::{
     outcome::{self, Outcome, jain_index, median},
     plan::{Amount, Plan, Run},
     recorder::{FlowRecord, LinkRecord, PAYLOAD},
-    sender::{QuicControl, Sender},
+    sender::{QuicControl, Sender, Transport},
     sweep::{INITIAL_WINDOW, Sweep},
 };
 use crate::{config::LinkOptions, rudp::congestion::Algorithm};
@@ -74,6 +74,12 @@ pub fn run(
             .first_byte_seconds
             .filter(|_| own > 0.0)
             .map(|seconds| seconds / own);
+        let mut trace = flow.record.trace(ended);
+        let sender = plan.senders.get(number);
+        if sender.is_some_and(|sender| sender.transport() != Transport::Rudp) {
+            // The others do not tell which packets they take for lost: the link tells which it lost.
+            trace.losses = on_link.losses;
+        }
         made.push(outcome::Flow {
             name,
             sender: plan
@@ -88,7 +94,7 @@ pub fn run(
             began_seconds: began.saturating_duration_since(start).as_secs_f64(),
             seconds: ended.saturating_duration_since(began).as_secs_f64(),
             totals,
-            trace: flow.record.trace(ended),
+            trace,
         });
     }
     let shares: Vec<f64> = made

@@ -15,6 +15,7 @@ pub mod gather;
 pub mod outcome;
 pub mod place;
 pub mod plan;
+pub mod quic;
 pub mod ready;
 pub mod real;
 pub mod recorder;

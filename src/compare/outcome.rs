@@ -187,7 +187,7 @@ pub struct Totals {
     /// Bytes of the packets that carried a piece of the file again; of quinn, which does not count these, of
     /// the packets that it took for lost.
     pub sent_again_bytes: Option<u64>,
-    /// Packets that carried data.
+    /// Packets that carried data; of QUIC all packets of the sender.
     pub packets_sent: Option<u64>,
     /// So many would have been enough.
     pub packets_needed: Option<u64>,
@@ -197,7 +197,7 @@ pub struct Totals {
     pub packets_lost_by_link: Option<u64>,
     /// Packets that the sender took for lost and that had arrived.
     pub packets_spurious: Option<u64>,
-    /// Round trips as the sender measured them.
+    /// Round trips as the sender measured them; TCP's as the kernel smooths them.
     pub rtt_seconds: Option<Spread>,
     /// How long packets waited in the link's queue.
     pub queue_delay_seconds: Option<Spread>,
@@ -206,7 +206,8 @@ pub struct Totals {
     /// The same in round trips of the empty link.
     pub first_byte_round_trips: Option<f64>,
     /// How long each limit held the sender back, by its word: `congestion_window`, `pacing`,
-    /// `flow_control`, `application`, `amplification`, `link`.
+    /// `flow_control`, `application`, `amplification`. Of QUIC the first two are told, and `application` for
+    /// all that is neither; TCP tells none.
     pub limited_seconds: BTreeMap<String, f64>,
 }
 
@@ -234,9 +235,11 @@ pub struct Trace {
     pub goodput_bits_per_second: Series,
     /// The pace that the sender allows itself.
     pub pacing_bits_per_second: Series,
-    /// Packets that were lost, or that the sender took for lost.
+    /// Packets that the sender took for lost; of TCP and QUIC, which do not tell them one by one, those that
+    /// the link lost or damaged.
     pub losses: Vec<Loss>,
-    /// Times that the window shrank.
+    /// Times that the window shrank: with labnet's own senders all, with QUIC those that answer losses or
+    /// marks, with TCP none.
     pub cuts: Vec<Cut>,
     /// The controller's phases, without a gap.
     pub phases: Vec<Phase>,
@@ -245,7 +248,7 @@ pub struct Trace {
 /// A packet that was lost, or taken for lost.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Loss {
-    /// When the sender took it for lost; or, if it never did, when it was sent.
+    /// When the sender took it for lost; of TCP and QUIC, when it was handed to the link.
     pub at_seconds: f64,
     /// Its number, if it is known.
     pub packet: Option<u64>,

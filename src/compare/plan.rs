@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, num::NonZeroU64, time::Duration};
 use super::{
     experiment::{DEFAULT_LINK, Experiment, Problem, Said, Text},
     place::Place,
-    sender::{Sender, Transport},
+    sender::{QuicControl, Sender, Transport},
     sweep::{INITIAL_WINDOW, Sweep, bdp, packets},
 };
 use crate::{
@@ -80,6 +80,8 @@ pub struct Plan {
 }
 
 const DEFAULT_TIME: Duration = Duration::from_secs(10);
+/// Who is not the same every time, whatever the seed.
+const UNSEEDED: Sender = Sender::Quic(QuicControl::Bbr);
 const MOST_RUNS: u32 = 100;
 /// Senders at once.
 const MOST_SENDERS: usize = 64;
@@ -247,10 +249,15 @@ impl Compiler<'_> {
                 "the kernel's TCP is real, and --simulate is not: leave one of them out",
             );
         }
-        if simulate && let Some(place) = self.place_of(Transport::Quic, &groups) {
+        let mut senders = groups.iter().flatten();
+        if simulate && senders.any(|(sender, _)| *sender == UNSEEDED) {
+            let place = self.place_of(Transport::Quic, &groups);
             self.problem(
-                &place,
-                "quinn runs in real time only: leave it out, or --simulate",
+                &place.unwrap_or_default(),
+                format!(
+                    "{UNSEEDED} can't be simulated: quinn's BBR has dice of its own that no seed reaches, so \
+                     that no two runs would be the same; leave it out, or --simulate"
+                ),
             );
         }
         Some(Plan {
@@ -302,6 +309,7 @@ impl Compiler<'_> {
             return vec![senders];
         }
         let own = self.own();
+        let simulate = self.experiment.said("simulate").is_some();
         let mut senders: Vec<Sender> = own.clone();
         if let Some((said, items)) = self.items("against") {
             let place = said.place.clone();
@@ -319,6 +327,7 @@ impl Compiler<'_> {
                             Sender::Rudp(algorithm) => Sender::rival(transport, *algorithm),
                             _ => None,
                         })
+                        .filter(|rival| !simulate || *rival != UNSEEDED)
                         .collect(),
                     None => match Sender::parse(&item) {
                         Ok(sender) => vec![sender],
@@ -333,6 +342,15 @@ impl Compiler<'_> {
                         senders.push(rival);
                     }
                 }
+            }
+            if senders.len() == own.len() && self.problems.is_empty() {
+                let names: Vec<String> = own.iter().map(ToString::to_string).collect();
+                let why = match simulate {
+                    true => " that can be simulated",
+                    false => "",
+                };
+                let names = names.join(", ");
+                self.problem(&place, format!("names no counterpart of {names}{why}"));
             }
             self.bound(&place, senders.len());
         }

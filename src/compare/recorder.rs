@@ -14,7 +14,7 @@ use super::{
 use crate::watch::{
     event::{
         link::{self, Outcome},
-        transport::{Limit, Observer, State, Step},
+        transport::{Limit, Observer, Spent, State, Step},
     },
     fates::Fates,
     ring::{About, Recorder, Rings},
@@ -26,6 +26,8 @@ use crate::watch::{
 pub const PAYLOAD: u64 = 1448;
 /// Losses that are kept one by one; all are counted.
 const MOST_LOSSES: usize = 20_000;
+/// Cuts that are kept of a sender that has no ring.
+const MOST_CUTS: usize = 4_000;
 /// Phases that are kept.
 const MOST_PHASES: usize = 4_000;
 /// Memory for what changes of the window are told from.
@@ -53,6 +55,12 @@ struct Inner {
     rtts: Samples,
     /// What a sender said last that was asked.
     sample: Option<Sample>,
+    /// What it has counted.
+    counts: Option<Counts>,
+    /// What held it back, if that is seen from outside.
+    spent: Option<Spent>,
+    /// Cuts of a window that is no ring's.
+    cuts: Vec<Cut>,
     data_packets: u64,
     again_bytes: u64,
     lost: u64,
@@ -91,10 +99,17 @@ pub struct Sample {
     pub ssthresh: Option<u64>,
     /// Bytes in flight.
     pub in_flight: Option<u64>,
-    /// The round trip, as the sender smooths it.
+    /// The round trip, TCP's as the kernel smooths it; zero: there is no new one.
     pub rtt: Duration,
     /// Bits a second at which it may send.
     pub pacing: Option<f64>,
+    /// The controller's phase.
+    pub phase: Option<&'static str>,
+}
+
+/// What such a sender has counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counts {
     /// Packets sent that carried data.
     pub packets: Option<u64>,
     /// Bytes of those that were sent again.
@@ -130,6 +145,11 @@ impl Samples {
     pub(super) fn push(&mut self, time: Duration) {
         let micros = u32::try_from(time.as_micros()).unwrap_or(u32::MAX);
         self.0.push(micros);
+    }
+
+    fn last(&self) -> Option<Duration> {
+        let micros = self.0.last()?;
+        Some(Duration::from_micros((*micros).into()))
     }
 
     /// The middle and the upper end; `None` of nothing.
@@ -170,6 +190,9 @@ impl FlowRecord {
             rtt: Line::default(),
             rtts: Samples::default(),
             sample: None,
+            counts: None,
+            spent: None,
+            cuts: Vec::new(),
             data_packets: 0,
             again_bytes: 0,
             lost: 0,
@@ -246,6 +269,43 @@ impl FlowRecord {
             inner.rtt.push(at, sample.rtt.as_secs_f64());
             inner.rtts.push(sample.rtt);
         }
+        if let Some(phase) = sample.phase {
+            inner.on_phase(at, phase);
+        }
+    }
+
+    /// The sender was asked what it has counted.
+    pub fn counts(&self, at: Instant, counts: Counts) {
+        let mut inner = self.lock();
+        if !inner.is_over(at) {
+            inner.counts = Some(counts);
+        }
+    }
+
+    /// This has held the sender back for so long, up to `at`.
+    pub fn held_back(&self, at: Instant, by: Limit, time: Duration) {
+        let mut inner = self.lock();
+        if !inner.is_over(at) {
+            inner.spent.get_or_insert_default().add(by, time);
+        }
+    }
+
+    /// The sender cut its window from the first to the second number of bytes.
+    pub fn cut(&self, at: Instant, (before, after): (u64, u64), why: &str) {
+        let mut inner = self.lock();
+        if inner.is_over(at) || inner.cuts.len() >= MOST_CUTS {
+            return;
+        }
+        let at_seconds = inner.seconds(at);
+        let [from, to] = [before, after].map(|bytes| bytes as f64 / 1e3);
+        inner.cuts.push(Cut {
+            at_seconds,
+            before_bytes: before,
+            after_bytes: after,
+            words: format!(
+                "at {at_seconds:.3} s it cut the window from {from:.1} to {to:.1} kB: {why}"
+            ),
+        });
     }
 
     /// The receiver's first byte came then.
@@ -259,14 +319,21 @@ impl FlowRecord {
         let state = inner.state.map(|(_, state)| state);
         Now {
             received: inner.delivered.last().map_or(0, |(_, bytes)| *bytes),
-            lost: inner.sample.map_or(Some(inner.lost), |sample| sample.lost),
+            lost: match (state, inner.counts) {
+                (None, Some(counts)) => counts.lost,
+                _ => Some(inner.lost),
+            },
             window: state
                 .map(|state| state.window)
                 .or(inner.sample.map(|sample| sample.window)),
-            rtt: state
-                .map(|state| state.latest_rtt)
-                .or(inner.sample.map(|sample| sample.rtt)),
-            phase: state.map(|state| state.phase),
+            rtt: match state {
+                Some(state) => Some(state.latest_rtt),
+                None => inner.rtts.last(),
+            },
+            phase: match state {
+                Some(state) => Some(state.phase),
+                None => inner.sample.and_then(|sample| sample.phase),
+            },
         }
     }
 
@@ -276,9 +343,9 @@ impl FlowRecord {
         let inner = self.lock();
         let bytes = inner.delivered.last().map_or(0, |(_, bytes)| *bytes);
         let seconds = ended.saturating_duration_since(began).as_secs_f64();
-        let limits = inner.state.map(|(_, state)| state.spent);
+        let limits = inner.state.map(|(_, state)| state.spent).or(inner.spent);
         let watched = inner.state.is_some();
-        let asked = inner.sample.unwrap_or_default();
+        let asked = inner.counts.unwrap_or_default();
         let first = inner
             .first_byte
             .map(|at| at.saturating_duration_since(began));
@@ -339,7 +406,10 @@ impl FlowRecord {
             goodput_bits_per_second: Series::new(goodput),
             pacing_bits_per_second: inner.pacing.finish(),
             losses: inner.losses.clone(),
-            cuts: cuts.into_iter().flatten().collect(),
+            cuts: match inner.state {
+                Some(_) => cuts.into_iter().flatten().collect(),
+                None => inner.cuts.clone(),
+            },
             phases,
         }
     }
@@ -523,6 +593,8 @@ pub struct OnLink {
     pub lost: u64,
     /// Packets that it damaged.
     pub corrupted: u64,
+    /// When and why, of the first of both.
+    pub losses: Vec<Loss>,
 }
 
 impl OnLink {
@@ -598,8 +670,19 @@ impl link::Observer for LinkRecord {
             Outcome::Delivered(passage) => {
                 flow.queued.push(passage.queued);
                 flow.corrupted += u64::from(passage.corrupted.is_some());
+                if passage.corrupted.is_none() {
+                    return;
+                }
             }
             Outcome::Lost(_) => flow.lost += 1,
+        }
+        if flow.losses.len() < MOST_LOSSES {
+            flow.losses.push(Loss {
+                at_seconds: at,
+                packet: None,
+                cause: cause(verdict.outcome),
+                spurious: false,
+            });
         }
     }
 }

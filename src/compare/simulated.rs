@@ -1,6 +1,7 @@
 //! A run in virtual time.
 
 use std::{
+    io,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -9,12 +10,13 @@ use super::{
     gather::{self, Ended, Measured},
     outcome,
     plan::{Amount, Run},
+    quic,
     recorder::{FlowRecord, LinkRecord},
-    sender::Sender,
+    sender::{QuicControl, Sender},
 };
 use crate::{
-    rudp::packet::read_number,
-    simulation::{self, Flow, LinkChange, Observers, Simulation},
+    rudp::{congestion::Algorithm, packet::read_number},
+    simulation::{self, Flow, LinkChange, Observers, QuicConfig, Simulation},
     watch::{fates::Fates, ring::About},
 };
 
@@ -46,20 +48,6 @@ pub fn run(plan: &Run) -> Result<outcome::Run, String> {
         })
         .collect();
     experiment.server.initial_window = plan.initial_window_bytes();
-    for (number, sender) in plan.senders.iter().enumerate() {
-        let Sender::Rudp(congestion) = sender else {
-            return Err(format!(
-                "{sender} is not of this program: it can't be simulated"
-            ));
-        };
-        let place = plan.place(number);
-        experiment.flows.push(Flow {
-            congestion: *congestion,
-            starts: place.after,
-            size,
-            away: place.away,
-        });
-    }
     let start = Instant::now();
     let fates = Fates::new(read_number);
     let records: Vec<FlowRecord> = plan
@@ -67,6 +55,29 @@ pub fn run(plan: &Run) -> Result<outcome::Run, String> {
         .iter()
         .map(|_| FlowRecord::new(start, None))
         .collect();
+    for (number, (sender, record)) in plan.senders.iter().zip(&records).enumerate() {
+        let place = plan.place(number);
+        let mut flow = Flow {
+            starts: place.after,
+            size,
+            away: place.away,
+            ..Flow::new(Algorithm::default())
+        };
+        match sender {
+            Sender::Rudp(congestion) => flow.congestion = *congestion,
+            Sender::Quic(control) => {
+                let config = quic_config(*control, record);
+                let config = config.map_err(|error| format!("{sender}: {error}"))?;
+                experiment.quic.insert(number, config);
+            }
+            Sender::Tcp(_) => {
+                return Err(format!(
+                    "{sender} is not of this program: it can't be simulated"
+                ));
+            }
+        }
+        experiment.flows.push(flow);
+    }
     let flow_of = |verdict: &crate::link::model::Verdict<'_>| Simulation::flow_of(verdict.peer?);
     let link = LinkRecord::new(
         (start, None),
@@ -104,9 +115,14 @@ pub fn run(plan: &Run) -> Result<outcome::Run, String> {
         for delivered in &flow.delivered {
             record.delivered(start + delivered.at, delivered.bytes);
         }
+        if let Some(counted) = flow.quic {
+            record.counts(start + came.elapsed, quic::counts(counted));
+        }
         let failure = match (&flow.closed, flow.completed_at) {
             (Some(reason), None) => Some(reason.to_string()),
-            _ if flow.sender.is_none() => Some("there was no connection".to_owned()),
+            _ if flow.sender.is_none() && flow.quic.is_none() => {
+                Some("there was no connection".to_owned())
+            }
             (None, None) if size.is_some() => Some("it was not done within an hour".to_owned()),
             _ if came.cut_short => Some("it took too many events and was cut short".to_owned()),
             _ => None,
@@ -124,4 +140,13 @@ pub fn run(plan: &Run) -> Result<outcome::Run, String> {
         });
     }
     Ok(gather::run(plan, start, came.elapsed, flows, &link))
+}
+
+/// How the two ends of a QUIC flow behave.
+fn quic_config(control: QuicControl, record: &FlowRecord) -> io::Result<QuicConfig> {
+    Ok(QuicConfig {
+        client: quic::client()?,
+        server: Arc::new(quic::server(control, Some(record.clone()))?),
+        name: quic::NAME,
+    })
 }

@@ -12,7 +12,8 @@
 //!
 //! [`Network`] moves time from one event to the next and datagrams from one [`Host`] to the other; it
 //! knows no protocol. [`Peer`] and [`Server`] are hosts made of the reliable transport's cores, with an
-//! [`Application`] on top; [`Far`] is one at some distance from the path. [`Simulation`] is the ready-made use of all that: senders that share a
+//! [`Application`] on top, QUIC's of quinn-proto; [`Far`] is one at some distance from the path.
+//! [`Simulation`] is the ready-made use of all that: senders that share a
 //! bottleneck, together or one alone, and what each got.
 //!
 //! **The same every time.** Who runs a network says when it starts and gives the seed: nothing here reads
@@ -27,9 +28,11 @@
 //! [`Link::watch`]: crate::link::Link::watch
 
 mod datagram;
+mod ends;
 mod far;
 mod network;
 mod peer;
+mod quic;
 mod run;
 mod server;
 mod transfer;
@@ -38,8 +41,9 @@ pub use datagram::Datagram;
 pub use far::Far;
 pub use network::{Host, Network, Path};
 pub use peer::{Application, FirstLink, Peer};
+pub use quic::{QuicConfig, QuicStats};
 pub use run::{
-    Delivered, Flow, LinkChange, Observers, Sender, Simulated, SimulatedFlow, Simulation,
+    Closed, Delivered, Flow, LinkChange, Observers, Sender, Simulated, SimulatedFlow, Simulation,
     SimulationError, Watch,
 };
 pub use server::{Serve, Server};

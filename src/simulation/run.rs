@@ -7,15 +7,17 @@ use std::{
 };
 
 use super::{
-    Datagram, Far, Host, Network, Peer, Server,
-    transfer::{Download, Upload},
+    Far, Network, QuicConfig, QuicStats, Server,
+    ends::{Client, End, Senders},
+    quic::{QuicHost, QuicUpload},
+    transfer::Upload,
 };
 use crate::{
     link::{Counters, Link, LinkOptions, Way},
     rudp::{
         congestion::{Algorithm, Controllers},
-        connection::{Admission, CloseReason, Config, Connection, Introduction, Stats},
-        packet::{Cid, Text},
+        connection::{Admission, CloseReason, Config, Connection, Stats},
+        packet::Cid,
     },
     watch::event::{link, transport},
 };
@@ -65,6 +67,8 @@ pub struct Simulation {
     /// What controls a flow's sending instead of the flow's algorithm, by the flow's place. The run ends
     /// when nothing but failed ones is left.
     pub controllers: BTreeMap<usize, Arc<dyn Controllers>>,
+    /// The flows, by their places, that QUIC carries, and how: their algorithm says nothing.
+    pub quic: BTreeMap<usize, QuicConfig>,
 }
 
 /// A transfer from the server to a client.
@@ -123,7 +127,7 @@ pub struct Observers {
     /// Hears the link's verdict on each packet. [`Verdict::peer`](link::Verdict::peer) is the flow's
     /// client: [`Simulation::flow_of`].
     pub link: Option<Arc<dyn link::Observer>>,
-    /// Is asked when a flow's sender gets to know its client.
+    /// Is asked when a flow's sender gets to know its client. QUIC is not watched so, but by its controller.
     pub senders: Option<Watch>,
 }
 
@@ -182,12 +186,25 @@ pub struct SimulatedFlow {
     pub received: u64,
     /// The same over time, from the start of the run to its end.
     pub delivered: Vec<Delivered>,
-    /// What the sender counted; `None`: it never heard of its client.
+    /// What the sender counted; `None`: it never heard of its client, or is QUIC's.
     pub sender: Option<Stats>,
-    /// What the client counted.
+    /// What a QUIC sender counted; `None`: it never heard of its client, or is none.
+    pub quic: Option<QuicStats>,
+    /// What the client counted; nothing of QUIC's.
     pub client: Stats,
     /// Why the connection ended before the run did, on the client's side.
-    pub closed: Option<CloseReason>,
+    pub closed: Option<Closed>,
+}
+
+/// Why a connection ended.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Closed {
+    /// One of the reliable transport.
+    #[error("{0}")]
+    Rudp(CloseReason),
+    /// One of QUIC, in quinn's words.
+    #[error("{0}")]
+    Quic(String),
 }
 
 /// How much a client had read at one time.
@@ -202,13 +219,17 @@ pub struct Delivered {
 /// The first client's address; each next flow's is one higher.
 const FIRST_CLIENT: u32 = u32::from_be_bytes([10, 1, 0, 1]);
 const CLIENT_PORT: u16 = 49_153;
-const SERVER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)), 49_152);
+pub(super) const SERVER: SocketAddr =
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)), 49_152);
 /// The most values of a flow.
 const MOST_SAMPLES: u32 = 100_000;
 /// A client's flow control is not to be what limits a flow: more than any queue and wire hold.
 const WINDOW: u64 = 128 << 20;
 /// The most events between two samples.
 const PATIENCE: u64 = 50_000_000;
+
+pub(super) const QUIC_SERVER: SocketAddr =
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)), 4433);
 
 impl Simulation {
     /// One minute of this link without flows, a value each 100 ms, seed 0, connections as the product
@@ -230,6 +251,7 @@ impl Simulation {
             },
             server: Config::default(),
             controllers: BTreeMap::new(),
+            quic: BTreeMap::new(),
         }
     }
 
@@ -282,7 +304,7 @@ impl Simulation {
         loop {
             let at = network.elapsed();
             sample(&network, &mut delivered);
-            let over = |network: &Network<Client, Server<Upload>>| {
+            let over = |network: &Network<Client, Senders>| {
                 let all = network.clients.len() == self.flows.len();
                 let mut clients = network.clients.iter();
                 all && clients.all(|client| client.is_over() || self.has_failed(client.flow))
@@ -307,7 +329,7 @@ impl Simulation {
         controllers.is_some_and(|controllers| controllers.has_failed())
     }
 
-    fn network(&self, start: Instant, observers: Observers) -> Network<Client, Server<Upload>> {
+    fn network(&self, start: Instant, observers: Observers) -> Network<Client, Senders> {
         let Observers {
             link: heard,
             mut senders,
@@ -340,7 +362,22 @@ impl Simulation {
         };
         let config = Arc::new(self.server.clone());
         let server = Server::new(SERVER, config, self.seed ^ 1, start, Box::new(serve));
-        let mut network = Network::new(server, link, start);
+        let configs = self.quic.clone();
+        let accept = move |client| {
+            let config = configs.get(&Self::flow_of(client)?)?;
+            Some((Arc::clone(&config.server), QuicUpload::new()))
+        };
+        let any = self.quic.values().next();
+        let senders = Senders {
+            rudp: server,
+            quic: QuicHost::server(
+                QUIC_SERVER,
+                any.map(|config| Arc::clone(&config.server)),
+                self.seed ^ 2,
+                Box::new(accept),
+            ),
+        };
+        let mut network = Network::new(senders, link, start);
         for change in &self.changes {
             let LinkChange { at, up, down } = *change;
             network.at(at, move |network| {
@@ -351,14 +388,20 @@ impl Simulation {
         }
         for (number, flow) in self.flows.iter().enumerate() {
             let flow = *flow;
+            let quic = self.quic.get(&number).cloned();
             let config = Arc::new(Config {
                 congestion: flow.congestion,
                 ..self.client.clone()
             });
             let seed = self.seed;
             network.at(flow.starts, move |network| {
-                let client = Client::new(number, flow, config, seed, network.now());
-                network.clients.push(client);
+                let now = network.now();
+                let end = match quic {
+                    Some(quic) => End::quic(number, flow, &quic, seed, now),
+                    None => End::rudp(number, flow, config, seed, now),
+                };
+                let end = Far::new(end, flow.away);
+                network.clients.push(Client { flow: number, end });
             });
         }
         network
@@ -366,7 +409,7 @@ impl Simulation {
 
     fn outcome(
         &self,
-        network: &Network<Client, Server<Upload>>,
+        network: &Network<Client, Senders>,
         delivered: Vec<Vec<Delivered>>,
         cut_short: bool,
     ) -> Simulated {
@@ -374,21 +417,26 @@ impl Simulation {
         let flows = delivered.into_iter().enumerate().map(|(flow, delivered)| {
             let of_flow = |client: &&Client| client.flow == flow;
             let client = network.clients.iter().find(of_flow);
-            let mut senders = network.server.all();
+            let mut senders = network.server.rudp.all();
             let sender =
                 senders.find(|sender| Self::flow_of(sender.connection.remote()) == Some(flow));
-            let download = client.map(|client| &client.peer.host.application);
+            let mut quic = network.server.quic.counted();
+            let quic = quic.find(|(client, _)| Self::flow_of(*client) == Some(flow));
+            let progress = client.map(|client| client.end.host.progress());
+            let progress = progress.unwrap_or_default();
             SimulatedFlow {
-                connected_at: download.and_then(|d| d.connected_at).map(since),
-                first_byte_at: download.and_then(|d| d.first_byte_at).map(since),
-                completed_at: download.and_then(|d| d.completed_at).map(since),
-                received: download.map_or(0, |d| d.received),
+                connected_at: progress.connected_at.map(since),
+                first_byte_at: progress.first_byte_at.map(since),
+                completed_at: progress.completed_at.map(since),
+                received: progress.received,
                 delivered,
                 sender: sender.map(|sender| sender.connection.stats()),
-                client: client
-                    .map(|c| c.peer.host.connection.stats())
-                    .unwrap_or_default(),
-                closed: download.and_then(|d| d.closed.clone()),
+                quic: quic.map(|(_, stats)| (&stats).into()),
+                client: match client.map(|client| &client.end.host) {
+                    Some(End::Rudp(peer)) => peer.connection.stats(),
+                    _ => Stats::default(),
+                },
+                closed: progress.closed,
             }
         });
         Simulated {
@@ -401,67 +449,13 @@ impl Simulation {
     }
 }
 
-fn sample(network: &Network<Client, Server<Upload>>, delivered: &mut [Vec<Delivered>]) {
+fn sample(network: &Network<Client, Senders>, delivered: &mut [Vec<Delivered>]) {
     let at = network.elapsed();
     let mut received = vec![0; delivered.len()];
     for client in &network.clients {
-        received[client.flow] = client.peer.host.application.received;
+        received[client.flow] = client.end.host.received();
     }
     for (values, bytes) in delivered.iter_mut().zip(received) {
         values.push(Delivered { at, bytes });
-    }
-}
-
-/// A flow's client.
-#[derive(Debug)]
-struct Client {
-    flow: usize,
-    peer: Far<Peer<Download>>,
-}
-
-impl Client {
-    fn new(number: usize, flow: Flow, config: Arc<Config>, seed: u64, now: Instant) -> Self {
-        #[expect(clippy::expect_used, reason = "see Text")]
-        let name = Text::new("flow").expect("letters, and few");
-        let introduction = Introduction {
-            name,
-            congestion: Some(flow.congestion),
-            cid: Cid((seed << 32) ^ number as u64),
-            nonce: (number as u128).to_be_bytes(),
-        };
-        let own = seed.wrapping_mul(31).wrapping_add(number as u64);
-        let connection = Connection::connect(config, &introduction, SERVER, own, now);
-        let download = Download::new(flow.size.unwrap_or(u64::MAX));
-        let address = Simulation::client_of(number);
-        Self {
-            flow: number,
-            peer: Far::new(Peer::new(connection, download, address, Way::Up), flow.away),
-        }
-    }
-
-    fn is_over(&self) -> bool {
-        self.peer.host.application.is_over()
-    }
-}
-
-impl Host for Client {
-    fn handle_datagram(&mut self, datagram: Datagram, now: Instant, out: &mut Vec<Datagram>) {
-        self.peer.handle_datagram(datagram, now, out);
-    }
-
-    fn handle_timeout(&mut self, now: Instant) {
-        self.peer.handle_timeout(now);
-    }
-
-    fn send(&mut self, now: Instant, out: &mut Vec<Datagram>) {
-        self.peer.send(now, out);
-    }
-
-    fn poll_timeout(&self) -> Option<Instant> {
-        self.peer.poll_timeout()
-    }
-
-    fn is_at(&self, address: SocketAddr) -> bool {
-        self.peer.is_at(address)
     }
 }

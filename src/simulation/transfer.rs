@@ -8,27 +8,23 @@ use super::Application;
 use crate::rudp::connection::{CloseReason, Connection, Event, Read, StreamEvent, StreamId};
 
 /// How much is written at once.
-const CHUNK: usize = 64 << 10;
+pub(super) const CHUNK: usize = 64 << 10;
 /// How many bytes may wait to be sent: a sender is never held back by what feeds it.
 const AHEAD: u64 = 1 << 20;
 
-/// A client that asks for so many bytes and reads them as they come.
+/// How far a client is; `E` is why its connection ended.
 #[derive(Debug)]
-pub(super) struct Download {
-    size: u64,
-    stream: Option<StreamId>,
+pub(super) struct Progress<E> {
     pub(super) received: u64,
     pub(super) connected_at: Option<Instant>,
     pub(super) first_byte_at: Option<Instant>,
     pub(super) completed_at: Option<Instant>,
-    pub(super) closed: Option<CloseReason>,
+    pub(super) closed: Option<E>,
 }
 
-impl Download {
-    pub(super) fn new(size: u64) -> Self {
+impl<E> Default for Progress<E> {
+    fn default() -> Self {
         Self {
-            size,
-            stream: None,
             received: 0,
             connected_at: None,
             first_byte_at: None,
@@ -36,10 +32,47 @@ impl Download {
             closed: None,
         }
     }
+}
+
+impl<E> Progress<E> {
+    /// So many more bytes have come.
+    pub(super) fn came(&mut self, bytes: usize, now: Instant) {
+        self.first_byte_at.get_or_insert(now);
+        self.received += bytes as u64;
+    }
 
     /// Whether nothing more will come of it.
     pub(super) fn is_over(&self) -> bool {
         self.completed_at.is_some() || self.closed.is_some()
+    }
+
+    /// The same, with why it ended told otherwise.
+    pub(super) fn map<F>(&self, why: impl FnOnce(&E) -> F) -> Progress<F> {
+        Progress {
+            received: self.received,
+            connected_at: self.connected_at,
+            first_byte_at: self.first_byte_at,
+            completed_at: self.completed_at,
+            closed: self.closed.as_ref().map(why),
+        }
+    }
+}
+
+/// A client that asks for so many bytes and reads them as they come.
+#[derive(Debug)]
+pub(super) struct Download {
+    size: u64,
+    stream: Option<StreamId>,
+    pub(super) progress: Progress<CloseReason>,
+}
+
+impl Download {
+    pub(super) fn new(size: u64) -> Self {
+        Self {
+            size,
+            stream: None,
+            progress: Progress::default(),
+        }
     }
 
     fn ask(&mut self, connection: &mut Connection) {
@@ -55,12 +88,9 @@ impl Download {
     fn read(&mut self, connection: &mut Connection, stream: StreamId, now: Instant) {
         loop {
             match connection.read(stream, usize::MAX) {
-                Ok(Read::Data(data)) => {
-                    self.first_byte_at.get_or_insert(now);
-                    self.received += data.len() as u64;
-                }
+                Ok(Read::Data(data)) => self.progress.came(data.len(), now),
                 Ok(Read::Finished) => {
-                    self.completed_at = Some(now);
+                    self.progress.completed_at = Some(now);
                     break;
                 }
                 Ok(Read::Blocked | Read::Reset(_)) | Err(_) => break,
@@ -74,13 +104,13 @@ impl Application for Download {
         while let Some(event) = connection.poll_event() {
             match event {
                 Event::Connected => {
-                    self.connected_at = Some(now);
+                    self.progress.connected_at = Some(now);
                     self.ask(connection);
                 }
                 Event::Stream(StreamEvent::Readable(stream)) if Some(stream) == self.stream => {
                     self.read(connection, stream, now);
                 }
-                Event::Closed(reason) => self.closed = Some(reason),
+                Event::Closed(reason) => self.progress.closed = Some(reason),
                 Event::Stream(_) | Event::Moved { .. } | Event::Unheard => {}
             }
         }

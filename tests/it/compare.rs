@@ -7,7 +7,7 @@ use labnet::compare::{
     bounds,
     experiment::Experiment,
     gather,
-    outcome::{Flow, LossCause, Outcome},
+    outcome::{Flow, Loss, LossCause, Outcome},
     plan::Plan,
     recorder::PAYLOAD,
     simulated,
@@ -120,6 +120,110 @@ fn the_same_experiment_has_the_same_outcome() {
     assert!(
         labnet(&other).stdout != first.stdout,
         "the seed decides nothing"
+    );
+}
+
+#[test]
+fn quic_is_the_same_in_every_process() {
+    let arguments = [
+        "--simulate",
+        "--json",
+        "--congestion",
+        "cubic,new_reno",
+        "--against",
+        "quic",
+        "--together",
+        "--time",
+        "4s",
+        "--loss",
+        "1",
+        "--jitter",
+        "2ms",
+        "--reorder",
+        "1",
+        "--duplicate",
+        "1",
+        "--corrupt",
+        "1",
+        "--seed",
+        "7",
+    ];
+    let (first, second) = (labnet(&arguments), labnet(&arguments));
+    assert!(first.status.success(), "{first:?}");
+    assert!(first.stdout == second.stdout, "two runs differ");
+    let outcome: Outcome = serde_json::from_slice(&first.stdout).expect("JSON");
+    let names: Vec<&str> = only(&outcome)
+        .iter()
+        .map(|flow| flow.name.as_str())
+        .collect();
+    assert_eq!(names, ["cubic", "new_reno", "quic-cubic", "quic-new_reno"]);
+}
+
+#[test]
+fn quic_alone_fills_a_clean_link_and_answers_its_losses() {
+    let outcome = simulate("congestion = \"quic-cubic,quic-new_reno\"\n");
+    for flow in only(&outcome) {
+        let (totals, name) = (&flow.totals, &flow.name);
+        assert!(
+            (16.0..20.0).contains(&mbit(flow)),
+            "{name}: {} Mbit/s",
+            mbit(flow)
+        );
+        let rtt = totals.rtt_seconds.expect("measured");
+        // Two delays, a queue of as much again, and an acknowledgement may wait 25 ms.
+        assert!(rtt.p50 >= 0.05 && rtt.p95 <= 0.126, "{name}: {rtt:?}");
+        // For the connection and for the request.
+        let trips = totals.first_byte_round_trips.expect("a byte came");
+        assert!((2.0..2.3).contains(&trips), "{name}: {trips} round trips");
+        let limited: f64 = totals.limited_seconds.values().sum();
+        assert!(
+            (9.5..10.01).contains(&limited),
+            "{name}: {:?}",
+            totals.limited_seconds
+        );
+        // What overflows the queue is what it takes for lost, but for what is under way, and it cuts.
+        let seen = totals.packets_lost_seen.expect("counted");
+        let done = totals.packets_lost_by_link.expect("counted");
+        assert!(
+            done > 0 && seen <= done && done - seen < 10,
+            "{name}: {totals:?}"
+        );
+        assert_eq!(flow.trace.losses.len() as u64, done);
+        let of_queue = |loss: &Loss| loss.cause == LossCause::QueueFull && loss.packet.is_none();
+        assert!(flow.trace.losses.iter().all(of_queue), "{name}");
+        assert!(!flow.trace.cuts.is_empty(), "{name}");
+        let phases: Vec<&str> = flow
+            .trace
+            .phases
+            .iter()
+            .map(|phase| phase.name.as_str())
+            .collect();
+        assert_eq!(phases[..2], ["slow_start", "avoidance"], "{name}");
+    }
+}
+
+#[test]
+fn a_sender_that_no_seed_reaches_is_not_simulated() {
+    let wrong = labnet(&["--simulate", "--congestion", "quic-bbr"]);
+    assert_eq!(wrong.status.code(), Some(2));
+    let said = String::from_utf8(wrong.stderr).expect("text");
+    assert!(said.contains("no seed reaches"), "{said}");
+    // Where QUIC's are asked for as a whole, it is left out.
+    let outcome = simulate("congestion = \"all\"\nagainst = \"quic\"\ntime = \"1s\"\n");
+    let names: Vec<&str> = only(&outcome)
+        .iter()
+        .map(|flow| flow.name.as_str())
+        .collect();
+    assert_eq!(
+        names,
+        [
+            "new_reno",
+            "cubic",
+            "vegas",
+            "bbr",
+            "quic-new_reno",
+            "quic-cubic"
+        ]
     );
 }
 
@@ -339,6 +443,30 @@ fn own_senders_and_quinn_are_compared_for_real() {
             "{totals:?}"
         );
         assert!(!flow.trace.window_bytes.is_empty(), "{}", flow.name);
+        let limited: f64 = totals.limited_seconds.values().sum();
+        assert!((1.5..2.01).contains(&limited), "{totals:?}");
     }
     assert!(!outcome.experiment.simulated);
+}
+
+#[test]
+fn quic_senders_over_loopback_have_a_controller_each() {
+    let output = labnet(&[
+        "--flows",
+        "quic-cubic,quic-bbr",
+        "--time",
+        "1s",
+        "--rate",
+        "10mbit",
+        "--delay",
+        "10ms",
+        "--json",
+    ]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let outcome: Outcome = serde_json::from_slice(&output.stdout).expect(&said);
+    let flows = only(&outcome);
+    assert!(flows.iter().all(|flow| flow.failure.is_none()), "{flows:?}");
+    // Only CUBIC tells its phase, and both were heard.
+    assert!(!flows[0].trace.phases.is_empty() && !flows[0].trace.window_bytes.is_empty());
+    assert!(flows[1].trace.phases.is_empty() && !flows[1].trace.window_bytes.is_empty());
 }

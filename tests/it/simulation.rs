@@ -9,7 +9,9 @@ use std::{
 use labnet::{
     link::LinkOptions,
     rudp::{congestion::Algorithm, connection::CloseReason, packet::read_number},
-    simulation::{Flow, LinkChange, Observers, Sender, Simulated, Simulation, SimulationError},
+    simulation::{
+        Closed, Flow, LinkChange, Observers, Sender, Simulated, Simulation, SimulationError,
+    },
     watch::event::{
         link::{self, Outcome, Verdict, Way},
         transport::{Observer, Step},
@@ -241,7 +243,7 @@ fn who_is_never_heard_is_told_so() {
     // The client gives up, and with it the run.
     assert_eq!(simulated.elapsed, Duration::from_secs(30));
     let flow = &simulated.flows[0];
-    assert_eq!(flow.closed, Some(CloseReason::Handshake));
+    assert_eq!(flow.closed, Some(Closed::Rudp(CloseReason::Handshake)));
     assert_eq!((flow.received, flow.sender), (0, None));
 }
 

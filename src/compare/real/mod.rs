@@ -213,10 +213,7 @@ pub fn run(
         flows.push(match sender.transport() {
             Transport::Rudp => rudp::receive(task, link.address),
             Transport::Tcp => tcp::transfer(task),
-            Transport::Quic => match &servers {
-                Some(servers) => quic::receive(task, link.address, servers.identity()),
-                None => Err("there is no QUIC server".to_owned()),
-            },
+            Transport::Quic => quic::receive(task, link.address),
         }?);
     }
     let mut changes = plan.changes.iter().peekable();

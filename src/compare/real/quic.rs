@@ -10,109 +10,63 @@ use std::{
 
 use bytes::Bytes;
 use quinn::{
-    ClientConfig, Connection, Endpoint, EndpointConfig, Incoming, ServerConfig, TokioRuntime,
-    TransportConfig, VarInt,
-    congestion::{BbrConfig, CubicConfig, NewRenoConfig},
-    rustls::{
-        RootCertStore,
-        pki_types::{CertificateDer, PrivatePkcs8KeyDer},
-    },
+    Connection, ConnectionId, Endpoint, EndpointConfig, Incoming, ServerConfig, TokioRuntime,
+    VarInt,
 };
 use tokio::sync::oneshot;
 
 use super::{Came, Ground, SAMPLE, Task};
 use crate::compare::{
     plan::Run,
-    recorder::{FlowRecord, Sample},
+    quic,
+    recorder::FlowRecord,
     sender::{QuicControl, Sender},
 };
 
-/// The name that the certificate is for.
-const NAME: &str = "labnet.test";
 /// How much is written at once.
 const CHUNK: usize = 64 << 10;
-/// Windows larger than any path here needs, so that only the congestion window counts. The rest are
-/// quinn's defaults: discovery of the packet size, from 1200 up to 1452 bytes, among them.
-const WINDOW: u32 = 16 << 20;
-
-/// A certificate that is its own authority, and its key. Ed25519's signatures are all of one size, so
-/// that a handshake's packets are, too.
-#[derive(Clone)]
-pub(super) struct Identity {
-    certificate: CertificateDer<'static>,
-    key: Arc<[u8]>,
-}
-
-impl Identity {
-    fn new() -> Result<Self, rcgen::Error> {
-        let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519)?;
-        let params = rcgen::CertificateParams::new([NAME.to_owned()])?;
-        Ok(Self {
-            certificate: params.self_signed(&key)?.der().clone(),
-            key: key.serialize_der().into(),
-        })
-    }
-
-    fn server(&self, control: QuicControl) -> Result<ServerConfig, quinn::rustls::Error> {
-        let key = PrivatePkcs8KeyDer::from(self.key.to_vec());
-        let certificates = vec![self.certificate.clone()];
-        let mut config = ServerConfig::with_single_cert(certificates, key.into())?;
-        config.transport_config(transport(control));
-        Ok(config)
-    }
-
-    fn client(&self, control: QuicControl) -> io::Result<ClientConfig> {
-        let mut roots = RootCertStore::empty();
-        roots
-            .add(self.certificate.clone())
-            .map_err(io::Error::other)?;
-        let config = ClientConfig::with_root_certificates(Arc::new(roots));
-        let mut config = config.map_err(io::Error::other)?;
-        config.transport_config(transport(control));
-        Ok(config)
-    }
-}
-
-fn transport(control: QuicControl) -> Arc<TransportConfig> {
-    let mut config = TransportConfig::default();
-    config
-        .stream_receive_window(VarInt::from_u32(WINDOW))
-        .receive_window(VarInt::from_u32(WINDOW))
-        .send_window(WINDOW.into());
-    match control {
-        QuicControl::Bbr => config.congestion_controller_factory(Arc::new(BbrConfig::default())),
-        QuicControl::Cubic => {
-            config.congestion_controller_factory(Arc::new(CubicConfig::default()))
-        }
-        QuicControl::NewReno => {
-            config.congestion_controller_factory(Arc::new(NewRenoConfig::default()))
-        }
-    };
-    Arc::new(config)
-}
 
 /// The records of a run's flows, once there are any.
 pub(super) type Records = Arc<Mutex<Vec<FlowRecord>>>;
 
+/// A flow's client chooses the connection id that its first packet goes to: so the server knows the flow,
+/// and its controller, before there is a connection.
+fn first_id(flow: usize) -> ConnectionId {
+    let random = rand::random::<[u8; 8]>();
+    ConnectionId::new(&[random, (flow as u64).to_be_bytes()].concat())
+}
+
+fn flow_of(first_id: &ConnectionId) -> Option<usize> {
+    let (_, flow) = first_id.split_first_chunk::<8>()?;
+    usize::try_from(u64::from_be_bytes(flow.try_into().ok()?)).ok()
+}
+
 /// Who sends, in a thread of its own; dropped, it ends.
 pub(super) struct Servers {
     address: SocketAddr,
-    identity: Identity,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Servers {
-    /// Starts a server for each flow of this kind.
+    /// Starts a server for each flow of this kind; one for all on loopback, where there is one relay.
     pub(super) fn start(ground: &Ground, run: &Run, records: Records) -> Result<Self, String> {
-        let identity = Identity::new().map_err(|error| format!("no certificate: {error}"))?;
+        let controls = run.senders.iter().map(|sender| match sender {
+            Sender::Quic(control) => Some(*control),
+            _ => None,
+        });
+        let controls: Arc<[Option<QuicControl>]> = controls.collect();
         let mut plans = Vec::new();
-        for (flow, sender) in run.senders.iter().enumerate() {
-            if let Sender::Quic(control) = sender {
-                let config = identity.server(*control);
+        for (flow, control) in controls.iter().enumerate() {
+            if let Some(control) = control {
+                // Each connection gets its own instead.
+                let config = quic::server(*control, None);
                 let config = config.map_err(|error| format!("no QUIC server: {error}"))?;
                 plans.push((ground.listen(flow), config));
             }
+        }
+        if matches!(ground, Ground::Loopback) {
+            plans.truncate(1);
         }
         let (stop, stopped) = oneshot::channel();
         let (tell, told) = mpsc::channel();
@@ -140,10 +94,22 @@ impl Servers {
             let _ = tell.send(first.unwrap_or_else(|| Err(io::ErrorKind::NotFound.into())));
             runtime.block_on(async {
                 for endpoint in &endpoints {
-                    let (endpoint, records) = (endpoint.clone(), Arc::clone(&records));
+                    let (endpoint, controls) = (endpoint.clone(), Arc::clone(&controls));
+                    let records = Arc::clone(&records);
                     tokio::spawn(async move {
                         while let Some(incoming) = endpoint.accept().await {
-                            tokio::spawn(serve(incoming, Arc::clone(&records)));
+                            // Who sends strange packets gets no answer.
+                            let flow = flow_of(&incoming.orig_dst_cid()).and_then(|flow| {
+                                let records = records.lock();
+                                let records = records.unwrap_or_else(PoisonError::into_inner);
+                                Some(((*controls.get(flow)?)?, records.get(flow)?.clone()))
+                            });
+                            match flow {
+                                Some((control, record)) => {
+                                    tokio::spawn(serve(incoming, control, record));
+                                }
+                                None => incoming.ignore(),
+                            }
                         }
                     });
                 }
@@ -153,7 +119,6 @@ impl Servers {
         match told.recv() {
             Ok(Ok(address)) => Ok(Self {
                 address,
-                identity,
                 stop: Some(stop),
                 thread: Some(thread),
             }),
@@ -165,11 +130,6 @@ impl Servers {
     /// Where the first of them listens.
     pub(super) fn address(&self) -> SocketAddr {
         self.address
-    }
-
-    /// What its clients trust.
-    pub(super) fn identity(&self) -> Identity {
-        self.identity.clone()
     }
 }
 
@@ -192,34 +152,27 @@ fn endpoint(listen: SocketAddr, config: Option<ServerConfig>) -> io::Result<Endp
     )
 }
 
-/// Answers a stream's sixteen bytes, its flow's number and a size, with so many bytes.
-async fn serve(incoming: Incoming, records: Records) {
-    let Ok(connection) = incoming.await else {
+/// Answers a stream's eight bytes, a size, with so many bytes.
+async fn serve(incoming: Incoming, control: QuicControl, record: FlowRecord) {
+    let Ok(config) = quic::server(control, Some(record.clone())) else {
         return;
     };
+    let Ok(connecting) = incoming.accept_with(Arc::new(config)) else {
+        return;
+    };
+    let Ok(connection) = connecting.await else {
+        return;
+    };
+    tokio::spawn(ask(connection.clone(), record));
     let Ok((mut send, mut receive)) = connection.accept_bi().await else {
         return;
     };
-    let mut request = [0; 16];
-    if receive.read_exact(&mut request).await.is_err() {
+    let mut size = [0; 8];
+    if receive.read_exact(&mut size).await.is_err() {
         return;
     }
-    let [flow, size] = [0, 8].map(|at| {
-        let mut number = [0; 8];
-        number.copy_from_slice(&request[at..at + 8]);
-        u64::from_be_bytes(number)
-    });
-    let record = {
-        let records = records.lock().unwrap_or_else(PoisonError::into_inner);
-        usize::try_from(flow)
-            .ok()
-            .and_then(|flow| records.get(flow).cloned())
-    };
-    if let Some(record) = record {
-        tokio::spawn(ask(connection.clone(), record));
-    }
     let chunk = Bytes::from(vec![0; CHUNK]);
-    let mut left = size;
+    let mut left = u64::from_be_bytes(size);
     while left > 0 {
         let length = usize::try_from(left).unwrap_or(CHUNK).min(CHUNK);
         if send.write_chunk(chunk.slice(..length)).await.is_err() {
@@ -232,37 +185,16 @@ async fn serve(incoming: Incoming, records: Records) {
     connection.closed().await;
 }
 
-/// Asks a sender how it stands until its connection is over.
+/// Asks a sender what it has counted until its connection is over.
 async fn ask(connection: Connection, record: FlowRecord) {
     while connection.close_reason().is_none() {
-        record.sample(Instant::now(), sample(&connection));
+        record.counts(Instant::now(), quic::counts((&connection.stats()).into()));
         tokio::time::sleep(SAMPLE).await;
     }
 }
 
-fn sample(connection: &Connection) -> Sample {
-    let path = connection.stats().path;
-    let metrics = connection.congestion_state().metrics();
-    Sample {
-        window: path.cwnd,
-        // quinn's number for none is the greatest.
-        ssthresh: metrics.ssthresh.filter(|ssthresh| *ssthresh < u64::MAX),
-        in_flight: None,
-        rtt: path.rtt,
-        pacing: metrics.pacing_rate.map(|rate| rate as f64),
-        packets: Some(path.sent_packets),
-        // What was lost is sent again; probes, which quinn does not count by bytes, come on top.
-        again_bytes: Some(path.lost_bytes),
-        lost: Some(path.lost_packets),
-    }
-}
-
 /// Starts a client.
-pub(super) fn receive(
-    task: Task,
-    link: SocketAddr,
-    identity: Identity,
-) -> Result<JoinHandle<Came>, String> {
+pub(super) fn receive(task: Task, link: SocketAddr) -> Result<JoinHandle<Came>, String> {
     let ground = task.ground.clone();
     let server = match ground {
         Ground::Loopback => link,
@@ -274,34 +206,30 @@ pub(super) fn receive(
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()?;
-            runtime.block_on(fetch(&task, server, &identity, &mut came))
+            runtime.block_on(fetch(&task, server, &mut came))
         });
         came.failure = fetched.err().map(|error| error.to_string());
         came
     })
 }
 
-async fn fetch(
-    task: &Task,
-    server: SocketAddr,
-    identity: &Identity,
-    came: &mut Came,
-) -> io::Result<()> {
-    let Sender::Quic(control) = task.sender else {
-        return Ok(());
-    };
+async fn fetch(task: &Task, server: SocketAddr, came: &mut Came) -> io::Result<()> {
     let local = task.ground.local(task.number);
     let local = local.unwrap_or_else(|| std::net::Ipv4Addr::UNSPECIFIED.into());
     let mut endpoint = endpoint((local, 0).into(), None)?;
-    endpoint.set_default_client_config(identity.client(control)?);
+    let mut config = quic::client()?;
+    let flow = task.number;
+    config.initial_dst_cid_provider(Arc::new(move || first_id(flow)));
+    endpoint.set_default_client_config(config);
     let size = task.size();
     task.wait();
     let fetching = async {
-        let connecting = endpoint.connect(server, NAME).map_err(io::Error::other)?;
+        let connecting = endpoint
+            .connect(server, quic::NAME)
+            .map_err(io::Error::other)?;
         let connection = connecting.await?;
         let (mut send, mut receive) = connection.open_bi().await?;
-        let request = [task.number as u64, size].map(u64::to_be_bytes).concat();
-        send.write_all(&request).await?;
+        send.write_all(&size.to_be_bytes()).await?;
         let _ = send.finish();
         let mut chunks = [const { Bytes::new() }; 32];
         while let Some(count) = receive.read_chunks(&mut chunks).await? {

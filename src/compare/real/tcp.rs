@@ -16,7 +16,7 @@ use socket2::{Domain, Socket, Type};
 
 use super::{Came, Ground, SAMPLE, Task};
 use crate::{
-    compare::recorder::Sample,
+    compare::recorder::{Counts, Sample},
     net::{TcpInfo, refuses_congestion, set_congestion, tcp_info},
 };
 
@@ -110,7 +110,9 @@ fn send(listener: &TcpListener, task: &Task, done: &AtomicBool) -> io::Result<()
         .spawn(move || {
             while !ended.load(Ordering::Relaxed) {
                 if let Ok(info) = tcp_info(&asked) {
-                    record.sample(Instant::now(), sample(&info));
+                    let now = Instant::now();
+                    record.sample(now, sample(&info));
+                    record.counts(now, counts(&info));
                 }
                 thread::sleep(SAMPLE);
             }
@@ -158,6 +160,12 @@ fn sample(info: &TcpInfo) -> Sample {
         in_flight: Some(info.in_flight),
         rtt: info.rtt,
         pacing: info.pacing_rate.map(|rate| rate as f64 * 8.0),
+        phase: None,
+    }
+}
+
+fn counts(info: &TcpInfo) -> Counts {
+    Counts {
         packets: Some(info.data_segments),
         again_bytes: Some(info.retransmitted * u64::from(info.segment)),
         // The kernel does not count those that it took for lost, only those that it sent again.
