@@ -27,7 +27,7 @@ use crate::{
         plan::Plan,
         ready::{READY, ready},
         real, report, simulated,
-        table::{HEAD, parts},
+        table::{FILES_HEAD, HEAD, parts},
     },
     telemetry::{complain, logging},
 };
@@ -251,7 +251,7 @@ fn plan(args: &Args) -> Result<Plan, Vec<String>> {
     // What the command line says goes before all in the file that it would contradict.
     for (one, others) in [
         ("size", &["time"][..]),
-        ("time", &["size"]),
+        ("time", &["size", "files"]),
         ("flows", &["congestion", "against", "together"]),
         ("congestion", &["flows"]),
         ("against", &["flows"]),
@@ -323,6 +323,9 @@ fn describe(outcome: &Outcome) -> String {
         }
         text += &table(HEAD, part.rows);
         text += "\n";
+        if !part.files.is_empty() {
+            text += &format!("\n{}\n", table(FILES_HEAD, part.files));
+        }
         if let Some((median, least, most)) = part.jain {
             text += &match experiment.repeats {
                 1 => format!("Jain's index {median:.3}\n"),

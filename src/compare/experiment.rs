@@ -56,7 +56,7 @@ const fn key(
 }
 
 /// What an experiment is made of, besides its link.
-pub const KEYS: [Key; 12] = [
+pub const KEYS: [Key; 13] = [
     key(
         "congestion",
         "all|LIST",
@@ -86,6 +86,12 @@ pub const KEYS: [Key; 12] = [
         "SIZE",
         "Each sends so many bytes (10MB), however long that takes",
         "",
+    ),
+    key(
+        "files",
+        "N",
+        "That size in so many files, at once over the one connection of each: a stream for each file, or turns on TCP's only one",
+        "1",
     ),
     key("time", "TIME", "Each sends for so long", "10s"),
     key(

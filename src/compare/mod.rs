@@ -11,6 +11,7 @@
 
 pub mod bounds;
 pub mod experiment;
+pub mod files;
 pub mod gather;
 pub mod outcome;
 pub mod place;

@@ -209,6 +209,24 @@ pub struct Totals {
     /// `flow_control`, `application`, `amplification`. Of QUIC the first two are told, and `application` for
     /// all that is neither; TCP tells none.
     pub limited_seconds: BTreeMap<String, f64>,
+    /// How its files fared, if they were several.
+    pub files: Option<Files>,
+}
+
+/// How files fared that came at once over one connection.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Files {
+    /// How many.
+    pub count: usize,
+    /// When the first was whole, after the connection's beginning.
+    pub first_whole_seconds: Option<f64>,
+    /// When half of them were; `None`: not all came.
+    pub median_whole_seconds: Option<f64>,
+    /// When all were.
+    pub last_whole_seconds: Option<f64>,
+    /// How long one of them stood still, in the mean: pauses between two pieces of it, as its receiver read
+    /// them, that were longer than a round trip of the empty link.
+    pub stood_still_seconds: f64,
 }
 
 /// The middle and the upper end of what was measured.

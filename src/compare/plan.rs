@@ -1,10 +1,16 @@
 //! What is to be done, run by run.
 
-use std::{collections::BTreeMap, num::NonZeroU64, time::Duration};
+use std::{
+    collections::BTreeMap,
+    num::NonZeroU64,
+    time::{Duration, Instant},
+};
 
 use super::{
     experiment::{DEFAULT_LINK, Experiment, Problem, Said, Text},
+    files::Files,
     place::Place,
+    recorder::FlowRecord,
     sender::{QuicControl, Sender, Transport},
     sweep::{INITIAL_WINDOW, Sweep, bdp, packets},
 };
@@ -52,6 +58,8 @@ pub struct Run {
     pub changes: Vec<Change>,
     /// How much each sends.
     pub amount: Amount,
+    /// In so many files of one size, at once.
+    pub files: u64,
     /// Decides every packet's fate.
     pub seed: u64,
     /// The value of what is swept.
@@ -83,6 +91,8 @@ const DEFAULT_TIME: Duration = Duration::from_secs(10);
 /// Who is not the same every time, whatever the seed.
 const UNSEEDED: Sender = Sender::Quic(QuicControl::Bbr);
 const MOST_RUNS: u32 = 100;
+/// Files at once: no transport lets its peer open more than a hundred streams, unless it is asked.
+const MOST_FILES: u64 = 64;
 /// Senders at once.
 const MOST_SENDERS: usize = 64;
 /// The most that one sends: the largest of the built-in sample files.
@@ -118,6 +128,18 @@ impl Run {
     pub fn has(&self, transport: Transport) -> bool {
         let mut senders = self.senders.iter();
         senders.any(|sender| sender.transport() == transport)
+    }
+
+    /// What is to be written down of its flow of this number; `start` is the run's.
+    pub fn record(&self, number: usize, start: Instant, until: Option<Instant>) -> FlowRecord {
+        let record = FlowRecord::new(start, until);
+        if self.files > 1 {
+            let away = self.place(number).away;
+            let round_trip = self.up.delay + self.down.delay + 2 * away;
+            let count = usize::try_from(self.files).unwrap_or(usize::MAX);
+            record.begin_files(Files::new(count, round_trip));
+        }
+        record
     }
 
     /// Its time, if it has one.
@@ -190,7 +212,7 @@ impl Compiler<'_> {
 
     fn plan(&mut self) -> Option<Plan> {
         let groups = self.groups();
-        let amount = self.amount();
+        let (amount, files) = self.amount();
         self.places(&groups, amount);
         let initial_window = self.one(INITIAL_WINDOW, packets);
         self.initial_windows(&groups);
@@ -233,6 +255,7 @@ impl Compiler<'_> {
                         down,
                         changes: changes.clone(),
                         amount,
+                        files,
                         seed: seed.wrapping_add(repetition.into()),
                         point: point.cloned(),
                         repetition,
@@ -440,7 +463,8 @@ impl Compiler<'_> {
         }
     }
 
-    fn amount(&mut self) -> Amount {
+    /// How much each sends, in how many files.
+    fn amount(&mut self) -> (Amount, u64) {
         let bytes = self.one("size", |text| {
             let bytes = bytes(text, (1_000, MOST_BYTES))?;
             Ok(Amount::Size(bytes))
@@ -456,7 +480,18 @@ impl Compiler<'_> {
         {
             self.problem(&said.place, "size or time: each sends so much, or so long");
         }
-        bytes.or(time).unwrap_or(Amount::Time(DEFAULT_TIME))
+        let amount = bytes.or(time).unwrap_or(Amount::Time(DEFAULT_TIME));
+        let files = self.one("files", |text| whole(text, 1..=MOST_FILES));
+        match (amount, files) {
+            (Amount::Size(size), Some(files)) => (Amount::Size(size - size % files), files),
+            (Amount::Time(_), Some(_)) => {
+                let said = self.experiment.said("files");
+                let place = said.map_or_else(String::new, |said| said.place.clone());
+                self.problem(&place, "files are of a size: say which, as --size 8MB");
+                (amount, 1)
+            }
+            (amount, None) => (amount, 1),
+        }
     }
 
     /// The link with the value that is swept.

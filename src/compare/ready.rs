@@ -1,7 +1,7 @@
 //! Experiments that labnet carries with itself: what `conf/experiments/` holds.
 
 /// Each by its name, with its file's text.
-pub const READY: [(&str, &str); 11] = [
+pub const READY: [(&str, &str); 12] = [
     ("wifi", include_str!("../../conf/experiments/wifi.toml")),
     (
         "vegas-against-cubic",
@@ -42,6 +42,10 @@ pub const READY: [(&str, &str); 11] = [
     (
         "three-transports",
         include_str!("../../conf/experiments/three-transports.toml"),
+    ),
+    (
+        "head-of-line",
+        include_str!("../../conf/experiments/head-of-line.toml"),
     ),
 ];
 

@@ -8,6 +8,7 @@ use std::{
 };
 
 use super::{
+    files::Files,
     outcome::{Cut, Loss, LossCause, Phase, Spread, Totals, Trace},
     series::{MOST_POINTS, Series},
 };
@@ -73,6 +74,8 @@ struct Inner {
     delivered: Vec<(Instant, u64)>,
     /// When the receiver's first byte came.
     first_byte: Option<Instant>,
+    /// If it has several files.
+    files: Option<Files>,
 }
 
 /// A moment of a flow, for whoever looks at it while it runs.
@@ -203,6 +206,7 @@ impl FlowRecord {
             fates: None,
             delivered: Vec::new(),
             first_byte: None,
+            files: None,
         })))
     }
 
@@ -313,6 +317,21 @@ impl FlowRecord {
         self.lock().first_byte.get_or_insert(at);
     }
 
+    /// What it receives are files.
+    pub fn begin_files(&self, files: Files) {
+        self.lock().files = Some(files);
+    }
+
+    /// A piece of a file was read; `whole`: it was the last one.
+    pub fn file(&self, at: Instant, file: usize, whole: bool) {
+        let mut inner = self.lock();
+        if !inner.is_over(at)
+            && let Some(files) = &mut inner.files
+        {
+            files.came(file, at, whole);
+        }
+    }
+
     /// How it stands.
     pub fn now(&self) -> Now {
         let inner = self.lock();
@@ -363,6 +382,7 @@ impl FlowRecord {
                 let by = |limit: Limit| (limit.name().to_owned(), spent.by(limit).as_secs_f64());
                 Limit::ALL.map(by).into()
             }),
+            files: inner.files.as_ref().map(|files| files.fared(began)),
             ..Totals::default()
         }
     }

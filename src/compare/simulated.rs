@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     rudp::{congestion::Algorithm, packet::read_number},
-    simulation::{self, Flow, LinkChange, Observers, QuicConfig, Simulation},
+    simulation::{self, Flow, LinkChange, Observers, Piece, QuicConfig, Simulation},
     watch::{fates::Fates, ring::About},
 };
 
@@ -38,6 +38,7 @@ pub fn run(plan: &Run) -> Result<outcome::Run, String> {
     experiment.time = plan.time().unwrap_or(PATIENCE);
     experiment.sample_every = SAMPLE;
     experiment.seed = plan.seed;
+    experiment.files = plan.files;
     experiment.changes = plan
         .changes
         .iter()
@@ -50,11 +51,8 @@ pub fn run(plan: &Run) -> Result<outcome::Run, String> {
     experiment.server.initial_window = plan.initial_window_bytes();
     let start = Instant::now();
     let fates = Fates::new(read_number);
-    let records: Vec<FlowRecord> = plan
-        .senders
-        .iter()
-        .map(|_| FlowRecord::new(start, None))
-        .collect();
+    let records = (0..plan.senders.len()).map(|number| plan.record(number, start, None));
+    let records: Vec<FlowRecord> = records.collect();
     for (number, (sender, record)) in plan.senders.iter().zip(&records).enumerate() {
         let place = plan.place(number);
         let mut flow = Flow {
@@ -86,7 +84,7 @@ pub fn run(plan: &Run) -> Result<outcome::Run, String> {
         fates.clone(),
     );
     let link = Arc::new(link);
-    let watched = records.clone();
+    let (watched, reading) = (records.clone(), records.clone());
     let observers = Observers {
         link: Some(link.clone()),
         senders: Some(Box::new(move |sender: &simulation::Sender| {
@@ -101,6 +99,11 @@ pub fn run(plan: &Run) -> Result<outcome::Run, String> {
             record
                 .map(|record| record.observer(about.clone(), fates.clone(), sender.now))
                 .collect()
+        })),
+        pieces: Some(Arc::new(move |piece: &Piece| {
+            if let Some(record) = reading.get(piece.flow) {
+                record.file(piece.at, piece.file, piece.whole);
+            }
         })),
     };
     let came = experiment

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{
     gather::middle,
-    outcome::{Flow, Outcome, Run, Totals},
+    outcome::{Files, Flow, Outcome, Run, Totals},
 };
 
 /// The columns' heads.
@@ -22,6 +22,16 @@ pub const HEAD: [&str; 11] = [
     "HELD BACK BY",
 ];
 
+/// The heads of what is told of files that shared a connection.
+pub const FILES_HEAD: [&str; 6] = [
+    "SENDER",
+    "FILES",
+    "FIRST WHOLE S",
+    "HALF WHOLE S",
+    "ALL WHOLE S",
+    "STOOD STILL S",
+];
+
 /// A part of an experiment that is told by itself: what was run over the same link.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Part {
@@ -29,6 +39,8 @@ pub struct Part {
     pub title: Option<String>,
     /// A row for each sender.
     pub rows: Vec<Vec<String>>,
+    /// The same of files that shared a connection, if some did.
+    pub files: Vec<Vec<String>>,
     /// Jain's index of those that ran together: its median and its extremes over the repetitions.
     pub jain: Option<(f64, f64, f64)>,
 }
@@ -52,14 +64,18 @@ pub fn parts(outcome: &Outcome) -> Vec<Part> {
         let indices: Vec<f64> = runs.iter().filter_map(|run| run.jain_index).collect();
         Part {
             title,
-            rows: rows(&runs),
+            rows: rows(&runs, row),
+            files: rows(&runs, files_row),
             jain: (!indices.is_empty()).then(|| middle(&indices)),
         }
     });
     parts.collect()
 }
 
-fn rows(runs: &[&Run]) -> Vec<Vec<String>> {
+/// Makes a row of a sender's flows; of nothing to tell an empty one.
+type MakeRow = fn(String, &[&Flow], &[&Totals]) -> Vec<String>;
+
+fn rows(runs: &[&Run], make: MakeRow) -> Vec<Vec<String>> {
     let mut order: Vec<Place> = Vec::new();
     let mut flows: BTreeMap<Place, Vec<&Flow>> = BTreeMap::new();
     for run in runs {
@@ -74,9 +90,29 @@ fn rows(runs: &[&Run]) -> Vec<Vec<String>> {
     let row = |place: Place| {
         let flows = flows.get(&place).map_or(&[][..], Vec::as_slice);
         let totals: Vec<&Totals> = flows.iter().map(|flow| &flow.totals).collect();
-        row(place.1, flows, &totals)
+        make(place.1, flows, &totals)
     };
-    order.into_iter().map(row).collect()
+    let rows = order.into_iter().map(row);
+    rows.filter(|row| !row.is_empty()).collect()
+}
+
+fn files_row(name: String, _: &[&Flow], totals: &[&Totals]) -> Vec<String> {
+    let files: Option<Vec<Files>> = totals.iter().map(|totals| totals.files).collect();
+    let Some([first, ..]) = files.as_deref() else {
+        return Vec::new();
+    };
+    let of = |value: fn(&Files) -> Option<f64>| {
+        let values: Option<Vec<f64>> = files.iter().flatten().map(value).collect();
+        cell(values.map(|values| middle(&values).0), 3)
+    };
+    vec![
+        name,
+        first.count.to_string(),
+        of(|files| files.first_whole_seconds),
+        of(|files| files.median_whole_seconds),
+        of(|files| files.last_whole_seconds),
+        of(|files| Some(files.stood_still_seconds)),
+    ]
 }
 
 fn row(name: String, flows: &[&Flow], totals: &[&Totals]) -> Vec<String> {

@@ -3,10 +3,10 @@
 use std::{net::SocketAddr, sync::Arc, time::Instant};
 
 use super::{
-    Closed, Datagram, Far, Flow, Host, Peer, QuicConfig, Server, Simulation,
+    Closed, Datagram, Far, Host, Peer, QuicConfig, Server, Simulation,
     quic::{QuicDownload, QuicHost, QuicUpload},
     run::{QUIC_SERVER, SERVER},
-    transfer::{Download, Progress, Upload},
+    transfer::{Arriving, Download, Progress, Upload},
 };
 use crate::{
     link::Way,
@@ -70,7 +70,7 @@ pub(super) enum End {
 impl End {
     pub(super) fn rudp(
         number: usize,
-        flow: Flow,
+        files: Arriving,
         config: Arc<Config>,
         seed: u64,
         now: Instant,
@@ -79,25 +79,25 @@ impl End {
         let name = Text::new("flow").expect("letters, and few");
         let introduction = Introduction {
             name,
-            congestion: Some(flow.congestion),
+            congestion: Some(config.congestion),
             cid: Cid((seed << 32) ^ number as u64),
             nonce: (number as u128).to_be_bytes(),
         };
         let own = own_seed(number, seed);
         let connection = Connection::connect(config, &introduction, SERVER, own, now);
-        let download = Download::new(flow.size.unwrap_or(u64::MAX));
+        let download = Download::new(files);
         let address = Simulation::client_of(number);
         Self::Rudp(Box::new(Peer::new(connection, download, address, Way::Up)))
     }
 
     pub(super) fn quic(
         number: usize,
-        flow: Flow,
+        files: Arriving,
         config: &QuicConfig,
         seed: u64,
         now: Instant,
     ) -> Self {
-        let download = QuicDownload::new(flow.size.unwrap_or(u64::MAX));
+        let download = QuicDownload::new(files);
         let address = Simulation::client_of(number);
         let own = own_seed(number, seed);
         match QuicHost::client(address, (config, QUIC_SERVER), download, own, now) {
@@ -108,16 +108,19 @@ impl End {
 
     pub(super) fn received(&self) -> u64 {
         match self {
-            Self::Rudp(peer) => peer.application.progress.received,
-            Self::Quic(host) => host.applications().map(|one| one.progress.received).sum(),
+            Self::Rudp(peer) => peer.application.files.progress.received,
+            Self::Quic(host) => host
+                .applications()
+                .map(|one| one.files.progress.received)
+                .sum(),
             Self::Refused(_) => 0,
         }
     }
 
     pub(super) fn is_over(&self) -> bool {
         match self {
-            Self::Rudp(peer) => peer.application.progress.is_over(),
-            Self::Quic(host) => host.applications().all(|one| one.progress.is_over()),
+            Self::Rudp(peer) => peer.application.files.progress.is_over(),
+            Self::Quic(host) => host.applications().all(|one| one.files.progress.is_over()),
             Self::Refused(_) => true,
         }
     }
@@ -126,12 +129,14 @@ impl End {
         match self {
             Self::Rudp(peer) => peer
                 .application
+                .files
                 .progress
                 .map(|why| Closed::Rudp(why.clone())),
             Self::Quic(host) => {
                 let one = host.applications().next();
-                let told =
-                    |one: &QuicDownload| one.progress.map(|why| Closed::Quic(why.to_string()));
+                let told = |one: &QuicDownload| {
+                    one.files.progress.map(|why| Closed::Quic(why.to_string()))
+                };
                 one.map(told).unwrap_or_default()
             }
             Self::Refused(why) => Progress {

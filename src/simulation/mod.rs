@@ -43,7 +43,7 @@ pub use network::{Host, Network, Path};
 pub use peer::{Application, FirstLink, Peer};
 pub use quic::{QuicConfig, QuicStats};
 pub use run::{
-    Closed, Delivered, Flow, LinkChange, Observers, Sender, Simulated, SimulatedFlow, Simulation,
-    SimulationError, Watch,
+    Closed, Delivered, Flow, HearPiece, LinkChange, Observers, Piece, Sender, Simulated,
+    SimulatedFlow, Simulation, SimulationError, Watch,
 };
 pub use server::{Serve, Server};

@@ -23,7 +23,7 @@ use rand_pcg::Pcg64Mcg;
 
 use super::{
     Datagram, Host,
-    transfer::{CHUNK, Progress},
+    transfer::{Answer, Arriving, CHUNK, Files},
 };
 use crate::{link::Way, watch::event::Ecn};
 
@@ -329,30 +329,28 @@ impl<A: QuicApplication> Host for QuicHost<A> {
     }
 }
 
-/// A client that asks for so many bytes on one stream and reads them as they come.
+/// A client that asks for files, on a stream each, and reads them as they come.
 #[derive(Debug)]
 pub(super) struct QuicDownload {
-    size: u64,
-    stream: Option<StreamId>,
-    pub(super) progress: Progress<ConnectionError>,
+    pub(super) files: Files<StreamId, ConnectionError>,
 }
 
 impl QuicDownload {
-    pub(super) fn new(size: u64) -> Self {
+    pub(super) fn new(wanted: Arriving) -> Self {
         Self {
-            size,
-            stream: None,
-            progress: Progress::default(),
+            files: Files::new(wanted),
         }
     }
 
     fn ask(&mut self, connection: &mut Connection) {
-        if let Some(stream) = connection.streams().open(Dir::Bi) {
+        while let Some(size) = self.files.next()
+            && let Some(stream) = connection.streams().open(Dir::Bi)
+        {
             let mut send = connection.send_stream(stream);
             // What was opened just now takes both.
-            let _ = send.write(&self.size.to_be_bytes());
+            let _ = send.write(&size.to_be_bytes());
             let _ = send.finish();
-            self.stream = Some(stream);
+            self.files.asked(stream);
         }
     }
 
@@ -363,9 +361,9 @@ impl QuicDownload {
         };
         loop {
             match chunks.next(usize::MAX) {
-                Ok(Some(chunk)) => self.progress.came(chunk.bytes.len(), now),
+                Ok(Some(chunk)) => self.files.came(stream, chunk.bytes.len(), now),
                 Ok(None) => {
-                    self.progress.completed_at = Some(now);
+                    self.files.ended(stream, now);
                     break;
                 }
                 Err(_) => break,
@@ -381,13 +379,11 @@ impl QuicApplication for QuicDownload {
         while let Some(event) = connection.poll() {
             match event {
                 Event::Connected => {
-                    self.progress.connected_at = Some(now);
+                    self.files.progress.connected_at = Some(now);
                     self.ask(connection);
                 }
-                Event::Stream(StreamEvent::Readable { id }) if Some(id) == self.stream => {
-                    self.read(connection, id, now);
-                }
-                Event::ConnectionLost { reason } => self.progress.closed = Some(reason),
+                Event::Stream(StreamEvent::Readable { id }) => self.read(connection, id, now),
+                Event::ConnectionLost { reason } => self.files.progress.closed = Some(reason),
                 _ => {}
             }
         }
@@ -397,55 +393,61 @@ impl QuicApplication for QuicDownload {
 /// A server's side of it.
 #[derive(Debug)]
 pub(super) struct QuicUpload {
-    stream: Option<StreamId>,
-    request: Vec<u8>,
-    /// Bytes still to be written.
-    left: Option<u64>,
+    answers: BTreeMap<StreamId, Answer>,
     chunk: Bytes,
 }
 
 impl QuicUpload {
     pub(super) fn new() -> Self {
         Self {
-            stream: None,
-            request: Vec::new(),
-            left: None,
+            answers: BTreeMap::new(),
             chunk: Bytes::from(vec![0; CHUNK]),
         }
     }
 
     fn read(&mut self, connection: &mut Connection, stream: StreamId) {
+        let Some(answer) = self.answers.get_mut(&stream) else {
+            return;
+        };
         let mut receive = connection.recv_stream(stream);
         let Ok(mut chunks) = receive.read(true) else {
             return;
         };
         while let Ok(Some(chunk)) = chunks.next(usize::MAX) {
-            self.request.extend_from_slice(&chunk.bytes);
+            answer.heard(&chunk.bytes);
         }
         let _ = chunks.finalize();
-        if let Ok(size) = self.request[..].try_into() {
-            self.left = Some(u64::from_be_bytes(size));
-            self.request.clear();
-        }
     }
 
-    /// Writes as much as the connection takes, which says when it takes more.
+    /// Writes a chunk on each stream in turns, so that they share the room, as much as the connection
+    /// takes: it says when it takes more.
     fn write(&mut self, connection: &mut Connection) {
-        let (Some(stream), Some(left)) = (self.stream, &mut self.left) else {
-            return;
-        };
-        let mut send = connection.send_stream(stream);
-        while *left > 0 {
-            let length = (*left).min(CHUNK as u64) as usize;
-            match send.write_chunks(&mut [self.chunk.slice(..length)]) {
-                Ok(written) => *left -= written.bytes as u64,
-                Err(quinn_proto::WriteError::Blocked) => return,
-                Err(_) => break,
-            }
+        let mut taken = true;
+        while taken {
+            taken = false;
+            let chunk = &self.chunk;
+            self.answers.retain(|stream, answer| {
+                let Answer::Left(left) = answer else {
+                    return true;
+                };
+                let mut send = connection.send_stream(*stream);
+                if *left > 0 {
+                    let length = (*left).min(CHUNK as u64) as usize;
+                    match send.write_chunks(&mut [chunk.slice(..length)]) {
+                        Ok(written) => {
+                            *left -= written.bytes as u64;
+                            taken = true;
+                            return true;
+                        }
+                        Err(quinn_proto::WriteError::Blocked) => return true,
+                        Err(_) => {}
+                    }
+                }
+                // A connection that is over has ended it already.
+                let _ = send.finish();
+                false
+            });
         }
-        self.left = None;
-        // A connection that is over has ended it already.
-        let _ = send.finish();
     }
 }
 
@@ -454,14 +456,12 @@ impl QuicApplication for QuicUpload {
         while let Some(event) = connection.poll() {
             match event {
                 Event::Stream(StreamEvent::Opened { dir: Dir::Bi }) => {
-                    if let Some(stream) = connection.streams().accept(Dir::Bi) {
-                        self.stream = Some(stream);
+                    while let Some(stream) = connection.streams().accept(Dir::Bi) {
+                        self.answers.insert(stream, Answer::Asked(Vec::new()));
                         self.read(connection, stream);
                     }
                 }
-                Event::Stream(StreamEvent::Readable { id }) if Some(id) == self.stream => {
-                    self.read(connection, id);
-                }
+                Event::Stream(StreamEvent::Readable { id }) => self.read(connection, id),
                 _ => {}
             }
         }

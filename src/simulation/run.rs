@@ -10,7 +10,7 @@ use super::{
     Far, Network, QuicConfig, QuicStats, Server,
     ends::{Client, End, Senders},
     quic::{QuicHost, QuicUpload},
-    transfer::Upload,
+    transfer::{Arriving, Upload},
 };
 use crate::{
     link::{Counters, Link, LinkOptions, Way},
@@ -58,6 +58,8 @@ pub struct Simulation {
     /// How far apart the values of [`SimulatedFlow::delivered`] are, which take memory: not zero. A run has
     /// 100,000 of a flow at the most, those of a longer one lie further apart.
     pub sample_every: Duration,
+    /// In how many files of one size a flow's bytes come, each on a stream of its own; not zero.
+    pub files: u64,
     /// For all that is left to chance: the link's dice, the connections' ids and random numbers.
     pub seed: u64,
     /// How the clients' side of connections behaves. Theirs is the flow control.
@@ -129,6 +131,24 @@ pub struct Observers {
     pub link: Option<Arc<dyn link::Observer>>,
     /// Is asked when a flow's sender gets to know its client. QUIC is not watched so, but by its controller.
     pub senders: Option<Watch>,
+    /// Hears of each piece of a file that a client reads.
+    pub pieces: Option<HearPiece>,
+}
+
+/// Hears of each piece of a file that a client reads.
+pub type HearPiece = Arc<dyn Fn(&Piece) + Send + Sync>;
+
+/// A client has read a piece of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Piece {
+    /// Whose.
+    pub flow: usize,
+    /// Which of its files.
+    pub file: usize,
+    /// When.
+    pub at: Instant,
+    /// It was the last one.
+    pub whole: bool,
 }
 
 impl fmt::Debug for Observers {
@@ -242,6 +262,7 @@ impl Simulation {
             changes: Vec::new(),
             time: Duration::from_secs(60),
             sample_every: Duration::from_millis(100),
+            files: 1,
             seed: 0,
             client: Config {
                 keep_alive: Some(Duration::from_secs(2)),
@@ -333,6 +354,7 @@ impl Simulation {
         let Observers {
             link: heard,
             mut senders,
+            pieces,
         } = observers;
         let mut link = Link::new(self.up, self.down, self.seed, start);
         if let Some(heard) = heard {
@@ -394,11 +416,12 @@ impl Simulation {
                 ..self.client.clone()
             });
             let seed = self.seed;
+            let files = Arriving::new(number, flow.size, self.files, pieces.clone());
             network.at(flow.starts, move |network| {
                 let now = network.now();
                 let end = match quic {
-                    Some(quic) => End::quic(number, flow, &quic, seed, now),
-                    None => End::rudp(number, flow, config, seed, now),
+                    Some(quic) => End::quic(number, files, &quic, seed, now),
+                    None => End::rudp(number, files, config, seed, now),
                 };
                 let end = Far::new(end, flow.away);
                 network.clients.push(Client { flow: number, end });

@@ -203,6 +203,50 @@ fn quic_alone_fills_a_clean_link_and_answers_its_losses() {
 }
 
 #[test]
+fn files_at_once_share_a_connection() {
+    let outcome = simulate(
+        "congestion = \"cubic\"\nagainst = \"quic\"\ndown = \"loss=1\"\nsize = \"4MB\"\nfiles = 8\n",
+    );
+    for flow in only(&outcome) {
+        let name = &flow.name;
+        assert!(flow.finished, "{name}: {flow:?}");
+        assert_eq!(flow.totals.goodput_bytes, 4_000_000);
+        let files = flow.totals.files.expect("several");
+        assert_eq!(files.count, 8);
+        let [first, half, last] = [
+            files.first_whole_seconds,
+            files.median_whole_seconds,
+            files.last_whole_seconds,
+        ]
+        .map(|seconds| seconds.expect("all came"));
+        assert_eq!(last, flow.seconds, "{name}");
+        // They share the connection: none is done when the others have hardly begun.
+        assert!(
+            last / 2.0 < first && first <= half && half <= last,
+            "{name}: {files:?}"
+        );
+        // A hundredth of the packets are lost, and each keeps one file waiting.
+        let most = flow.totals.packets_lost_seen.expect("counted") as f64 / 8.0 * 0.4;
+        assert!(files.stood_still_seconds > 0.0, "{name}: {files:?}");
+        assert!(files.stood_still_seconds < most, "{name}: {files:?}");
+    }
+    let text = labnet(&[
+        "--simulate",
+        "--congestion",
+        "cubic",
+        "--size",
+        "1MB",
+        "--files",
+        "2",
+    ]);
+    let text = String::from_utf8(text.stdout).expect("text");
+    assert!(text.contains("STOOD STILL"), "{text}");
+    let wrong = labnet(&["--simulate", "--files", "2"]);
+    let said = String::from_utf8(wrong.stderr).expect("text");
+    assert!(said.contains("--files: files are of a size"), "{said}");
+}
+
+#[test]
 fn a_sender_that_no_seed_reaches_is_not_simulated() {
     let wrong = labnet(&["--simulate", "--congestion", "quic-bbr"]);
     assert_eq!(wrong.status.code(), Some(2));

@@ -211,6 +211,7 @@ fn who_watches_hears_of_each_packet_what_its_sender_and_what_the_link_did() {
                 sender: *sender,
             })]
         })),
+        pieces: None,
     };
     let simulation = on(COURSE, &Algorithm::ALL.map(Flow::new));
     let start = Instant::now();

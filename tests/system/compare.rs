@@ -119,3 +119,32 @@ fn a_congestion_control_that_the_kernel_has_not_is_told() {
     assert!(!output.status.success());
     assert!(said.contains("no congestion control `nosuch`"), "{said}");
 }
+
+/// Eight files over one connection of each: a packet that TCP lost keeps all of them waiting, one that QUIC
+/// or RUDP lost only its own.
+#[test]
+#[ignore = "needs root (network namespaces)"]
+fn a_lost_packet_keeps_all_files_of_tcp_waiting() {
+    let outcome = outcome(&["head-of-line", "--size", "4MB"]);
+    let flows: Vec<&Flow> = outcome.runs.iter().flat_map(|run| &run.flows).collect();
+    let names: Vec<&str> = flows.iter().map(|flow| flow.name.as_str()).collect();
+    assert_eq!(names, ["cubic", "tcp-cubic", "quic-cubic"]);
+    let stood_still = |flow: &Flow| {
+        assert!(flow.finished, "{flow:?}");
+        assert_eq!(flow.totals.goodput_bytes, 4_000_000);
+        let files = flow.totals.files.expect("several");
+        assert_eq!(files.count, 8);
+        let last = files.last_whole_seconds.expect("all came");
+        assert!(
+            (last - flow.seconds).abs() < 0.1,
+            "{files:?} {}",
+            flow.seconds
+        );
+        // Once for each packet lost: the same packets get lost for all, as far as they count alike.
+        let lost = flow.totals.packets_lost_by_link.expect("counted");
+        assert!(lost > 10, "{lost}");
+        files.stood_still_seconds / lost as f64
+    };
+    let [rudp, tcp, quic] = [0, 1, 2].map(|number| stood_still(flows[number]));
+    assert!(tcp > 1.5 * rudp && tcp > 1.5 * quic, "{rudp} {tcp} {quic}");
+}

@@ -58,6 +58,8 @@ struct Task {
     sender: Sender,
     record: FlowRecord,
     amount: Amount,
+    /// In so many files.
+    files: u64,
     /// When it begins.
     start: Instant,
     /// How far its receiver is from the link, each way.
@@ -86,6 +88,21 @@ impl Task {
             Amount::Size(size) => size,
             Amount::Time(_) => u64::MAX,
         }
+    }
+
+    /// Bytes of each file.
+    fn file_size(&self) -> u64 {
+        self.size() / self.files.max(1)
+    }
+
+    /// A piece of a file was read now, with which it may be `whole`.
+    fn piece(&self, came: &mut Came, file: u64, bytes: u64, whole: bool) {
+        let now = Instant::now();
+        came.first_byte.get_or_insert(now);
+        came.received += bytes;
+        self.record.delivered(now, came.received);
+        let file = usize::try_from(file).unwrap_or(usize::MAX);
+        self.record.file(now, file, whole);
     }
 
     /// Whether its time is up.
@@ -186,11 +203,8 @@ pub fn run(
     let start = Instant::now() + READY;
     let until = plan.time().map(|time| start + time);
     let deadline = until.unwrap_or(start + PATIENCE);
-    let records: Vec<FlowRecord> = plan
-        .senders
-        .iter()
-        .map(|_| FlowRecord::new(start, until))
-        .collect();
+    let records = (0..plan.senders.len()).map(|number| plan.record(number, start, until));
+    let records: Vec<FlowRecord> = records.collect();
     watch.set(records.clone());
     *quic.lock().unwrap_or_else(PoisonError::into_inner) = records.clone();
     let heard = LinkRecord::new((start, until), records.len(), ground.flow_of(), fates);
@@ -204,6 +218,7 @@ pub fn run(
             sender: sender.clone(),
             record: records[number].clone(),
             amount: plan.amount,
+            files: plan.files,
             start: start + place.after,
             away: place.away,
             deadline,

@@ -1,6 +1,7 @@
 //! QUIC by quinn, one connection and one stream for each flow.
 
 use std::{
+    cell::RefCell,
     io,
     net::{SocketAddr, UdpSocket},
     sync::{Arc, Mutex, PoisonError, mpsc},
@@ -9,9 +10,10 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures_util::future::try_join_all;
 use quinn::{
-    Connection, ConnectionId, Endpoint, EndpointConfig, Incoming, ServerConfig, TokioRuntime,
-    VarInt,
+    Connection, ConnectionId, Endpoint, EndpointConfig, Incoming, RecvStream, SendStream,
+    ServerConfig, TokioRuntime, VarInt,
 };
 use tokio::sync::oneshot;
 
@@ -152,7 +154,7 @@ fn endpoint(listen: SocketAddr, config: Option<ServerConfig>) -> io::Result<Endp
     )
 }
 
-/// Answers a stream's eight bytes, a size, with so many bytes.
+/// Answers each stream's eight bytes, a size, with so many bytes.
 async fn serve(incoming: Incoming, control: QuicControl, record: FlowRecord) {
     let Ok(config) = quic::server(control, Some(record.clone())) else {
         return;
@@ -164,9 +166,13 @@ async fn serve(incoming: Incoming, control: QuicControl, record: FlowRecord) {
         return;
     };
     tokio::spawn(ask(connection.clone(), record));
-    let Ok((mut send, mut receive)) = connection.accept_bi().await else {
-        return;
-    };
+    // Until it is closed, what got lost is sent again.
+    while let Ok((send, receive)) = connection.accept_bi().await {
+        tokio::spawn(answer(send, receive));
+    }
+}
+
+async fn answer(mut send: SendStream, mut receive: RecvStream) {
     let mut size = [0; 8];
     if receive.read_exact(&mut size).await.is_err() {
         return;
@@ -181,8 +187,6 @@ async fn serve(incoming: Incoming, control: QuicControl, record: FlowRecord) {
         left -= length as u64;
     }
     let _ = send.finish();
-    // Until then what got lost is sent again.
-    connection.closed().await;
 }
 
 /// Asks a sender what it has counted until its connection is over.
@@ -221,26 +225,31 @@ async fn fetch(task: &Task, server: SocketAddr, came: &mut Came) -> io::Result<(
     let flow = task.number;
     config.initial_dst_cid_provider(Arc::new(move || first_id(flow)));
     endpoint.set_default_client_config(config);
-    let size = task.size();
     task.wait();
+    let came = RefCell::new(came);
+    let file = async |connection: &Connection, file: u64| {
+        let (mut send, mut receive) = connection.open_bi().await?;
+        send.write_all(&task.file_size().to_be_bytes()).await?;
+        let _ = send.finish();
+        let mut left = task.file_size();
+        let mut chunks = [const { Bytes::new() }; 32];
+        while let Some(count) = receive.read_chunks(&mut chunks).await? {
+            let pieces = chunks[..count].iter_mut();
+            let read: usize = pieces.map(|chunk| std::mem::take(chunk).len()).sum();
+            left = left.saturating_sub(read as u64);
+            task.piece(&mut came.borrow_mut(), file, read as u64, left == 0);
+        }
+        io::Result::Ok(())
+    };
     let fetching = async {
         let connecting = endpoint
             .connect(server, quic::NAME)
             .map_err(io::Error::other)?;
         let connection = connecting.await?;
-        let (mut send, mut receive) = connection.open_bi().await?;
-        send.write_all(&size.to_be_bytes()).await?;
-        let _ = send.finish();
-        let mut chunks = [const { Bytes::new() }; 32];
-        while let Some(count) = receive.read_chunks(&mut chunks).await? {
-            let now = Instant::now();
-            for chunk in &mut chunks[..count] {
-                came.received += std::mem::take(chunk).len() as u64;
-            }
-            came.first_byte.get_or_insert(now);
-            task.record.delivered(now, came.received);
-        }
-        if came.received == size {
+        let files = (0..task.files).map(|number| file(&connection, number));
+        try_join_all(files).await?;
+        let mut came = came.borrow_mut();
+        if came.received == task.size() {
             came.whole = Some(Instant::now());
         }
         Ok(())

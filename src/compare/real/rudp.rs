@@ -1,6 +1,7 @@
 //! labnet's own transport: its server with its own origin, and its client.
 
 use std::{
+    cell::RefCell,
     fs::{self, File},
     io,
     net::SocketAddr,
@@ -10,6 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures_util::future::try_join_all;
 use tokio::{sync::oneshot, time::timeout};
 
 use super::{Came, Ground, LOOK, Task};
@@ -90,7 +92,7 @@ impl Proxy {
                 .collect(),
         };
         let bytes = match run.amount {
-            Amount::Size(size) => size,
+            Amount::Size(size) => size / run.files.max(1),
             Amount::Time(time) => {
                 let rates = run.changes.iter().map(|change| change.down.rate);
                 let most = rates
@@ -284,17 +286,22 @@ async fn fetch(task: &Task, server: SocketAddr, came: &mut Came) -> Result<(), T
     };
     task.wait();
     let mut open = None;
+    let came = RefCell::new(came);
+    let file = async |transport: &transport::Transport, file: u64| {
+        let mut reply = transport.get(FILE, 0, None).await?;
+        let mut left = task.file_size();
+        while let Some(bytes) = reply.next().await? {
+            left = left.saturating_sub(bytes.len() as u64);
+            task.piece(&mut came.borrow_mut(), file, bytes.len() as u64, left == 0);
+        }
+        Ok::<_, TransportError>(())
+    };
     let fetching = async {
         let transport = transport::Transport::connect(&settings).await?;
-        let transport = open.insert(transport);
-        let mut reply = transport.get(FILE, 0, None).await?;
-        while let Some(bytes) = reply.next().await? {
-            let now = Instant::now();
-            came.first_byte.get_or_insert(now);
-            came.received += bytes.len() as u64;
-            task.record.delivered(now, came.received);
-        }
-        came.whole = Some(Instant::now());
+        let transport = &*open.insert(transport);
+        let files = (0..task.files).map(|number| file(transport, number));
+        try_join_all(files).await?;
+        came.borrow_mut().whole = Some(Instant::now());
         Ok(())
     };
     let fetched = task.until_over(fetching).await;

@@ -16,7 +16,10 @@ use socket2::{Domain, Socket, Type};
 
 use super::{Came, Ground, SAMPLE, Task};
 use crate::{
-    compare::recorder::{Counts, Sample},
+    compare::{
+        files::Turns,
+        recorder::{Counts, PAYLOAD, Sample},
+    },
     net::{TcpInfo, refuses_congestion, set_congestion, tcp_info},
 };
 
@@ -183,6 +186,11 @@ fn receive(task: &Task, came: &mut Came) -> io::Result<()> {
     stream.set_read_timeout(Some(PATIENCE))?;
     let mut buffer = vec![0; CHUNK];
     let size = task.size();
+    let turns = Turns {
+        count: task.files,
+        size: task.file_size(),
+        piece: PAYLOAD,
+    };
     while came.received < size && !task.is_over() {
         match stream.read(&mut buffer) {
             Ok(0) if task.is_over() => break,
@@ -191,10 +199,12 @@ fn receive(task: &Task, came: &mut Came) -> io::Result<()> {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
             Ok(read) => {
-                let now = Instant::now();
-                came.first_byte.get_or_insert(now);
-                came.received += read as u64;
-                task.record.delivered(now, came.received);
+                let to = came.received + read as u64;
+                while came.received < to {
+                    let (file, end, is_last) = turns.at(came.received);
+                    let bytes = end.min(to) - came.received;
+                    task.piece(came, file, bytes, is_last && end <= to);
+                }
             }
             Err(error) if waits(&error) => {}
             Err(error) => return Err(error),
