@@ -7,7 +7,7 @@ use std::{
     collections::BTreeSet,
     io::{self, Write},
     net::{IpAddr, SocketAddr},
-    sync::Arc,
+    sync::{Arc, LazyLock},
     thread,
 };
 
@@ -33,8 +33,10 @@ use crate::{
 
 /// So many captures at once.
 const CAPTURES: usize = 8;
-static PLACES: std::sync::LazyLock<Arc<Semaphore>> =
-    std::sync::LazyLock::new(|| Arc::new(Semaphore::new(CAPTURES)));
+static PLACES: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(CAPTURES)));
+/// And so many of the ring: each keeps in memory what the ring held when it was asked for.
+const RINGS: usize = 2;
+static RING_PLACES: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(RINGS)));
 /// Pieces of a stream that wait for their reader, of up to 64 KiB each.
 const PIECES: usize = 16;
 const PIECE: usize = 64 << 10;
@@ -77,8 +79,12 @@ pub(super) async fn stream(State(kept): State<Kept>, RawQuery(query): RawQuery) 
         Ok(question) => question,
         Err(why) => return problem(StatusCode::BAD_REQUEST, &why),
     };
-    let Ok(place) = Arc::clone(&PLACES).try_acquire_owned() else {
-        let text = format!("{CAPTURES} captures run already: end one of them");
+    let (places, most, what) = match question.ring {
+        true => (&RING_PLACES, RINGS, "captures of the ring"),
+        false => (&PLACES, CAPTURES, "captures"),
+    };
+    let Ok(place) = Arc::clone(places).try_acquire_owned() else {
+        let text = format!("{most} {what} run already: end one of them");
         return problem(StatusCode::SERVICE_UNAVAILABLE, &text);
     };
     if question.ring {

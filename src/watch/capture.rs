@@ -1,23 +1,23 @@
 //! Captures of the process's own traffic: into files that rotate, to whoever asks, and in a ring of
 //! the last minutes that is written out when something happens.
 
+mod ring;
+
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::BTreeSet,
     fs::{self, File},
     io::{self, BufWriter, Write},
-    path::{Path, PathBuf},
-    sync::{
-        Arc, LazyLock, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    path::PathBuf,
+    sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
     thread,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 use prometheus::{IntCounter, Opts};
 
+pub use self::ring::Ring;
 use super::{
-    crossings::{Crossings, Waiting},
+    crossings::Waiting,
     event::{
         hub::{self, Batch, Closer, Subscription, Wants},
         packet::Role,
@@ -47,12 +47,6 @@ const QUEUE: usize = 16 << 20;
 const LINGER: Duration = Duration::from_millis(20);
 /// So often a capture looks whether somebody still wants it.
 const LOOK: Duration = Duration::from_secs(1);
-/// After a crash so much more is awaited: what came of it belongs to the story.
-const AFTERMATH: Duration = Duration::from_secs(2);
-/// At least so long between two files that crashes write.
-const CRASHES: Duration = Duration::from_secs(60);
-/// So many files of crashes are kept.
-const CRASH_FILES: usize = 8;
 
 /// What a capture wants of each packet.
 pub fn wants(roles: BTreeSet<Role>, data_bytes: usize) -> Wants {
@@ -205,7 +199,7 @@ pub fn crashed() {
     if let Ok(running) = RUNNING.try_lock()
         && let Some(ring) = running.as_ref().and_then(|running| running.ring.as_ref())
     {
-        ring.crashed.store(true, Ordering::Relaxed);
+        ring.crashed();
     }
 }
 
@@ -269,119 +263,4 @@ impl Files {
         let stem = self.file.file_stem().unwrap_or_default().to_string_lossy();
         self.file.with_file_name(format!("{stem}.{number}.pcapng"))
     }
-}
-
-/// The last packets, within a bound of memory.
-pub struct Ring {
-    bytes: usize,
-    batches: Mutex<VecDeque<Batch>>,
-    crashed: AtomicBool,
-}
-
-impl Ring {
-    fn new(bytes: usize) -> Self {
-        Self {
-            bytes,
-            batches: Mutex::default(),
-            crashed: AtomicBool::new(false),
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, VecDeque<Batch>> {
-        self.batches.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn run(&self, subscription: &Subscription, crashes: &Path) {
-        let (mut batch, mut known) = (Batch::default(), 0);
-        let (mut crashed, mut due, mut quiet_until) = (false, None, Instant::now());
-        loop {
-            let closed = subscription.is_closed();
-            let more = subscription.read(&mut batch, LOOK);
-            if more {
-                self.keep(std::mem::take(&mut batch));
-            }
-            known = count_lost(subscription, known);
-            let now = Instant::now();
-            crashed |= self.crashed.swap(false, Ordering::Relaxed);
-            // The last words are not held back.
-            if crashed && due.is_none() && (closed || now >= quiet_until) {
-                (crashed, due) = (false, Some(now + AFTERMATH));
-            }
-            if due.is_some_and(|due| now >= due || closed) {
-                due = None;
-                quiet_until = now + CRASHES;
-                self.write_crash(crashes);
-            }
-            if closed && !more {
-                return;
-            }
-        }
-    }
-
-    fn keep(&self, mut batch: Batch) {
-        batch.shrink();
-        let batches = &mut *self.lock();
-        batches.push_back(batch);
-        let mut held: usize = batches.iter().map(Batch::size).sum();
-        while held > self.bytes
-            && let Some(oldest) = batches.pop_front()
-        {
-            held -= oldest.size();
-        }
-    }
-
-    fn write_crash(&self, folder: &Path) {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH);
-        let now = now.unwrap_or_default();
-        // As names they are in the order of time, and two of one second are two.
-        let (seconds, millis) = (now.as_secs(), now.subsec_millis());
-        let file = folder.join(format!("crash-{seconds}.{millis:03}.pcapng"));
-        let written = fs::create_dir_all(folder)
-            .and_then(|()| File::create(&file))
-            .and_then(|out| self.write(BufWriter::new(out)));
-        match written {
-            Ok(()) => tracing::warn!("the packets before the crash are in {}", file.display()),
-            Err(error) => {
-                tracing::error!("{}: the packets before the crash: {error}", file.display());
-            }
-        }
-        if let Err(error) = forget_old(folder) {
-            tracing::warn!("{}: old captures stay: {error}", folder.display());
-        }
-    }
-
-    /// Writes all that it holds.
-    ///
-    /// # Errors
-    /// Those of `out`.
-    pub fn write<W: Write>(&self, out: W) -> io::Result<()> {
-        let mut writer = Writer::new(out)?;
-        // Its packets go on coming: they wait in the queue, not at the sockets.
-        let batches = self.lock();
-        let mut crossings = Crossings::default();
-        batches.iter().for_each(|batch| crossings.learn(batch));
-        for batch in batches.iter() {
-            for packet in batch.packets() {
-                writer.packet(&packet, crossings.of(&packet))?;
-            }
-        }
-        drop(batches);
-        writer.statistics(0)
-    }
-}
-
-fn forget_old(folder: &Path) -> io::Result<()> {
-    let mut files: Vec<PathBuf> = fs::read_dir(folder)?
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| {
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            name.starts_with("crash-") && name.ends_with(".pcapng")
-        })
-        .collect();
-    files.sort();
-    let old = files.len().saturating_sub(CRASH_FILES);
-    for file in files.into_iter().take(old) {
-        fs::remove_file(file)?;
-    }
-    Ok(())
 }
