@@ -56,7 +56,13 @@ pub(super) fn run(args: Args) -> ExitCode {
         }
     };
     logging::set_level(&config.log);
-    capture::follow(config.capture.as_ref());
+    match capture::prepare(config.capture.as_ref()) {
+        Ok(prepared) => prepared.commit(),
+        Err(refused) => {
+            logging::say(&format!("labnet can't start:\n{refused}"));
+            return ExitCode::FAILURE;
+        }
+    }
     let _captures = Captures;
     for (key, by) in logging::masked() {
         tracing::debug!("{key} goes without effect: {by} goes over it");
@@ -100,7 +106,7 @@ struct Captures;
 
 impl Drop for Captures {
     fn drop(&mut self) {
-        capture::follow(None);
+        capture::end();
     }
 }
 

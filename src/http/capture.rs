@@ -28,6 +28,7 @@ use crate::{
     watch::{
         capture,
         event::{hub, packet::Role},
+        pcapng::Writer,
     },
 };
 
@@ -109,7 +110,7 @@ pub(super) async fn stream(State(kept): State<Kept>, RawQuery(query): RawQuery) 
     let subscription = hub::subscribe(wants);
     pieces(place, move |out| {
         let watched = out.chunks.clone();
-        capture::run(&subscription, out, || !watched.is_closed())
+        capture::run(&subscription, Writer::new(out)?, || !watched.is_closed())
     })
 }
 

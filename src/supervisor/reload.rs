@@ -18,6 +18,13 @@ use crate::{
     watch::capture,
 };
 
+/// What only waits to be carried out; the roles' part of it is in the tree.
+struct Prepared {
+    config: Config,
+    reloaded: Reloaded,
+    captures: capture::Prepared,
+}
+
 impl Handler<Reload> for Supervisor {
     type Result = AtomicResponse<Self, Result<Reloaded, ReloadRefused>>;
 
@@ -26,12 +33,12 @@ impl Handler<Reload> for Supervisor {
             service::tell_reloading();
         }
         let reload = match self.prepare() {
-            Ok((_, mut reloaded)) if dry_run => {
+            Ok(mut prepared) if dry_run => {
                 self.tree.discard();
-                reloaded.dry_run = true;
-                Ok(reloaded)
+                prepared.reloaded.dry_run = true;
+                Ok(prepared.reloaded)
             }
-            Ok((config, reloaded)) => return self.commit(config, reloaded),
+            Ok(prepared) => return self.commit(prepared),
             Err(problems) if dry_run => Err(ReloadRefused {
                 generation: self.resources.roster.read().generation,
                 problems,
@@ -49,12 +56,19 @@ impl Handler<Reload> for Supervisor {
 
 impl Supervisor {
     /// Does all of a reload that can fail.
-    fn prepare(&mut self) -> Result<(Config, Reloaded), Vec<String>> {
+    fn prepare(&mut self) -> Result<Prepared, Vec<String>> {
         let config = self.read()?;
         let files = self.tree.changed_files();
         let prepared = self.tree.prepare(&config, &self.resources);
-        if !prepared.errors.is_empty() {
-            return Err(prepared.errors.iter().map(ToString::to_string).collect());
+        let mut problems: Vec<String> = prepared.errors.iter().map(ToString::to_string).collect();
+        let captures = capture::prepare(config.capture.as_ref())
+            .map_err(|refused| problems.push(refused.to_string()));
+        let Ok(captures) = captures else {
+            self.tree.discard();
+            return Err(problems);
+        };
+        if !problems.is_empty() {
+            return Err(problems);
         }
         let keys = self.config.source.changes(&config.source).into_iter();
         let reloaded = Reloaded {
@@ -67,19 +81,27 @@ impl Supervisor {
                 .map(|file| file.display().to_string())
                 .collect(),
         };
-        Ok((config, reloaded))
+        Ok(Prepared {
+            config,
+            reloaded,
+            captures,
+        })
     }
 
     /// Carries out what was prepared.
     fn commit(
         &mut self,
-        config: Config,
-        mut reloaded: Reloaded,
+        prepared: Prepared,
     ) -> AtomicResponse<Self, Result<Reloaded, ReloadRefused>> {
+        let Prepared {
+            config,
+            mut reloaded,
+            captures,
+        } = prepared;
         let around = surroundings(&config, &self.reports, &self.resources);
         let committed = self.tree.commit(&around);
         logging::set_level(&config.log);
-        capture::follow(config.capture.as_ref());
+        captures.commit();
         self.adopted(config);
         let generation = self.resources.roster.read().generation;
         reloaded.generation = generation;

@@ -1,30 +1,32 @@
 //! Captures of the process's own traffic: into files that rotate, to whoever asks, and in a ring of
 //! the last minutes that is written out when something happens.
 
+mod configured;
+mod files;
 mod ring;
 
 use std::{
     collections::BTreeSet,
-    fs::{self, File},
-    io::{self, BufWriter, Write},
-    path::PathBuf,
-    sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
-    thread,
+    io::{self, Write},
+    sync::LazyLock,
     time::{Duration, Instant},
 };
 
 use prometheus::{IntCounter, Opts};
 
-pub use self::ring::Ring;
+pub use self::{
+    configured::{Prepared, Refused, crashed, end, prepare, ring},
+    ring::Ring,
+};
 use super::{
     crossings::Waiting,
     event::{
-        hub::{self, Batch, Closer, Subscription, Wants},
-        packet::Role,
+        hub::{Batch, Subscription, Wants},
+        packet::{Packet, Role},
     },
+    fates::Fate,
     pcapng::Writer,
 };
-use crate::config;
 
 /// `labnet_capture_dropped_total`: packets that are in no capture because it was too slow.
 pub static DROPPED: LazyLock<IntCounter> = LazyLock::new(|| {
@@ -65,19 +67,54 @@ pub fn wants(roles: BTreeSet<Role>, data_bytes: usize) -> Wants {
     }
 }
 
+/// Where a capture's packets go.
+pub trait Output {
+    /// Takes a packet, with what a link did to it, and how many packets are missing so far because the
+    /// capture was too slow.
+    ///
+    /// # Errors
+    /// Those of what is written to.
+    fn packet(&mut self, packet: &Packet<'_>, link: Option<&Fate>, lost: u64) -> io::Result<()>;
+
+    /// Hands on what is buffered.
+    ///
+    /// # Errors
+    /// Those of what is written to.
+    fn flush(&mut self) -> io::Result<()>;
+
+    /// Nothing more comes; so many packets are missing.
+    ///
+    /// # Errors
+    /// Those of what is written to.
+    fn end(&mut self, lost: u64) -> io::Result<()>;
+}
+
+impl<W: Write> Output for Writer<W> {
+    fn packet(&mut self, packet: &Packet<'_>, link: Option<&Fate>, _lost: u64) -> io::Result<()> {
+        Self::packet(self, packet, link)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Self::flush(self)
+    }
+
+    fn end(&mut self, lost: u64) -> io::Result<()> {
+        self.statistics(lost)
+    }
+}
+
 /// Captures into `out` until it breaks, `wanted` says no more, or nothing more comes. To be called in
 /// a thread of its own.
 ///
 /// # Errors
 /// Those of `out`.
-pub fn run<W: Write>(
+pub fn run(
     subscription: &Subscription,
-    out: W,
+    mut out: impl Output,
     mut wanted: impl FnMut() -> bool,
 ) -> io::Result<()> {
-    let mut writer = Writer::new(out)?;
-    writer.flush()?;
-    let (mut batch, mut known) = (Batch::default(), 0);
+    out.flush()?;
+    let (mut batch, mut lost) = (Batch::default(), 0);
     let mut waiting = Waiting::default();
     while wanted() {
         let closed = subscription.is_closed();
@@ -85,182 +122,23 @@ pub fn run<W: Write>(
         if more {
             waiting.put(std::mem::take(&mut batch), Instant::now());
         }
+        lost = count_lost(subscription, lost);
         while let Some(ready) = waiting.next(closed && !more, Instant::now()) {
             for packet in ready.packets() {
-                writer.packet(&packet, waiting.crossings().of(&packet))?;
+                out.packet(&packet, waiting.crossings().of(&packet), lost)?;
             }
             batch = ready;
         }
-        writer.flush()?;
+        out.flush()?;
         if closed && !more {
             break;
         }
-        known = count_lost(subscription, known);
     }
-    writer.statistics(known)
+    out.end(lost)
 }
 
 fn count_lost(subscription: &Subscription, known: u64) -> u64 {
     let lost = subscription.lost().packets;
     DROPPED.inc_by(lost.saturating_sub(known));
     lost
-}
-
-/// What `[capture]` asks for, at work.
-static RUNNING: Mutex<Option<Running>> = Mutex::new(None);
-
-struct Running {
-    config: config::Capture,
-    ring: Option<Arc<Ring>>,
-    /// Their threads end when these are closed.
-    closers: Vec<Closer>,
-    threads: Vec<thread::JoinHandle<()>>,
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        for closer in &self.closers {
-            closer.close();
-        }
-        for thread in self.threads.drain(..) {
-            let _ = thread.join();
-        }
-    }
-}
-
-fn running() -> MutexGuard<'static, Option<Running>> {
-    RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Follows `[capture]`: at the start, with every reload, and with `None` at the end.
-pub fn follow(config: Option<&config::Capture>) {
-    let running = &mut *running();
-    if running.as_ref().map(|running| &running.config) == config {
-        return;
-    }
-    // A file that goes on is finished first.
-    *running = None;
-    *running = config.map(start);
-}
-
-fn start(config: &config::Capture) -> Running {
-    let mut running = Running {
-        config: config.clone(),
-        ring: None,
-        closers: Vec::new(),
-        threads: Vec::new(),
-    };
-    let roles: BTreeSet<Role> = config
-        .roles
-        .iter()
-        .filter_map(|name| Role::named(name))
-        .collect();
-    let mut begin = |name: &str, capture: Box<dyn FnOnce(Subscription) + Send>| {
-        let subscription = hub::subscribe(wants(roles.clone(), config.data_bytes));
-        running.closers.push(subscription.closer());
-        let thread = thread::Builder::new().name(name.to_owned());
-        match thread.spawn(move || capture(subscription)) {
-            Ok(thread) => running.threads.push(thread),
-            Err(error) => tracing::error!("no thread for [capture]: {error}"),
-        }
-    };
-    if let Some(file) = &config.file {
-        let files = Files {
-            file: file.clone(),
-            size: config.max_size,
-            count: config.max_files,
-        };
-        let capture = move |subscription: Subscription| {
-            if let Err(error) = files.capture(&subscription) {
-                let file = files.file.display();
-                tracing::error!("the capture into {file} has ended: {error}");
-            }
-        };
-        begin("capture-file", Box::new(capture));
-    }
-    if config.ring > 0 {
-        let ring = Arc::new(Ring::new(config.ring));
-        let (kept, crashes) = (Arc::clone(&ring), config.crashes.clone());
-        let capture = move |subscription: Subscription| kept.run(&subscription, &crashes);
-        begin("capture-ring", Box::new(capture));
-        running.ring = Some(ring);
-    }
-    running
-}
-
-/// The ring of the last minutes, if `[capture]` has one.
-pub fn ring() -> Option<Arc<Ring>> {
-    running().as_ref().and_then(|running| running.ring.clone())
-}
-
-/// Something has crashed, is stuck or was given up: the ring writes itself to a file in a moment.
-pub fn crashed() {
-    // A crash while the captures change is not waited for.
-    if let Ok(running) = RUNNING.try_lock()
-        && let Some(ring) = running.as_ref().and_then(|running| running.ring.as_ref())
-    {
-        ring.crashed();
-    }
-}
-
-/// Files that rotate: `capture.pcapng` is the newest, `capture.1.pcapng` the one before.
-struct Files {
-    file: PathBuf,
-    size: u64,
-    count: usize,
-}
-
-impl Files {
-    fn capture(&self, subscription: &Subscription) -> io::Result<()> {
-        let (mut batch, mut known, mut told) = (Batch::default(), 0, 0);
-        let mut writer = self.next()?;
-        let mut waiting = Waiting::default();
-        loop {
-            let closed = subscription.is_closed();
-            let more = subscription.read(&mut batch, LOOK);
-            if more {
-                waiting.put(std::mem::take(&mut batch), Instant::now());
-            }
-            while let Some(ready) = waiting.next(closed && !more, Instant::now()) {
-                for packet in ready.packets() {
-                    writer.packet(&packet, waiting.crossings().of(&packet))?;
-                    if writer.bytes() >= self.size {
-                        writer.statistics(known - told)?;
-                        told = known;
-                        writer = self.next()?;
-                    }
-                }
-                batch = ready;
-            }
-            writer.flush()?;
-            known = count_lost(subscription, known);
-            if closed && !more {
-                return writer.statistics(known - told);
-            }
-        }
-    }
-
-    /// The next file, and the oldest is gone.
-    fn next(&self) -> io::Result<Writer<BufWriter<File>>> {
-        if let Some(folder) = self.file.parent() {
-            fs::create_dir_all(folder)?;
-        }
-        for number in (1..self.count).rev() {
-            let older = self.numbered(number);
-            let newer = if number == 1 {
-                self.file.clone()
-            } else {
-                self.numbered(number - 1)
-            };
-            if newer.exists() {
-                fs::rename(newer, older)?;
-            }
-        }
-        Writer::new(BufWriter::new(File::create(&self.file)?))
-    }
-
-    fn numbered(&self, number: usize) -> PathBuf {
-        let stem = self.file.file_stem().unwrap_or_default().to_string_lossy();
-        self.file.with_file_name(format!("{stem}.{number}.pcapng"))
-    }
 }

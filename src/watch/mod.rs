@@ -13,6 +13,7 @@
 //! | `steps` | a connection's steps as JSON |
 //! | [`crossings`] | what links did to the packets of a capture |
 //! | [`dropped`] | what observers have missed |
+//! | `folder` | where observers write files |
 //! | [`words`] | what a packet's bytes say, by its protocol's reader |
 //! | [`log`] | every packet in the log |
 //! | [`pcapng`], [`capture`] | packets as Wireshark reads them: into files, on demand, in a ring |
@@ -26,6 +27,7 @@ pub mod crossings;
 pub mod dropped;
 pub mod event;
 pub mod fates;
+mod folder;
 pub mod json;
 pub mod log;
 pub mod pcapng;

@@ -40,6 +40,7 @@ use self::words::Words;
 use super::{
     dropped,
     event::transport::{Observer, Step},
+    folder,
 };
 
 /// The bytes of one file at most.
@@ -146,10 +147,7 @@ impl Qlog {
     /// # Errors
     /// If there can be no such folder, nothing can be made in it, or no thread started.
     pub fn new(folder: &Path, version: Version) -> io::Result<Self> {
-        fs::create_dir_all(folder)?;
-        let probe = folder.join(format!(".qlog-{}", std::process::id()));
-        File::create(&probe)?;
-        fs::remove_file(&probe)?;
+        folder::make(folder)?;
         let (sender, messages) = mpsc::sync_channel(QUEUE);
         let lost = Arc::new(AtomicU64::new(0));
         let mut folder = Folder {

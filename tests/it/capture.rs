@@ -7,7 +7,6 @@ use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    thread,
     time::Duration,
 };
 
@@ -16,7 +15,7 @@ use pcap_file::pcapng::{
     blocks::enhanced_packet::{EnhancedPacketBlock, EnhancedPacketOption},
 };
 
-use crate::support::{Lab, loopback, probe::Addresses, request, signal, wait_for};
+use crate::support::{Lab, Running, loopback, probe::Addresses, request, signal, wait_for};
 
 fn lab(more: &str) -> (Lab, Addresses) {
     let addresses = Addresses(loopback());
@@ -296,8 +295,16 @@ fn a_role_that_is_given_up_leaves_the_packets_before() {
         say(&client(loopback(), &addresses), "SIGNEW:Last"),
         "SIGNACK"
     );
-    // Packets are in the ring a moment later.
-    thread::sleep(Duration::from_millis(100));
+    let folder = tempfile::tempdir().expect("a folder");
+    let ring = folder.path().join("ring.pcapng");
+    wait_for("the packet in the ring", || {
+        let url = format!("http://{}/", lab.http);
+        let file = ring.to_str().expect("plain");
+        let output = crate::support::labnet(&["capture", "--url", &url, "--ring", "-w", file]);
+        assert!(output.status.success(), "{output:?}");
+        let is_last = |packet: Seen| packet.words.contains("I am Last");
+        read(&ring).into_iter().any(is_last).then_some(())
+    });
     assert_eq!(crash(&lab), 202);
     let code = wait_for("the lab's end", || lab.exit_code());
     assert_ne!(code, 0, "{}", lab.log());
@@ -313,4 +320,75 @@ fn a_role_that_is_given_up_leaves_the_packets_before() {
             "{words:?}"
         );
     }
+}
+
+/// What is in the folder, by name.
+fn names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).expect("a folder").flatten();
+    let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let mut names: Vec<String> = names.collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn captures_that_cannot_be_are_refused_and_those_before_go_on() {
+    let ip = loopback();
+    let http = format!("[http]\nlisten = \"{ip}:9167\"\n");
+    let config = |capture: &str| format!("{http}[capture]\n{capture}\n");
+    let file = "file = \"captures/lab.pcapng\"";
+    let mut lab = Lab::start_with(&config(file), &[("plain", "")], None);
+    let folder = lab.dir().join("captures");
+    let begun = || (names(&folder) == ["lab.pcapng"]).then_some(());
+    wait_for("the first file", begun);
+    let generation = |lab: &Lab| lab.json("/api/v1/status")["generation"].clone();
+    wait_for("the lab to begin", || (generation(&lab) == 1).then_some(()));
+    for (mistake, why) in [
+        ("file = \"plain/lab.pcapng\"", "plain/lab.pcapng: "),
+        ("file = \"captures\"", "no ordinary file"),
+    ] {
+        fs::write(lab.config(), config(mistake)).expect("written");
+        for path in ["/-/reload?dry_run", "/-/reload"] {
+            let (code, said) = lab.post(path);
+            assert_eq!(code, 400, "{said}");
+            assert!(
+                said.contains("capture.file: ") && said.contains(why),
+                "{said}"
+            );
+        }
+    }
+    assert_eq!(generation(&lab), 1);
+    let more = format!("{file}\nmax_size = \"1MiB\"");
+    fs::write(lab.config(), config(&more)).expect("written");
+    assert_eq!(lab.post("/-/reload?dry_run").0, 200);
+    begun().expect("nothing was left behind, and nothing moved");
+    let (code, said) = lab.post("/-/reload");
+    assert_eq!(code, 200, "{said}");
+    wait_for("the second file", || {
+        (names(&folder) == ["lab.1.pcapng", "lab.pcapng"]).then_some(())
+    });
+    assert_eq!(lab.terminate(), Some(0));
+    // The first went on until it was taken off, through all that was refused.
+    let asked = |file: &str| {
+        let packets = read(&folder.join(file)).into_iter();
+        let asked = packets.filter(|packet| packet.words.contains("/-/reload"));
+        asked.count()
+    };
+    assert_eq!(asked("lab.1.pcapng"), 6);
+    assert_eq!(asked("lab.pcapng"), 0);
+}
+
+#[test]
+fn a_lab_whose_capture_cannot_be_does_not_start() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = folder.path().join("labnet.toml");
+    let text = format!(
+        "[http]\nlisten = \"{}:9167\"\n[capture]\nfile = \"labnet.toml/lab.pcapng\"\n",
+        loopback()
+    );
+    fs::write(&config, text).expect("written");
+    let config = config.to_str().expect("plain");
+    let mut serving = Running::start(env!("CARGO_BIN_EXE_labnet"), &["serve", "-c", config]);
+    let status = wait_for("its end", || serving.0.try_wait().expect("a child"));
+    assert_eq!(status.code(), Some(1));
 }
