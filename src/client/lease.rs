@@ -62,14 +62,17 @@ pub async fn obtain(
     })
 }
 
-/// Gives the address back: one RELEASE from it, which nobody answers.
+/// Gives the address back: one RELEASE, which nobody answers; from the address, if this machine has it.
 pub async fn release(
     server: SocketAddr,
     identity: &Identity,
     lease: &ClientLease,
     seed: u64,
 ) -> Result<(), SocketError> {
-    let line = Line::connected(Some(lease.address.into()), server).await?;
+    let line = match Line::connected(Some(lease.address.into()), server).await {
+        Err(SocketError::Bind { .. }) => Line::connected(None, server).await?,
+        line => line?,
+    };
     let release = DhcpClient::release(identity, lease, seed);
     udp::send(&line, Protocol::Dhcp, release.fate, &release.payload).await?;
     Ok(())

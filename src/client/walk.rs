@@ -1,5 +1,6 @@
 //! The whole walk: an address, the proxy's address, a session, the list, the files, the end.
 
+mod address;
 mod files;
 mod questions;
 
@@ -12,23 +13,22 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::Notify, time::timeout};
+use tokio::time::timeout;
 use url::Url;
 
 use super::{
-    Patience, adopt,
+    Patience,
+    adopt::Adopted,
     dhcp::Identity,
-    diagnosis,
     dialer::Dialer,
     download::{Downloaded, Progress},
     failure::{FetchError, WalkError},
     file_name::FileName,
-    lease::{self, Leased},
+    lease::Leased,
     lookup::{self, Found},
     session::{Answered, Counts, Notice, Session, SessionError, Settings},
     summary::Summary,
     transport::{self, Transport},
-    udp::{self, SocketError},
 };
 use crate::{
     config::BadLink,
@@ -191,8 +191,6 @@ pub trait Observer {
 /// Watches nothing.
 impl Observer for () {}
 
-/// So many messages a DHCP server may leave unanswered before a cause is looked for.
-const DHCP_TRIES: u32 = 2;
 /// So often SIGNEW is sent again before it is told what may be wrong.
 const SIGNEW_TRIES: u32 = 3;
 /// So long a handshake may take before that.
@@ -204,6 +202,7 @@ const RINGS: u64 = 4 << 20;
 pub struct Walk {
     plan: Plan,
     leased: Option<Leased>,
+    adopted: Option<Adopted>,
     dns: Option<SocketAddr>,
     server: Option<SocketAddr>,
     session: Option<Session>,
@@ -228,6 +227,7 @@ impl Walk {
         Self {
             plan,
             leased: None,
+            adopted: None,
             dns: None,
             server: None,
             session: None,
@@ -373,69 +373,6 @@ impl Walk {
     /// What the sending of its connections went through.
     pub fn rings(&self) -> &Rings {
         &self.rings
-    }
-
-    async fn lease(
-        &mut self,
-        dhcp: &Dhcp,
-        observer: &mut dyn Observer,
-    ) -> Result<Leased, WalkError> {
-        let server = dhcp.server;
-        let patience = Patience::with(server);
-        observer.asks(server, patience);
-        let silent = Notify::new();
-        let mut again = |time| {
-            if time > DHCP_TRIES {
-                silent.notify_one();
-            }
-        };
-        let identity = dhcp.identity.clone();
-        let interface = dhcp.interface.as_deref();
-        let seed = self.plan.seed;
-        let obtaining = lease::obtain(server, interface, identity, patience, seed, &mut again);
-        let why = async {
-            silent.notified().await;
-            match server.ip().is_loopback() {
-                true => diagnosis::of_dhcp(server).await,
-                false => None,
-            }
-        };
-        let mut obtaining = pin!(obtaining);
-        let leased = tokio::select! {
-            leased = obtaining.as_mut() => leased,
-            why = why => {
-                if let Some(why) = why {
-                    return Err(WalkError::NoAddress { server, why });
-                }
-                observer.waits(Waits::Address(server));
-                obtaining.await
-            }
-        };
-        let leased = leased.map_err(|error| WalkError::Lease { server, error })?;
-        // Known before anything else is sent: whether it can be sent from here at all.
-        let address = leased.lease.address.into();
-        if let Some(interface) = interface {
-            adopt::adopt(interface, &leased.lease).map_err(|error| WalkError::Unusable {
-                server,
-                address,
-                error: SocketError::Bind {
-                    address,
-                    error,
-                    foreign: false,
-                },
-            })?;
-        }
-        if let Err(error) = udp::connect(Some(address), server).await
-            && matches!(error, SocketError::Bind { .. })
-        {
-            return Err(WalkError::Unusable {
-                server,
-                address,
-                error,
-            });
-        }
-        self.leased = Some(leased.clone());
-        Ok(leased)
     }
 
     async fn open_session(
@@ -591,28 +528,7 @@ impl Walk {
                 Err(error) => Err(WalkError::Session { server, error }),
             };
         }
-        if let Some(leased) = self.leased.take()
-            && let Way::Network {
-                dhcp: Some(dhcp), ..
-            } = &self.plan.way
-            && !dhcp.keep_lease
-        {
-            let seed = self.plan.seed.wrapping_add(1);
-            let server = match &dhcp.interface {
-                // The one of those that heard the broadcast.
-                Some(_) => (leased.lease.server, dhcp.server.port()).into(),
-                None => dhcp.server,
-            };
-            let released = lease::release(server, &dhcp.identity, &leased.lease, seed);
-            if let Err(error) = released.await {
-                tracing::warn!(%error, "the address was not given back");
-            }
-            if let Some(interface) = &dhcp.interface
-                && let Err(error) = adopt::give_up(interface, &leased.lease)
-            {
-                tracing::warn!(%error, "the address stays on the interface");
-            }
-        }
+        self.give_back().await;
         ended
     }
 }

@@ -8,7 +8,8 @@ use std::{
 /// Runs `ip` with these arguments, in the calling thread's network namespace.
 ///
 /// # Errors
-/// What it complains of, and that it is not there.
+/// What it complains of ([`AlreadyExists`](io::ErrorKind::AlreadyExists): what shall be added is there), and
+/// that it is not there.
 pub fn ip(arguments: &[&str]) -> io::Result<()> {
     let output = Command::new("ip")
         .args(arguments)
@@ -26,8 +27,10 @@ pub fn ip(arguments: &[&str]) -> io::Result<()> {
     }
     let complaint = String::from_utf8_lossy(&output.stderr);
     let first = complaint.lines().next().unwrap_or("no word of why");
-    Err(io::Error::other(format!(
-        "`ip {}`: {first}",
-        arguments.join(" ")
-    )))
+    let kind = match first.contains("File exists") {
+        true => io::ErrorKind::AlreadyExists,
+        false => io::ErrorKind::Other,
+    };
+    let told = format!("`ip {}`: {first}", arguments.join(" "));
+    Err(io::Error::new(kind, told))
 }
