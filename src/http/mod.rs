@@ -11,6 +11,7 @@ mod kept;
 mod names;
 mod page;
 mod problem;
+mod rings;
 mod routes;
 mod serve;
 mod token;

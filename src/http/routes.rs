@@ -12,25 +12,19 @@ use axum::{
 };
 
 use super::{
-    ask::{ASK_TIMEOUT, ask, listed, reply, silent},
+    ask::{ASK_TIMEOUT, ask, listed, silent},
     capture,
     guard::{Untold, guarded},
     kept::Kept,
-    names, page, problem,
+    names, page, problem, rings,
 };
 use crate::{
     role::api::{
-        CopyLeases, CrashSession, DescribeLink, Ended, Explain, ListEndedSessions,
-        ListEndedTransfers, ListLeases, ListSessions, ListTransfers, ReadSamples, Reload,
+        CopyLeases, CrashSession, DescribeLink, Ended, ListEndedSessions, ListEndedTransfers,
+        ListLeases, ListSessions, ListTransfers, Reload,
     },
     role::{Crash, Keep},
-    watch::{samples::POINTS, why::LAST},
 };
-
-/// Where nobody remembers a connection.
-const UNKNOWN: &str = "no connection of that name, ADDRESS:PORT or connection id is remembered: GET \
-     /api/v1/sessions and /api/v1/sessions?ended list them; sessions of the signals have no congestion window in \
-     bytes";
 
 /// All routes.
 pub(super) fn router(keep: Keep<Kept>) -> Router {
@@ -44,8 +38,8 @@ pub(super) fn router(keep: Keep<Kept>) -> Router {
         .route("/api/v1/leases", get(leases))
         .route("/api/v1/leases/backup", get(copy_leases))
         .route("/api/v1/sessions", get(sessions))
-        .route("/api/v1/sessions/{client}/why", get(why))
-        .route("/api/v1/sessions/{client}/samples", get(samples))
+        .route("/api/v1/sessions/{client}/why", get(rings::why))
+        .route("/api/v1/sessions/{client}/samples", get(rings::samples))
         .route("/api/v1/sessions/{client}/crash", post(crash_session))
         .route("/api/v1/components/{name}/crash", post(crash_component))
         .route("/api/v1/link", get(link))
@@ -181,72 +175,6 @@ async fn ended(kept: &Kept) -> Response {
         .collect();
     all.sort_by(|one, other| other.unix().total_cmp(&one.unix()));
     Json(all).into_response()
-}
-
-/// Why a connection's window is what it is: by the client's name, its ADDRESS:PORT or the connection,
-/// over or not; all that fit, the newest first. `?changes=N`: the last N changes of it.
-async fn why(
-    State(kept): State<Kept>,
-    Path(who): Path<String>,
-    RawQuery(query): RawQuery,
-) -> Response {
-    let mut changes = LAST;
-    for pair in query.iter().flat_map(|query| query.split('&')) {
-        match pair.strip_prefix("changes=").map(str::parse) {
-            Some(Ok(number)) => changes = number,
-            _ if pair.is_empty() => {}
-            _ => {
-                return problem(
-                    StatusCode::BAD_REQUEST,
-                    "only ?changes=N is known here: how many of the last changes are told",
-                );
-            }
-        }
-    }
-    let Some(endpoint) = kept.roster.read().explain.clone() else {
-        return problem(StatusCode::NOT_FOUND, "rudp is not configured");
-    };
-    let asked = endpoint.send(Explain { who, changes });
-    match tokio::time::timeout(ASK_TIMEOUT, asked).await {
-        Ok(Ok(found)) if found.is_empty() => problem(StatusCode::NOT_FOUND, UNKNOWN),
-        Ok(Ok(found)) => Json(found).into_response(),
-        Ok(Err(_)) | Err(_) => problem(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "rudp does not answer, it may be restarting: try again",
-        ),
-    }
-}
-
-/// What a connection's ring holds, as arrays for plots: named as for [`why`]. `?since=SECONDS`: only of
-/// the time after that; `?points=N`: in N points at most.
-async fn samples(
-    State(kept): State<Kept>,
-    Path(who): Path<String>,
-    RawQuery(query): RawQuery,
-) -> Response {
-    // Everything: what begins with the session is later than this.
-    let (mut since, mut points) = (-1.0, POINTS);
-    for pair in query.iter().flat_map(|query| query.split('&')) {
-        let understood = match pair.split_once('=') {
-            Some(("since", seconds)) => seconds.parse().map(|told| since = told).is_ok(),
-            Some(("points", number)) => number.parse().map(|told| points = told).is_ok(),
-            _ => pair.is_empty(),
-        };
-        if !understood || f64::is_nan(since) {
-            return problem(
-                StatusCode::BAD_REQUEST,
-                "only ?since=SECONDS and &points=N are known here: from when on, and in how many points",
-            );
-        }
-    }
-    let Some(endpoint) = kept.roster.read().samples.clone() else {
-        return problem(StatusCode::NOT_FOUND, "rudp is not configured");
-    };
-    match reply(&endpoint, ReadSamples { who, since, points }).await {
-        Some(found) if found.is_empty() => problem(StatusCode::NOT_FOUND, UNKNOWN),
-        Some(found) => Json(found).into_response(),
-        None => silent("rudp"),
-    }
 }
 
 async fn link(State(kept): State<Kept>) -> Response {

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use actix::Message;
 use serde::{Deserialize, Serialize};
 
-use crate::watch::{samples::Samples, why::Why};
+use crate::watch::ring::Rings;
 
 use crate::link::{LinkControl, LinkCounters, LinkOptions, Way};
 use crate::statistic::Fields;
@@ -166,29 +166,11 @@ pub struct EndedSession {
     pub sent_again: u64,
 }
 
-/// Asks the RUDP endpoint why windows are what they are: of the connections that this name,
-/// ADDRESS:PORT or connection id fits, over or not, the newest first.
-#[derive(Debug, Clone, Message)]
-#[rtype(result = "Vec<Why>")]
-pub struct Explain {
-    /// Whose.
-    pub who: String,
-    /// How many of the last changes of the window are told.
-    pub changes: usize,
-}
-
-/// Asks the RUDP endpoint for what rings hold: of the connections that this name, ADDRESS:PORT or
-/// connection id fits, over or not, the newest first.
-#[derive(Debug, Clone, Message)]
-#[rtype(result = "Vec<Samples>")]
-pub struct ReadSamples {
-    /// Whose.
-    pub who: String,
-    /// Only of the time after so many seconds.
-    pub since: f64,
-    /// How many points there may be of each.
-    pub points: usize,
-}
+/// Asks the RUDP endpoint for the rings of its connections, over or not. Who asks reads them: the endpoint's
+/// thread receives packets.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "Rings")]
+pub struct FindRings;
 
 /// Asks the RUDP endpoint for the network before it.
 #[derive(Debug, Clone, Copy, Message)]

@@ -8,8 +8,8 @@ use actix::Recipient;
 
 use super::Crash;
 use super::api::{
-    Component, CopyLeases, CrashSession, DescribeLink, Explain, ListEndedSessions,
-    ListEndedTransfers, ListLeases, ListSessions, ListTransfers, ReadSamples, Reload, Status,
+    Component, CopyLeases, CrashSession, DescribeLink, FindRings, ListEndedSessions,
+    ListEndedTransfers, ListLeases, ListSessions, ListTransfers, Reload, Status,
 };
 use crate::watch::event::State;
 
@@ -42,10 +42,8 @@ pub struct Entries {
     pub ended_transfers: Option<Recipient<ListEndedTransfers>>,
     /// The RUDP endpoint, of what is over.
     pub ended_sessions: Option<Recipient<ListEndedSessions>>,
-    /// The RUDP endpoint, of why windows are what they are.
-    pub explain: Option<Recipient<Explain>>,
-    /// The RUDP endpoint, of what rings hold.
-    pub samples: Option<Recipient<ReadSamples>>,
+    /// The RUDP endpoint, of its connections' rings.
+    pub rings: Option<Recipient<FindRings>>,
     /// The RUDP endpoint, too.
     pub crash_session: Option<Recipient<CrashSession>>,
     /// And for the network before it.
@@ -86,8 +84,7 @@ impl Default for Roster {
             transfers: None,
             ended_transfers: None,
             ended_sessions: None,
-            explain: None,
-            samples: None,
+            rings: None,
             crash_session: None,
             link: None,
             started: Instant::now(),

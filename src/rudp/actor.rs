@@ -41,7 +41,7 @@ mod workers;
 use std::{
     sync::Arc,
     task::Poll,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 use actix::{
@@ -59,21 +59,16 @@ use crate::{
     config::{self, BadLink},
     link::{LinkOptions, Side, SocketLink},
     net::{drive, interface::missing_addresses},
-    role::api::{
-        self, CrashSession, DescribeLink, Explain, ListEndedSessions, ListSessions, ReadSamples,
-    },
+    role::api::{self, CrashSession, DescribeLink, FindRings, ListEndedSessions, ListSessions},
     role::{
         Beats, Crash, Failure, Keep, LeaseEvent, Leases, PrepareError, Resources, Role, role_actor,
     },
-    watch::{samples::Samples, why::Why},
 };
 
 /// How long the sessions may take to describe themselves.
 const DESCRIBE: Duration = Duration::from_secs(3);
 /// How often the addresses where it listens no more are looked at, whether anybody is left there.
 const DRAINED: Duration = Duration::from_secs(1);
-/// Where a name fits many, the samples of so many are told.
-const SAMPLED: usize = 16;
 /// Places before the link that the sockets of one address have, at most: see `rudp.shards`.
 const PORTS: usize = 64;
 
@@ -431,32 +426,11 @@ impl Handler<ListEndedSessions> for RudpEndpoint {
     }
 }
 
-impl Handler<Explain> for RudpEndpoint {
-    type Result = Vec<Why>;
+impl Handler<FindRings> for RudpEndpoint {
+    type Result = MessageResult<FindRings>;
 
-    fn handle(&mut self, asked: Explain, _: &mut Self::Context) -> Self::Result {
-        let now = Instant::now();
-        let rings = &self.kept.common.rings;
-        Why::all(rings, &asked.who, asked.changes, now)
-    }
-}
-
-impl Handler<ReadSamples> for RudpEndpoint {
-    type Result = Vec<Samples>;
-
-    fn handle(&mut self, asked: ReadSamples, _: &mut Self::Context) -> Self::Result {
-        let now = Instant::now();
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH);
-        let wall = wall.unwrap_or_default();
-        let mut left = SAMPLED;
-        self.kept.common.rings.each(|record| {
-            let wanted = record.is(&asked.who) && left > 0;
-            wanted.then(|| {
-                left -= 1;
-                let began = wall.saturating_sub(now.saturating_duration_since(record.began));
-                Samples::of(record, asked.since, asked.points, now, began.as_secs_f64())
-            })
-        })
+    fn handle(&mut self, _: FindRings, _: &mut Self::Context) -> Self::Result {
+        MessageResult(self.kept.common.rings.clone())
     }
 }
 

@@ -61,8 +61,7 @@ impl Tree {
                     let mut entries = roster.write();
                     entries.sessions = address.map(|address| address.clone().recipient());
                     entries.ended_sessions = address.map(|address| address.clone().recipient());
-                    entries.explain = address.map(|address| address.clone().recipient());
-                    entries.samples = address.map(|address| address.clone().recipient());
+                    entries.rings = address.map(|address| address.clone().recipient());
                     entries.crash_session = address.map(|address| address.clone().recipient());
                     entries.link = address.map(|address| address.clone().recipient());
                 },

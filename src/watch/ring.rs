@@ -381,6 +381,25 @@ impl Record {
         self.about.is(who) || before.any(|address| address.to_string() == who)
     }
 
+    /// A copy with these samples and changes alone: for who makes words of it while the session goes on.
+    pub(super) fn excerpt(&self, samples: &[Sample], changes: &[Noted]) -> Self {
+        Self {
+            about: self.about.clone(),
+            before: self.before.clone(),
+            changes: changes.to_vec(),
+            spurious: self.spurious.clone(),
+            samples: samples.to_vec(),
+            lost_by: self.lost_by.clone(),
+            fates: self.fates.clone(),
+            ..*self
+        }
+    }
+
+    /// The last `most` changes of the window.
+    pub(super) fn last(&self, most: usize) -> &[Noted] {
+        &self.changes[self.changes.len().saturating_sub(most)..]
+    }
+
     /// A change with what the link has told until now of the packet that caused the change. A packet may be declared
     /// lost while it still waits in the link's queue or is on its wire, and the link tells of it later.
     pub fn with_fate(&self, noted: &Noted) -> Noted {

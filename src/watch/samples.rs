@@ -1,20 +1,20 @@
 //! What a ring holds of one session, as arrays over one axis of time: for plots.
 
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ring::{Record, Sample},
-    why::{LostBy, WindowChange, changes_after},
+    ring::{Record, Rings, Sample},
+    why::{LostBy, MOST, WindowChange, changes_after},
 };
 
 /// So many points are told of a session unless more or fewer are asked for.
 pub const POINTS: usize = 1000;
 /// Nobody is told of more points than these.
 pub const MOST_POINTS: usize = 10_000;
-/// Of the changes of the window the last so many are told.
-const CHANGES: usize = 1000;
+/// Of so many connections it is told, the newest, where a name fits more.
+const TOLD: usize = 16;
 
 /// One session's samples. All arrays are of one length: what stands at the same place belongs together.
 /// A point covers the time up to the next one.
@@ -71,13 +71,33 @@ pub struct Samples {
 }
 
 impl Samples {
+    /// Of each connection that this is a name, ADDRESS:PORT or id of, over or not, the newest first, 16 of
+    /// them at most: what its ring holds of the time after `since` seconds, in `points` at most. It is `wall`
+    /// now. A session waits only while what is told of is copied.
+    pub fn all(
+        rings: &Rings,
+        who: &str,
+        (since, points): (f64, usize),
+        (now, wall): (Instant, SystemTime),
+    ) -> Vec<Self> {
+        let mut left = TOLD;
+        let found = rings.each(|record| {
+            let wanted = left > 0 && record.is(who);
+            left -= usize::from(wanted);
+            wanted.then(|| record.excerpt(later(record, since), record.last(MOST)))
+        });
+        let wall = wall.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let told = found.iter().map(|record| {
+            let began = wall.saturating_sub(now.saturating_duration_since(record.began));
+            Self::of(record, since, points, now, began.as_secs_f64())
+        });
+        told.collect()
+    }
+
     /// What a record holds of the time after `since` seconds, in `points` at most.
-    pub fn of(record: &Record, since: f64, points: usize, now: Instant, began_unix: f64) -> Self {
-        let seconds = |at: Instant| at.saturating_duration_since(record.began).as_secs_f64();
-        let later = record
-            .samples
-            .partition_point(|sample| seconds(sample.from) <= since);
-        let later = &record.samples[later..];
+    fn of(record: &Record, since: f64, points: usize, now: Instant, began_unix: f64) -> Self {
+        let seconds = |at: Instant| seconds(record, at);
+        let later = later(record, since);
         let many = later.len().div_ceil(points.clamp(1, MOST_POINTS)).max(1);
         let joined: Vec<Sample> = later.chunks(many).filter_map(join).collect();
         let of = |value: fn(&Sample) -> u64| joined.iter().map(value).collect();
@@ -110,12 +130,24 @@ impl Samples {
                 .iter()
                 .map(|sample| sample.phase.to_owned())
                 .collect(),
-            changes: changes_after(record, since, CHANGES),
+            changes: changes_after(record, since),
             lost: record.lost,
             fates: LostBy::of(record),
             spurious: record.spurious_count,
         }
     }
+}
+
+/// When that was, seconds after the session's beginning.
+fn seconds(record: &Record, at: Instant) -> f64 {
+    at.saturating_duration_since(record.began).as_secs_f64()
+}
+
+/// The samples of the time after `since` seconds.
+fn later(record: &Record, since: f64) -> &[Sample] {
+    let samples = &record.samples;
+    let later = samples.partition_point(|sample| seconds(record, sample.from) <= since);
+    &samples[later..]
 }
 
 /// Several samples in one, which has the extremes of all.
@@ -135,6 +167,7 @@ mod tests {
     use crate::watch::{
         event::transport::{Limit, Observer as _, Spent, State, Step},
         ring::{About, Rings},
+        why::Why,
     };
 
     fn state(n: u64) -> State {
@@ -207,5 +240,39 @@ mod tests {
         let later = told(0.5, POINTS);
         assert_eq!((later.time.len(), later.time[0]), (49, 0.51));
         assert!(told(0.99, POINTS).time.is_empty());
+    }
+
+    #[test]
+    fn where_a_name_fits_many_the_newest_are_told_of() {
+        let rings = Rings::new(64 << 20);
+        let began = Instant::now();
+        let about = |connection| About {
+            connection,
+            destination: 1000 + connection,
+            name: "Tal".to_owned(),
+            client: ([127, 0, 0, 1], 9).into(),
+            congestion: "cubic",
+        };
+        for connection in 0..100 {
+            let mut recorder = rings.begin(about(connection), None, began);
+            recorder.on_step(began, &Step::State(state(1)));
+        }
+        let now = (began, SystemTime::now());
+        let told = Samples::all(&rings, "Tal", (-1.0, POINTS), now);
+        let ids = told.iter().map(|samples| samples.connection_id.clone());
+        let newest = (84..100).rev().map(|id: u64| format!("{id:016x}"));
+        assert!(ids.eq(newest), "{}", told.len());
+        let told = Why::all(&rings, "Tal", 1000, began);
+        let ids = told.iter().map(|why| why.connection_id.clone());
+        let newest = (36..100).rev().map(|id: u64| format!("{id:016x}"));
+        assert!(ids.eq(newest), "{}", told.len());
+        let others: Vec<String> = (92..99).rev().map(|id| format!("{id:016x}")).collect();
+        assert_eq!(told[0].others[..7], others[..]);
+        assert_eq!(told[1].others[0], format!("{:016x}", 99));
+        // By its own id each is found, the oldest, too.
+        for connection in 0..100 {
+            let id = format!("{connection:016x}");
+            assert_eq!(Why::all(&rings, &id, 8, began).len(), 1);
+        }
     }
 }

@@ -24,6 +24,12 @@ use super::{
 
 /// So many changes of the window are told unless more are asked for.
 pub const LAST: usize = 8;
+/// No more than these may be asked for.
+pub const MOST: usize = 1000;
+/// Of so many connections it is told, the newest, where a name fits more.
+const TOLD: usize = 64;
+/// So many changes are told of all these together, or [`LAST`] of each.
+const TOGETHER: usize = 4000;
 /// So many other connections of a client are named.
 const OTHERS: usize = 8;
 
@@ -170,28 +176,43 @@ pub struct Limited {
 }
 
 impl Why {
-    /// Why its window is what it is, with the last `changes`, of each connection whose name, ADDRESS:PORT or id this
-    /// is; the newest first, those that are over included.
+    /// Why its window is what it is, with the last `changes` (a thousand at most, and of many connections fewer), of
+    /// each connection whose name, ADDRESS:PORT or id this is; the newest 64 of them, those that are over included.
+    /// A session waits only while what is told of is copied.
     pub fn all(rings: &Rings, who: &str, changes: usize, now: Instant) -> Vec<Self> {
-        let abouts = rings.each(|record| Some(record.about.clone()));
-        rings.each(|record| {
-            let about = &record.about;
-            let others = abouts.iter().filter(|other| {
-                other.connection != about.connection && about.is_same_client(other)
-            });
-            let others = others.take(OTHERS);
-            record.is(who).then(|| Self {
-                others: others.map(|other| id(other.connection)).collect(),
-                ..Self::of(record, changes, now)
-            })
+        let fitting = rings.each(|record| record.is(who).then_some(())).len();
+        let share = (TOGETHER / fitting.clamp(1, TOLD)).max(LAST);
+        let changes = changes.min(MOST).min(share);
+        let mut left = TOLD;
+        let found = rings.each(|record| {
+            let wanted = left > 0 && record.is(who);
+            left -= usize::from(wanted);
+            wanted.then(|| record.excerpt(&[], record.last(changes)))
+        });
+        let mut others: Vec<Vec<String>> = vec![Vec::new(); found.len()];
+        rings.each(|record| -> Option<()> {
+            let other = &record.about;
+            for (found, others) in found.iter().zip(&mut others) {
+                let about = &found.about;
+                let is_other = about.connection != other.connection && about.is_same_client(other);
+                if is_other && others.len() < OTHERS {
+                    others.push(id(other.connection));
+                }
+            }
+            None
+        });
+        let told = found.iter().zip(others);
+        told.map(|(record, others)| Self {
+            others,
+            ..Self::of(record, changes, now)
         })
+        .collect()
     }
 
     /// What a record tells at `now`, with the last `most` of its changes of the window.
     pub fn of(record: &Record, most: usize, now: Instant) -> Self {
         let subject = Subject::of(record);
         let end = record.ended.unwrap_or(now);
-        let first = record.changes.len().saturating_sub(most);
         let first_late = record.spurious.len().saturating_sub(most);
         Self {
             connection_id: id(record.about.connection),
@@ -206,8 +227,7 @@ impl Why {
             fates: LostBy::of(record),
             spurious: record.spurious_count,
             cuts: record.cuts,
-            changes: record.changes[first..]
-                .iter()
+            changes: (record.last(most).iter())
                 .map(|noted| WindowChange::of(&record.with_fate(noted), &subject))
                 .collect(),
             late: (record.spurious.iter().skip(first_late))
@@ -252,12 +272,11 @@ impl Why {
     }
 }
 
-/// The changes of the window after `since` seconds, the last `most` of them.
-pub(super) fn changes_after(record: &Record, since: f64, most: usize) -> Vec<WindowChange> {
+/// The changes of the window after `since` seconds.
+pub(super) fn changes_after(record: &Record, since: f64) -> Vec<WindowChange> {
     let subject = Subject::of(record);
     let changes = &record.changes;
     let later = changes.partition_point(|noted| subject.seconds(noted.until) <= since);
-    let later = later.max(changes.len().saturating_sub(most));
     changes[later..]
         .iter()
         .map(|noted| WindowChange::of(&record.with_fate(noted), &subject))

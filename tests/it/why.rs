@@ -61,7 +61,12 @@ fn a_person_is_told_why_the_window_was_cut_by_name_address_or_connection() {
         "{text}"
     );
 
+    let (found, text) = why("Tal", &["--changes", "1001"]);
+    assert!(!found && text.contains("1000 at most"), "{text}");
+
     download(&server, "Tal", out.path());
+    let (found, text) = why("Tal", &["--changes", "1000"]);
+    assert!(found, "{text}");
     let (found, text) = why("Tal", &[]);
     assert!(found, "{text}");
     for words in [
