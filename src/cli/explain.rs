@@ -71,7 +71,7 @@ pub(super) fn start() -> io::Result<Explaining> {
         }
     });
     let mut words = Words::default();
-    let messages = Observer::start("explain", wants, move |seen| match seen {
+    let messages = Observer::start("explain", None, wants, move |seen| match seen {
         Seen::Packet(packet) => {
             let reading = words.read(packet);
             let is_message = matches!(reading.what, What::Message(_));

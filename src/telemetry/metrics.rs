@@ -7,12 +7,11 @@ use prometheus::{
 };
 
 use super::{
-    link_packets::LinkPackets, link_queue::LinkQueue, process::Process,
-    session_series::SessionSeries,
+    dropped_total::DroppedTotal, link_packets::LinkPackets, link_queue::LinkQueue,
+    process::Process, session_series::SessionSeries,
 };
 use crate::watch::{
-    capture::DROPPED,
-    dropped::WATCH_DROPPED,
+    dropped::{self, Dropped},
     event::{FailureKind, State},
 };
 
@@ -265,6 +264,16 @@ metrics! {
         "labnet_link_queued_bytes",
         "Bytes that wait for the rate of the network before the proxy, by direction",
     );
+    watch_dropped: Vec<DroppedTotal> = dropped_by(
+        "labnet_watch_dropped_total",
+        "Events of the process that an observer has not told of, being too slow or at the end of its file or disk",
+        &dropped::OF_EVENTS,
+    );
+    capture_dropped: DroppedTotal = dropped(
+        "labnet_capture_dropped_total",
+        "Packets of the process that a capture has missed because it was too slow",
+        &dropped::CAPTURES,
+    );
     scrap_files: IntGauge = gauge("labnet_scrap_files", "Files in the scraper's catalog");
     scrap_fetches: IntCounterVec = counters_of(
         "labnet_scrap_fetches_total",
@@ -454,9 +463,20 @@ impl Register {
             .register(Box::new(process))
             .expect("registered once, see Register");
         self.add(Ok(LOG_LINES_DROPPED.clone()));
-        self.add(Ok(DROPPED.clone()));
-        self.add(Ok(WATCH_DROPPED.clone()));
         self.0
+    }
+
+    fn dropped(&self, name: &str, help: &str, of: &'static Dropped) -> DroppedTotal {
+        self.add(DroppedTotal::new(Opts::new(name, help), of))
+    }
+
+    /// The same by observer.
+    fn dropped_by(&self, name: &str, help: &str, all: &[&'static Dropped]) -> Vec<DroppedTotal> {
+        let of = |of: &&'static Dropped| {
+            let opts = Opts::new(name, help).const_label("observer", of.observer());
+            self.add(DroppedTotal::new(opts, of))
+        };
+        all.iter().map(of).collect()
     }
 
     fn link_queue(&self, name: &str, help: &str) -> LinkQueue {

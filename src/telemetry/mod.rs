@@ -1,5 +1,6 @@
 //! What can be seen of the lab from outside.
 
+mod dropped_total;
 mod link_packets;
 mod link_queue;
 pub mod logging;

@@ -8,11 +8,8 @@ mod ring;
 use std::{
     collections::BTreeSet,
     io::{self, Write},
-    sync::LazyLock,
     time::{Duration, Instant},
 };
-
-use prometheus::{IntCounter, Opts};
 
 pub use self::{
     configured::{Prepared, Refused, crashed, end, prepare, ring},
@@ -20,6 +17,7 @@ pub use self::{
 };
 use super::{
     crossings::Waiting,
+    dropped,
     event::{
         hub::{Batch, Subscription, Wants},
         packet::{Packet, Role},
@@ -27,17 +25,6 @@ use super::{
     fates::Fate,
     pcapng::Writer,
 };
-
-/// `labnet_capture_dropped_total`: packets that are in no capture because it was too slow.
-pub static DROPPED: LazyLock<IntCounter> = LazyLock::new(|| {
-    let opts = Opts::new(
-        "labnet_capture_dropped_total",
-        "Packets that a capture has missed because it was too slow",
-    );
-    // A fixed name and help make a counter.
-    #[expect(clippy::expect_used, reason = "the name is valid")]
-    IntCounter::with_opts(opts).expect("a valid name")
-});
 
 /// What is kept of a packet that carries a file's data, if nobody says how much.
 pub const DATA_BYTES: usize = 128;
@@ -139,6 +126,6 @@ pub fn run(
 
 fn count_lost(subscription: &Subscription, known: u64) -> u64 {
     let lost = subscription.lost().packets;
-    DROPPED.inc_by(lost.saturating_sub(known));
+    dropped::CAPTURES.add(lost.saturating_sub(known));
     lost
 }

@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     event::{
-        hub::{Batch, Event},
+        hub::{Batch, Event, Other},
         link::Crossing,
         packet::Packet,
     },
@@ -34,8 +34,11 @@ impl Crossings {
     /// Takes the verdicts of a batch.
     pub fn learn(&mut self, batch: &Batch) {
         for event in batch.events() {
+            let Event::Other(event) = event else {
+                continue;
+            };
             match event {
-                Event::Verdict(judged) => {
+                Other::Verdict(judged) => {
                     let crossing = judged.crossing();
                     if self
                         .known
@@ -45,14 +48,14 @@ impl Crossings {
                         self.order.push_back(crossing);
                     }
                 }
-                Event::Overtaken {
+                Other::Overtaken {
                     crossing, packets, ..
                 } => {
                     if let Some(fate) = self.known.get_mut(&crossing) {
                         fate.overtaken_by = packets;
                     }
                 }
-                Event::Packet(_) | Event::Step { .. } | Event::Life { .. } => {}
+                Other::Step { .. } | Other::Life { .. } => {}
             }
         }
         while self.order.len() > REMEMBERED

@@ -1,37 +1,44 @@
-//! What observers have missed because they were too slow.
+//! What observers have not told of, counted by each for the process; `telemetry` exports it.
 
-use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use prometheus::{IntCounterVec, Opts};
+/// What observers of one kind have not told of since the process began.
+#[derive(Debug)]
+pub struct Dropped {
+    observer: &'static str,
+    count: AtomicU64,
+}
 
-/// The observers that are counted here. Captures have a counter of their own, in packets.
-const OBSERVERS: [&str; 3] = [EVENTS, LOG, QLOG];
-
-/// `--events FILE`.
-pub const EVENTS: &str = "events";
+/// `--events FILE`: events.
+pub static EVENTS: Dropped = Dropped::new("events");
 /// The log's packets.
-pub const LOG: &str = "log";
-/// `--qlog FOLDER`.
-pub const QLOG: &str = "qlog";
+pub static LOG: Dropped = Dropped::new("log");
+/// `--qlog FOLDER`: steps of connections.
+pub static QLOG: Dropped = Dropped::new("qlog");
+/// Those that count events.
+pub static OF_EVENTS: [&Dropped; 3] = [&EVENTS, &LOG, &QLOG];
+/// Captures: packets.
+pub static CAPTURES: Dropped = Dropped::new("capture");
 
-/// `labnet_watch_dropped_total`: by observer, the events that never came into what it writes.
-pub static WATCH_DROPPED: LazyLock<IntCounterVec> = LazyLock::new(|| {
-    let opts = Opts::new(
-        "labnet_watch_dropped_total",
-        "Events that an observer has missed because it was too slow, by observer",
-    );
-    // A fixed name, help and label make a counter.
-    #[expect(clippy::expect_used, reason = "the name is valid")]
-    let counter = IntCounterVec::new(opts, &["observer"]).expect("a valid name");
-    for observer in OBSERVERS {
-        counter.with_label_values(&[observer]);
+impl Dropped {
+    const fn new(observer: &'static str) -> Self {
+        Self {
+            observer,
+            count: AtomicU64::new(0),
+        }
     }
-    counter
-});
 
-/// Counts what an observer has missed.
-pub(super) fn count(observer: &str, events: u64) {
-    if events > 0 && OBSERVERS.contains(&observer) {
-        WATCH_DROPPED.with_label_values(&[observer]).inc_by(events);
+    /// Who observes, as a metric's label has it.
+    pub fn observer(&self) -> &'static str {
+        self.observer
+    }
+
+    /// How many.
+    pub fn count(&self) -> u64 {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn add(&self, more: u64) {
+        self.count.fetch_add(more, Ordering::Relaxed);
     }
 }

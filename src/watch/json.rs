@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 use super::{
     dropped::EVENTS,
     event::{
-        hub::{Event, Judged, Wants},
+        hub::{Judged, Lost, Other, Wants},
         link::Crossing,
         packet::{Packet, When},
         transport::Traced,
@@ -35,32 +35,39 @@ pub fn start(file: &Path, read: Reader) -> io::Result<Observer> {
     let shown = file.display().to_string();
     let mut words = Words::default();
     let mut axis = Axis::default();
-    let mut failed = false;
+    // As far as the file does not tell of it yet.
+    let (mut missing, mut failed) = (Lost::default(), false);
     let wants = Wants {
         verdicts: true,
         steps: true,
         ..Wants::default()
     };
-    Observer::start(EVENTS, wants, move |seen| {
+    Observer::start("events", Some(&EVENTS), wants, move |seen| {
+        let mut put = |line: &Value| out.write_all(format!("{line}\n").as_bytes());
         let written = match seen {
             Seen::Packet(packet) => {
                 let began = axis.began(packet.when).steady;
                 let reading = words.read(packet);
-                writeln!(out, "{}", packet_line(packet, &reading, began))
+                let written = put(&packet_line(packet, &reading, began));
+                written.inspect_err(|_| refused(&mut missing.packets))
             }
-            Seen::Other(event) => match other_line(event, &mut axis, read) {
-                Some(line) => writeln!(out, "{line}"),
-                None => Ok(()),
-            },
-            Seen::Pause { lost } if lost.sum() == 0 => out.flush(),
+            Seen::Other(event) => {
+                let count = match event {
+                    Other::Verdict(_) | Other::Overtaken { .. } => &mut missing.verdicts,
+                    Other::Step { .. } | Other::Life { .. } => &mut missing.steps,
+                };
+                put(&other_line(event, &mut axis, read)).inspect_err(|_| refused(count))
+            }
             Seen::Pause { lost } => {
-                let line = json!({
-                    "event": "lost",
-                    "packets": lost.packets,
-                    "verdicts": lost.verdicts,
-                    "steps": lost.steps,
-                });
-                writeln!(out, "{line}").and_then(|()| out.flush())
+                missing = missing.and(lost);
+                let told = match missing.sum() {
+                    0 => Ok(()),
+                    _ => put(&lost_line(missing)),
+                };
+                if told.is_ok() {
+                    missing = Lost::default();
+                }
+                told.and_then(|()| out.flush())
             }
         };
         if let Err(error) = written
@@ -97,25 +104,40 @@ impl Axis {
     }
 }
 
+/// Counts an event that the disk did not take.
+fn refused(missing: &mut u64) {
+    *missing += 1;
+    EVENTS.add(1);
+}
+
+/// The line of what is missing.
+fn lost_line(lost: Lost) -> Value {
+    json!({
+        "event": "lost",
+        "packets": lost.packets,
+        "verdicts": lost.verdicts,
+        "steps": lost.steps,
+    })
+}
+
 /// The line of what is no packet.
-fn other_line(event: &Event<'_>, axis: &mut Axis, read: Reader) -> Option<Value> {
-    Some(match event {
-        Event::Packet(_) => return None,
-        Event::Verdict(judged) => {
+fn other_line(event: &Other<'_>, axis: &mut Axis, read: Reader) -> Value {
+    match event {
+        Other::Verdict(judged) => {
             let times = axis.times(judged.verdict.offered);
             extended(
                 verdict_line(&judged.verdict, judged.length, times),
                 verdict_more(judged, read),
             )
         }
-        Event::Overtaken {
+        Other::Overtaken {
             crossing,
             arrived,
             packets,
         } => overtaken_line(crossing, *packets, axis.times(*arrived)),
-        Event::Step { of, at, step } => extended(owner(of, axis.times(*at)), step_json(step, *at)),
-        Event::Life { of, at, life } => extended(owner(of, axis.times(*at)), life_json(*life, of)),
-    })
+        Other::Step { of, at, step } => extended(owner(of, axis.times(*at)), step_json(step, *at)),
+        Other::Life { of, at, life } => extended(owner(of, axis.times(*at)), life_json(*life, of)),
+    }
 }
 
 /// Whose step it is, and when.
@@ -194,4 +216,31 @@ pub fn packet_line(packet: &Packet<'_>, reading: &Reading, began: Instant) -> Va
         });
     }
     line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::watch::event::{
+        hub,
+        packet::{Carrier, Fate, Label, Place, Protocol, Role},
+    };
+
+    #[test]
+    fn what_a_full_disk_takes_none_of_is_counted() {
+        let before = EVENTS.count();
+        let observer = start(Path::new("/dev/full"), |_| None).expect("a device");
+        let place = Place {
+            label: Label::new(Role::Rudp, Protocol::Rudp),
+            carrier: Carrier::Udp,
+            local: ([127, 0, 0, 1], 79).into(),
+            remote: ([127, 0, 7, 9], 79).into(),
+        };
+        for _ in 0..1000 {
+            hub::raise(&place, Fate::Received, b"SIGNEW:Tal");
+        }
+        drop(observer);
+        // Some wait in the buffer before the file.
+        assert!(EVENTS.count() - before > 900, "{}", EVENTS.count());
+    }
 }

@@ -7,9 +7,9 @@ use std::{
 };
 
 use super::{
-    dropped,
+    dropped::{self, Dropped},
     event::{
-        hub::{self, Batch, Closer, Event, Lost, Subscription, Wants},
+        hub::{self, Batch, Closer, Event, Lost, Other, Subscription, Wants},
         packet::Packet,
     },
     words::Words,
@@ -29,21 +29,20 @@ pub struct Observer {
 
 impl Observer {
     /// Has `see` called with each packet that `wants` takes, and at the end with how many were lost
-    /// because it was slow.
+    /// because it was slow, which are counted by `dropped`, too.
     ///
     /// # Errors
     /// The system has no thread to give.
     pub fn start(
         name: &str,
+        dropped: Option<&'static Dropped>,
         wants: Wants,
         mut see: impl FnMut(Seen<'_>) + Send + 'static,
     ) -> io::Result<Self> {
         let subscription = hub::subscribe(wants);
         let closer = subscription.closer();
-        let thread = thread::Builder::new().name(name.to_owned()).spawn({
-            let name = name.to_owned();
-            move || observe(&name, &subscription, &mut see)
-        })?;
+        let thread = thread::Builder::new().name(name.to_owned());
+        let thread = thread.spawn(move || observe(dropped, &subscription, &mut see))?;
         Ok(Self {
             closer,
             thread: Some(thread),
@@ -76,7 +75,7 @@ pub enum Seen<'a> {
     /// A packet.
     Packet(&'a Packet<'a>),
     /// An event of another kind, for who wants such.
-    Other(&'a Event<'a>),
+    Other(&'a Other<'a>),
     /// All that has come so far has been shown; so many have been lost since the last time.
     Pause {
         /// Events that the queue had no room for.
@@ -84,7 +83,7 @@ pub enum Seen<'a> {
     },
 }
 
-fn observe(name: &str, subscription: &Subscription, see: &mut dyn FnMut(Seen<'_>)) {
+fn observe(dropped: Option<&Dropped>, subscription: &Subscription, see: &mut dyn FnMut(Seen<'_>)) {
     let mut batch = Batch::default();
     let mut known = Lost::default();
     loop {
@@ -93,12 +92,14 @@ fn observe(name: &str, subscription: &Subscription, see: &mut dyn FnMut(Seen<'_>
         for event in batch.events() {
             match event {
                 Event::Packet(packet) => see(Seen::Packet(&packet)),
-                other => see(Seen::Other(&other)),
+                Event::Other(other) => see(Seen::Other(&other)),
             }
         }
         let lost = subscription.lost();
         let missed = lost.since(known);
-        dropped::count(name, missed.sum());
+        if let Some(dropped) = dropped {
+            dropped.add(missed.sum());
+        }
         see(Seen::Pause { lost: missed });
         known = lost;
         if closed && !more {
@@ -113,7 +114,8 @@ fn observe(name: &str, subscription: &Subscription, see: &mut dyn FnMut(Seen<'_>
 /// The system has no thread to give.
 pub fn start() -> io::Result<Observer> {
     let mut words = Words::default();
-    Observer::start(dropped::LOG, Wants::default(), move |seen| match seen {
+    let dropped = Some(&dropped::LOG);
+    Observer::start("log", dropped, Wants::default(), move |seen| match seen {
         Seen::Packet(packet) => log(packet, &mut words),
         Seen::Other(_) => {}
         Seen::Pause { lost } if lost.sum() == 0 => {}

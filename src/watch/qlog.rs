@@ -200,7 +200,7 @@ impl Qlog {
 
 fn count_lost(lost: &AtomicU64, events: u64) {
     lost.fetch_add(events, Ordering::Relaxed);
-    dropped::count(dropped::QLOG, events);
+    dropped::QLOG.add(events);
 }
 
 impl Inner {

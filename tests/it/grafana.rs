@@ -23,9 +23,6 @@ const PROCESS: [&str; 7] = [
     "process_virtual_memory_bytes",
 ];
 
-/// What observers count that is the process's and not one lab's.
-const DROPPED: [&str; 2] = ["labnet_capture_dropped_total", "labnet_watch_dropped_total"];
-
 /// The names of all metrics, by the literals of metrics.rs and the tables of statistics.
 fn metrics() -> BTreeSet<String> {
     METRICS
@@ -40,7 +37,6 @@ fn metrics() -> BTreeSet<String> {
         .filter(|literal| !literal.ends_with('_'))
         .map(str::to_owned)
         .chain(PROCESS.map(str::to_owned))
-        .chain(DROPPED.map(str::to_owned))
         .chain(named(SESSION, series(TRANSPORT)))
         .chain(named(SESSION, series(SIGNALS)))
         .chain(named(TRANSFER_SERIES, series(TRANSFER)))

@@ -84,7 +84,7 @@ pub(super) fn hear_packets(happenings: Sender<Happening>) -> io::Result<Observer
         queue_bytes: 64 << 20,
         ..Wants::default()
     };
-    Observer::start("packets", wants, move |seen| match seen {
+    Observer::start("packets", None, wants, move |seen| match seen {
         Observed::Packet(packet) => {
             let at = packet.when.steady;
             // Nobody listens any more: the demo is over.

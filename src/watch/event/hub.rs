@@ -25,7 +25,7 @@ use std::{
 };
 
 pub use self::{
-    batch::{Batch, Event, Judged},
+    batch::{Batch, Event, Judged, Other},
     queue::{Closer, Lost, Subscription},
     steps::{Trace, trace},
 };

@@ -20,6 +20,17 @@ const START: usize = 24;
 pub enum Event<'a> {
     /// A packet has passed a socket.
     Packet(Packet<'a>),
+    /// What a link or a connection tells.
+    Other(Other<'a>),
+}
+
+/// An event that is no packet.
+#[derive(Debug, Clone, Copy)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it is read where it is made: nobody keeps one"
+)]
+pub enum Other<'a> {
     /// A link has told what it does to a packet.
     Verdict(Judged<'a>),
     /// A packet has come out of a link behind others.
@@ -226,33 +237,33 @@ impl Batch {
             }),
             Kept::Verdict(kept) => {
                 let start = kept.length.min(START);
-                Event::Verdict(Judged {
+                Event::Other(Other::Verdict(Judged {
                     link: kept.link,
                     verdict: Verdict {
                         payload: &kept.start[..start],
                         ..kept.verdict
                     },
                     length: kept.length,
-                })
+                }))
             }
             Kept::Overtaken(kept) => {
                 let (crossing, arrived, packets) = **kept;
-                Event::Overtaken {
+                Event::Other(Other::Overtaken {
                     crossing,
                     arrived,
                     packets,
-                }
+                })
             }
-            Kept::Step(kept) => Event::Step {
+            Kept::Step(kept) => Event::Other(Other::Step {
                 of: &kept.0,
                 at: kept.1,
                 step: &kept.2,
-            },
-            Kept::Life(kept) => Event::Life {
+            }),
+            Kept::Life(kept) => Event::Other(Other::Life {
                 of: &kept.0,
                 at: kept.1,
                 life: kept.2,
-            },
+            }),
         })
     }
 
@@ -260,7 +271,7 @@ impl Batch {
     pub fn packets(&self) -> impl Iterator<Item = Packet<'_>> {
         self.events().filter_map(|event| match event {
             Event::Packet(packet) => Some(packet),
-            _ => None,
+            Event::Other(_) => None,
         })
     }
 

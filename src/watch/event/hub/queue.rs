@@ -51,6 +51,16 @@ impl Lost {
         self.packets + self.verdicts + self.steps
     }
 
+    /// Both together.
+    #[must_use]
+    pub fn and(self, more: Self) -> Self {
+        Self {
+            packets: self.packets + more.packets,
+            verdicts: self.verdicts + more.verdicts,
+            steps: self.steps + more.steps,
+        }
+    }
+
     /// What was lost since the counts were as in `before`.
     #[must_use]
     pub fn since(self, before: Self) -> Self {
