@@ -28,7 +28,7 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
         mpsc::{self, RecvTimeoutError, SyncSender, TrySendError},
     },
@@ -126,6 +126,15 @@ struct Inner {
     writer: Option<JoinHandle<()>>,
     next: AtomicU64,
     lost: Arc<AtomicU64>,
+    unclosed: Unclosed,
+}
+
+/// Files whose [`Message::Close`] found no room.
+type Unclosed = Arc<Mutex<Vec<u64>>>;
+
+fn locked(unclosed: &Unclosed) -> MutexGuard<'_, Vec<u64>> {
+    // Whole between any two calls.
+    unclosed.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 enum Message {
@@ -149,16 +158,8 @@ impl Qlog {
     pub fn new(folder: &Path, version: Version) -> io::Result<Self> {
         folder::make(folder)?;
         let (sender, messages) = mpsc::sync_channel(QUEUE);
-        let lost = Arc::new(AtomicU64::new(0));
-        let mut folder = Folder {
-            path: folder.to_owned(),
-            version,
-            open: HashMap::new(),
-            made: VecDeque::new(),
-            lost: Arc::clone(&lost),
-            file_bytes: FILE_BYTES,
-            files: FILES,
-        };
+        let mut folder = Folder::new(folder, version);
+        let (lost, unclosed) = (Arc::clone(&folder.lost), Arc::clone(&folder.unclosed));
         let writer = std::thread::Builder::new()
             .name("qlog".to_owned())
             .spawn(move || folder.run(&messages))?;
@@ -167,6 +168,7 @@ impl Qlog {
             writer: Some(writer),
             next: AtomicU64::new(0),
             lost,
+            unclosed,
         })))
     }
 
@@ -285,7 +287,9 @@ impl Drop for Recorder {
         if !self.steps.is_empty() || self.lost > 0 {
             self.flush();
         }
-        self.qlog.0.send(Message::Close(self.file));
+        if !self.qlog.0.send(Message::Close(self.file)) {
+            locked(&self.qlog.0.unclosed).push(self.file);
+        }
     }
 }
 
@@ -297,6 +301,9 @@ struct Folder {
     /// The files of this run, the oldest first.
     made: VecDeque<PathBuf>,
     lost: Arc<AtomicU64>,
+    unclosed: Unclosed,
+    /// Of these files up to so many messages may still be in the queue.
+    closing: Vec<(u64, usize)>,
     file_bytes: u64,
     files: usize,
 }
@@ -318,25 +325,51 @@ struct Trace {
 }
 
 impl Folder {
+    fn new(path: &Path, version: Version) -> Self {
+        Self {
+            path: path.to_owned(),
+            version,
+            open: HashMap::new(),
+            made: VecDeque::new(),
+            lost: Arc::default(),
+            unclosed: Arc::default(),
+            closing: Vec::new(),
+            file_bytes: FILE_BYTES,
+            files: FILES,
+        }
+    }
+
     fn run(&mut self, messages: &mpsc::Receiver<Message>) {
         loop {
+            let unclosed = std::mem::take(&mut *locked(&self.unclosed));
+            self.closing
+                .extend(unclosed.into_iter().map(|file| (file, QUEUE)));
             match messages.recv_timeout(LONGEST_WAIT) {
                 Ok(Message::Open(file, about)) => self.begin(file, &about),
                 Ok(Message::Steps { file, steps, lost }) => self.write(file, &steps, lost),
-                Ok(Message::Close(file)) => {
-                    if let Some(trace) = self.open.remove(&file) {
-                        self.end(trace);
-                    }
-                }
+                Ok(Message::Close(file)) => self.close(file),
                 Ok(Message::Settle(done)) => {
                     // Who asked may have gone.
                     let _ = done.try_send(());
                 }
-                Err(RecvTimeoutError::Timeout) => {}
+                // Whatever was in the queue has been taken.
+                Err(RecvTimeoutError::Timeout) => self.closing.iter_mut().for_each(|of| of.1 = 1),
                 Err(RecvTimeoutError::Disconnected) => break,
             }
+            self.closing.iter_mut().for_each(|(_, left)| *left -= 1);
+            let done: Vec<_> = self
+                .closing
+                .extract_if(.., |(_, left)| *left == 0)
+                .collect();
+            done.into_iter().for_each(|(file, _)| self.close(file));
         }
         for (_, trace) in std::mem::take(&mut self.open) {
+            self.end(trace);
+        }
+    }
+
+    fn close(&mut self, file: u64) {
+        if let Some(trace) = self.open.remove(&file) {
             self.end(trace);
         }
     }

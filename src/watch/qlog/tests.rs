@@ -241,13 +241,9 @@ fn version_0_3_has_its_names_and_its_acknowledgements() {
 
 fn folder(path: &Path) -> Folder {
     Folder {
-        path: path.to_owned(),
-        version: Version::Draft13,
-        open: HashMap::new(),
-        made: VecDeque::new(),
-        lost: Arc::default(),
         file_bytes: 8192,
         files: 3,
+        ..Folder::new(path, Version::Draft13)
     }
 }
 
@@ -318,4 +314,46 @@ fn the_oldest_file_of_a_run_makes_room() {
         .collect();
     assert_eq!(kept, [false, false, true, true, true]);
     assert!(theirs.exists());
+}
+
+#[test]
+fn files_are_closed_whose_end_found_no_room() {
+    let place = tempfile::tempdir().unwrap();
+    let mut folder = Folder::new(place.path(), Version::Draft13);
+    let (sender, messages) = mpsc::sync_channel(QUEUE);
+    let qlog = Qlog(Arc::new(Inner {
+        sender: Some(sender),
+        writer: None,
+        next: AtomicU64::new(0),
+        lost: Arc::clone(&folder.lost),
+        unclosed: Arc::clone(&folder.unclosed),
+    }));
+    // The writer does not run yet: most ends find the queue full.
+    let began = Instant::now();
+    let connections = QUEUE as u64 - 10;
+    let mut recorders: Vec<_> = (0..connections)
+        .map(|cid| qlog.connection(about(began, cid)))
+        .collect();
+    for recorder in &mut recorders[..10] {
+        recorder.on_step(began, &sent(0));
+        recorder.flush();
+    }
+    drop(recorders);
+    assert_eq!(locked(&qlog.0.unclosed).len() as u64, connections);
+    let writer = std::thread::spawn(move || folder.run(&messages));
+    let held = || {
+        let descriptors = fs::read_dir("/proc/self/fd").unwrap().flatten();
+        let targets = descriptors.filter_map(|entry| fs::read_link(entry.path()).ok());
+        targets.filter(|to| to.starts_with(place.path())).count()
+    };
+    let patience = Instant::now() + Duration::from_secs(60);
+    qlog.settle(Duration::from_secs(60));
+    while held() > 0 {
+        assert!(Instant::now() < patience, "{} are open", held());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    // What had found room before is in the files.
+    assert_eq!(qlog.lost(), 0);
+    drop(qlog);
+    writer.join().unwrap();
 }
