@@ -5,7 +5,8 @@ use super::table::Table;
 /// What is remembered of each session, so that it can be told why its window is what it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Watch {
-    /// Bytes for all sessions together, those that are over included. Default 64 MiB.
+    /// Bytes for all sessions together, those that are over included: 10 kB for each under way, or the
+    /// largest forget what was before. Default 64 MiB.
     pub memory: u64,
 }
 

@@ -3,8 +3,9 @@
 //! A [`Recorder`] is the observer of one connection. It keeps each change of the window with its
 //! cause and what the link did to the packet behind it, and samples of the sender's state, the
 //! older the coarser, with their extremes. All of a process share a budget: sessions that are over
-//! go first, the oldest of them; then samples get coarser; a change of the window is never dropped
-//! before its whole session is.
+//! go first, the oldest of them; then samples get coarser; and where the sessions under way alone are
+//! too much for it, the one that takes most forgets its changes and begins anew, which [`super::why`]
+//! tells.
 
 use std::{
     collections::VecDeque,
@@ -41,6 +42,8 @@ pub struct Rings(Arc<Inner>);
 struct Inner {
     budget: AtomicUsize,
     used: AtomicUsize,
+    /// What those under way took when they alone were too much and had nothing more to forget; else 0.
+    floor: AtomicUsize,
     /// How many sessions are under way.
     live: AtomicUsize,
     /// All, the oldest first.
@@ -221,6 +224,7 @@ impl Rings {
         let rings = Self(Arc::new(Inner {
             budget: AtomicUsize::new(0),
             used: AtomicUsize::new(0),
+            floor: AtomicUsize::new(0),
             live: AtomicUsize::new(0),
             records: Mutex::default(),
         }));
@@ -232,6 +236,7 @@ impl Rings {
     pub fn set_budget(&self, budget: u64) {
         let budget = usize::try_from(budget).unwrap_or(usize::MAX);
         self.0.budget.store(budget, Ordering::Relaxed);
+        self.0.floor.store(0, Ordering::Relaxed);
         self.0.make_room();
     }
 
@@ -310,8 +315,14 @@ impl Inner {
         self.is_full()
     }
 
+    /// Where those under way alone are too much, room is looked for only when they have grown again.
     fn is_full(&self) -> bool {
-        self.used.load(Ordering::Relaxed) > self.budget.load(Ordering::Relaxed)
+        let budget = self.budget.load(Ordering::Relaxed);
+        let most = match self.floor.load(Ordering::Relaxed) {
+            0 => budget,
+            floor => budget.max(floor + budget / 16),
+        };
+        self.used.load(Ordering::Relaxed) > most
     }
 
     /// Whether less than a sixteenth of the budget is free. Room is made until so much is, so that not every step has
@@ -327,18 +338,20 @@ impl Inner {
             return;
         }
         let mut records = self.records();
-        while self.is_nearly_full()
-            && let Some(at) = records
-                .iter()
-                .position(|record| locked(record).ended.is_some())
-            && let Some(record) = records.remove(at)
-        {
-            self.used
-                .fetch_sub(locked(&record).counted, Ordering::Relaxed);
-        }
+        records.retain(|record| {
+            if !self.is_nearly_full() {
+                return true;
+            }
+            let record = locked(record);
+            if record.ended.is_some() {
+                self.used.fetch_sub(record.counted, Ordering::Relaxed);
+            }
+            record.ended.is_none()
+        });
         for samples in [self.samples(), LEAST_SAMPLES] {
             for record in records.iter() {
                 if !self.is_nearly_full() {
+                    self.floor.store(0, Ordering::Relaxed);
                     return;
                 }
                 let mut record = locked(record);
@@ -346,18 +359,25 @@ impl Inner {
                 self.count(&mut record);
             }
         }
-        // Those under way alone are too much: the one that takes most starts over.
-        while self.is_nearly_full()
-            && let Some(record) = records.iter().max_by_key(|record| locked(record).counted)
-        {
+        // Those under way alone are too much: the ones that take most start over.
+        let mut largest: Vec<_> = records
+            .iter()
+            .map(|record| (locked(record).counted, record))
+            .collect();
+        largest.sort_by_key(|(takes, _)| std::cmp::Reverse(*takes));
+        for (_, record) in largest {
+            if !self.is_nearly_full() {
+                break;
+            }
             let mut record = locked(record);
-            let before = record.counted;
             record.start_over();
             self.count(&mut record);
-            if record.counted >= before {
-                return;
-            }
         }
+        let floor = match self.is_nearly_full() {
+            true => self.used.load(Ordering::Relaxed),
+            false => 0,
+        };
+        self.floor.store(floor, Ordering::Relaxed);
     }
 }
 
@@ -598,6 +618,8 @@ impl Observer for Recorder {
 impl Drop for Recorder {
     fn drop(&mut self) {
         self.rings.live.fetch_sub(1, Ordering::Relaxed);
+        // It can be forgotten now.
+        self.rings.floor.store(0, Ordering::Relaxed);
         let mut record = locked(&self.record);
         let last = record.state.map_or(record.began, |(at, _)| at);
         record.ended.get_or_insert(last);

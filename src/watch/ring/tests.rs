@@ -1,3 +1,5 @@
+use nix::time::{ClockId, clock_gettime};
+
 use super::*;
 use crate::watch::{
     event::transport::{Event, Limit, Reaction, Rule, Spent},
@@ -197,6 +199,52 @@ fn the_cut_that_was_wrong_is_the_one_that_is_said_to_be_undone() {
 }
 
 #[test]
+fn where_those_under_way_are_too_much_room_is_not_looked_for_with_each_step() {
+    let rings = Rings::new(MIB);
+    let budget = MIB as usize;
+    let start = Instant::now();
+    let sessions = 2000;
+    let mut recorders: Vec<_> = (0..sessions)
+        .map(|n| rings.begin(about(n), None, start))
+        .collect();
+    let mut looked = 0;
+    for n in 0..200_u64 {
+        let now = start + MS * 50 * n as u32;
+        for recorder in &mut recorders {
+            recorder.on_step(now, &state(20_000));
+            recorder.on_step(now, &cut(20_000, n));
+            looked += usize::from(rings.0.is_full());
+        }
+    }
+    // They do not fit, whatever they forget, and it is known.
+    assert!(rings.used() > budget);
+    assert_eq!(looked, 0);
+    let floor = rings.0.floor.load(Ordering::Relaxed);
+    assert!(floor > budget, "{floor}");
+    assert!(
+        rings.used() <= floor + budget / 16,
+        "{} {floor}",
+        rings.used()
+    );
+    let least = size_of::<Record>() + LEAST_SAMPLES * size_of::<Sample>() + 8 * size_of::<Noted>();
+    assert!(
+        least < 10_000,
+        "labnet.toml and the README say 10 kB: {least}"
+    );
+    assert!(
+        rings.used() < (sessions as usize) * 10_000,
+        "{}",
+        rings.used()
+    );
+    // Once most are over, it fits again.
+    recorders.truncate(10);
+    let now = start + Duration::from_secs(60);
+    recorders[0].on_step(now, &state(20_000));
+    assert!(rings.used() <= budget, "{}", rings.used());
+    assert_eq!(rings.0.floor.load(Ordering::Relaxed), 0);
+}
+
+#[test]
 fn an_hour_of_cuts_is_told_in_less_than_a_tenth_of_a_second() {
     let rings = Rings::new(64 * MIB);
     let start = Instant::now();
@@ -206,10 +254,12 @@ fn an_hour_of_cuts_is_told_in_less_than_a_tenth_of_a_second() {
         recorder.on_step(now, &state(20_000));
         recorder.on_step(now, &cut(20_000, n));
     }
-    let asked = Instant::now();
+    // Of the processor's time: how busy the machine is else is not the question.
+    let spent = || Duration::from(clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).unwrap());
+    let before = spent();
     let now = start + Duration::from_secs(3600);
     let why = rings.each(|record| record.about.is("Tal").then(|| Why::of(record, LAST, now)));
-    assert!(asked.elapsed() < Duration::from_millis(100));
+    assert!(spent() - before < Duration::from_millis(100));
     assert_eq!((why[0].cuts, why[0].changes.len()), (72_000, LAST));
 }
 
