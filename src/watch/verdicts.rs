@@ -5,6 +5,7 @@ use std::{
     io::{self, BufWriter, Write},
     path::Path,
     sync::{
+        Arc,
         atomic::{AtomicU64, Ordering},
         mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
     },
@@ -26,12 +27,32 @@ const LINGER: Duration = Duration::from_millis(200);
 /// So many bytes of a packet's start are shown, which is more than stands in clear of a packet of the transport.
 const SHOWN: usize = 24;
 
-/// Writes each verdict that it hears to a file.
+/// Writes each verdict that it hears to a file. The link's thread hands over what it says; words of it are
+/// made where they are written.
 #[derive(Debug)]
 pub struct VerdictFile {
-    lines: SyncSender<Value>,
+    heard: SyncSender<Heard>,
     /// How many verdicts found no room before the writer.
-    lost: AtomicU64,
+    lost: Arc<AtomicU64>,
+}
+
+/// What waits to be written.
+#[derive(Debug)]
+enum Heard {
+    Verdict {
+        verdict: Verdict<'static>,
+        /// The payload's length, and its first bytes.
+        length: usize,
+        start: [u8; SHOWN],
+    },
+    Overtaken(Overtaken<'static>),
+    /// So many found no room here.
+    Lost(u64),
+}
+
+/// Where times count from.
+#[derive(Debug)]
+struct Axis {
     began: Instant,
     began_wall: SystemTime,
 }
@@ -46,17 +67,27 @@ impl VerdictFile {
     /// # Errors
     /// The file can't be made, or the thread that writes it.
     pub fn create(file: &Path) -> io::Result<(Self, Writing)> {
+        let shown = file.display().to_string();
         let file = BufWriter::new(File::create(file)?);
-        let (lines, waiting) = sync_channel(WAITING);
+        let (heard, waiting) = sync_channel(WAITING);
+        let lost = Arc::new(AtomicU64::new(0));
+        let (axis, missing) = (Axis::now(), Arc::clone(&lost));
         let writer = thread::Builder::new().name("verdicts".to_owned());
-        let writing = writer.spawn(move || write(&waiting, file))?;
-        let this = Self {
-            lines,
-            lost: AtomicU64::new(0),
+        let writing = writer.spawn(move || {
+            write(&waiting, &missing, &axis, file).inspect_err(|error| {
+                tracing::error!("{shown}: verdicts are missing from here on: {error}");
+            })
+        })?;
+        Ok((Self { heard, lost }, Writing(writing)))
+    }
+}
+
+impl Axis {
+    fn now() -> Self {
+        Self {
             began: Instant::now(),
             began_wall: SystemTime::now(),
-        };
-        Ok((this, Writing(writing)))
+        }
     }
 
     /// The times of a line: by the wall clock since 1970, and since the file began.
@@ -106,15 +137,12 @@ pub(super) fn verdict_line(
 }
 
 impl VerdictFile {
-    fn put(&self, line: Value) {
+    fn put(&self, heard: Heard) {
         let lost = self.lost.load(Ordering::Relaxed);
-        if lost > 0 {
-            let told = json!({ "event": "lost", "verdicts": lost });
-            if self.lines.try_send(told).is_ok() {
-                self.lost.fetch_sub(lost, Ordering::Relaxed);
-            }
+        if lost > 0 && self.heard.try_send(Heard::Lost(lost)).is_ok() {
+            self.lost.fetch_sub(lost, Ordering::Relaxed);
         }
-        if self.lines.try_send(line).is_err() {
+        if self.heard.try_send(heard).is_err() {
             self.lost.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -122,21 +150,55 @@ impl VerdictFile {
 
 impl Observer for VerdictFile {
     fn on_verdict(&self, verdict: &Verdict<'_>) {
-        let times = self.times(verdict.offered);
-        self.put(verdict_line(verdict, verdict.payload.len(), times));
+        let mut start = [0; SHOWN];
+        let shown = start.iter_mut().zip(verdict.payload);
+        shown.for_each(|(kept, byte)| *kept = *byte);
+        self.put(Heard::Verdict {
+            verdict: Verdict {
+                payload: &[],
+                ..*verdict
+            },
+            length: verdict.payload.len(),
+            start,
+        });
     }
 
     fn on_overtaken(&self, overtaken: &Overtaken<'_>) {
-        let [time, steady] = self.times(overtaken.arrived);
-        self.put(json!({
-            "event": "overtaken",
-            "time": time,
-            "steady": steady,
-            "way": overtaken.way,
-            "number": overtaken.number,
-            "peer": overtaken.peer,
-            "packets": overtaken.packets,
+        self.put(Heard::Overtaken(Overtaken {
+            payload: &[],
+            ..*overtaken
         }));
+    }
+}
+
+impl Heard {
+    fn line(&self, axis: &Axis) -> Value {
+        match self {
+            Self::Verdict {
+                verdict,
+                length,
+                start,
+            } => {
+                let verdict = Verdict {
+                    payload: &start[..SHOWN.min(*length)],
+                    ..*verdict
+                };
+                verdict_line(&verdict, *length, axis.times(verdict.offered))
+            }
+            Self::Overtaken(overtaken) => {
+                let [time, steady] = axis.times(overtaken.arrived);
+                json!({
+                    "event": "overtaken",
+                    "time": time,
+                    "steady": steady,
+                    "way": overtaken.way,
+                    "number": overtaken.number,
+                    "peer": overtaken.peer,
+                    "packets": overtaken.packets,
+                })
+            }
+            Self::Lost(verdicts) => json!({ "event": "lost", "verdicts": verdicts }),
+        }
     }
 }
 
@@ -151,12 +213,74 @@ impl Writing {
     }
 }
 
-fn write(lines: &Receiver<Value>, mut file: impl Write) -> io::Result<()> {
+fn write(
+    heard: &Receiver<Heard>,
+    lost: &AtomicU64,
+    axis: &Axis,
+    mut file: impl Write,
+) -> io::Result<()> {
     loop {
-        match lines.recv_timeout(LINGER) {
-            Ok(line) => writeln!(file, "{line}")?,
+        match heard.recv_timeout(LINGER) {
+            Ok(heard) => writeln!(file, "{}", heard.line(axis))?,
             Err(RecvTimeoutError::Timeout) => file.flush()?,
-            Err(RecvTimeoutError::Disconnected) => return file.flush(),
+            Err(RecvTimeoutError::Disconnected) => break,
         }
+    }
+    // Those after which none found room again.
+    let lost = lost.load(Ordering::Relaxed);
+    if lost > 0 {
+        writeln!(file, "{}", Heard::Lost(lost).line(axis))?;
+    }
+    file.flush()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::watch::event::link::{Loss, Queue, Way};
+
+    #[test]
+    fn what_found_no_room_is_told_at_the_end_too() {
+        let (heard, waiting) = sync_channel(2);
+        let lost = Arc::new(AtomicU64::new(0));
+        let file = VerdictFile {
+            heard,
+            lost: Arc::clone(&lost),
+        };
+        let axis = Axis::now();
+        for number in 0..10 {
+            file.on_verdict(&Verdict {
+                way: Way::Up,
+                number,
+                offered: axis.began,
+                size: 60,
+                payload: &[0xab; 32],
+                peer: None,
+                queue: Queue {
+                    bytes: 0,
+                    limit: 0,
+                    rate: None,
+                },
+                outcome: Outcome::Lost(Loss::Random),
+            });
+        }
+        drop(file);
+        let mut out = Vec::new();
+        write(&waiting, &lost, &axis, &mut out).expect("memory takes all");
+        let lines: Vec<Value> = out
+            .split(|byte| *byte == b'\n')
+            .filter(|line| !line.is_empty())
+            .map(|line| serde_json::from_slice(line).expect("JSON"))
+            .collect();
+        assert_eq!(lines.len(), 3, "{lines:?}");
+        for (number, line) in lines[..2].iter().enumerate() {
+            assert_eq!(
+                (&line["event"], &line["number"]),
+                (&json!("verdict"), &json!(number))
+            );
+            assert_eq!(line["starts"], "ab".repeat(SHOWN));
+            assert_eq!(line["payload_bytes"], 32);
+        }
+        assert_eq!(lines[2], json!({ "event": "lost", "verdicts": 8 }));
     }
 }
