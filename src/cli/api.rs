@@ -12,7 +12,7 @@ use url::Url;
 
 use super::output;
 use crate::{
-    http::read_token,
+    http::{MISSING, read_token},
     telemetry::complain,
     text::{LONG, printable},
 };
@@ -167,6 +167,10 @@ impl Target {
         let exchange = async {
             let response = sender.send_request(request).await?;
             let status = response.status();
+            if let Some(missing) = response.headers().get(MISSING) {
+                let missing = String::from_utf8_lossy(missing.as_bytes());
+                complain(format_args!("missing here: {}", printable(&missing, LONG)));
+            }
             let body = Limited::new(response.into_body(), MAX_ANSWER)
                 .collect()
                 .await?

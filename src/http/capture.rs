@@ -22,7 +22,11 @@ use http::{StatusCode, header};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use url::form_urlencoded;
 
-use super::{ask::ASK_TIMEOUT, kept::Kept, problem};
+use super::{
+    ask::{reply, silent},
+    kept::Kept,
+    problem,
+};
 use crate::{
     role::api::ListSessions,
     watch::{
@@ -135,8 +139,8 @@ async fn find(kept: &Kept, client: &str) -> Result<Client, Box<Response>> {
             "rudp is not configured: name an address",
         );
     };
-    let Ok(Ok(sessions)) = tokio::time::timeout(ASK_TIMEOUT, rudp.send(ListSessions)).await else {
-        return refused(StatusCode::SERVICE_UNAVAILABLE, "rudp does not answer");
+    let Some(sessions) = reply(&rudp, ListSessions).await else {
+        return Err(Box::new(silent("rudp")));
     };
     let named = sessions.iter().filter(|session| session.name == client);
     let hosts: BTreeSet<IpAddr> = named.map(|session| session.client.ip()).collect();

@@ -25,6 +25,7 @@ pub use access::{Access, Refused};
 pub use actor::HttpActor;
 pub use guard::guarded;
 pub(crate) use problem::problem;
+pub use routes::MISSING;
 pub use serve::serve_http;
 pub use token::{Token, read_token};
 pub use words::reader;

@@ -1,18 +1,22 @@
 //! The API's routes, and how the roles are asked.
 
-use std::{net::SocketAddr, time::SystemTime};
+use std::{
+    net::SocketAddr,
+    time::{Duration, SystemTime},
+};
 
 use axum::{
     Extension, Json, Router,
     extract::{Path, RawQuery, Request, State},
-    http::{StatusCode, header},
+    http::{HeaderName, HeaderValue, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
+use tokio::time::timeout;
 
 use super::{
-    ask::{ASK_TIMEOUT, ask, listed, silent},
+    ask::{ask, listed, reply, silent},
     capture,
     guard::{Untold, guarded},
     kept::Kept,
@@ -25,6 +29,12 @@ use crate::{
     },
     role::{Crash, Keep},
 };
+
+/// A field of the head of a list's answer: what the list lacks.
+pub const MISSING: HeaderName = HeaderName::from_static("labnet-missing");
+/// So long a list of what is over waits for names.
+const NAMES: Duration = Duration::from_secs(1);
+const TRANSFERS: &str = "files over HTTP, as the origin does not answer";
 
 /// All routes.
 pub(super) fn router(keep: Keep<Kept>) -> Router {
@@ -113,15 +123,12 @@ async fn copy_leases(State(kept): State<Kept>) -> Response {
     let Some(dhcp) = asked else {
         return problem(StatusCode::NOT_FOUND, "dhcp is not configured");
     };
-    match tokio::time::timeout(ASK_TIMEOUT, dhcp.send(CopyLeases)).await {
-        Ok(Ok(Ok(bytes))) => {
+    match reply(&dhcp, CopyLeases).await {
+        Some(Ok(bytes)) => {
             ([(header::CONTENT_TYPE, "application/vnd.sqlite3")], bytes).into_response()
         }
-        Ok(Ok(Err(why))) => problem(StatusCode::SERVICE_UNAVAILABLE, &why),
-        Ok(Err(_)) | Err(_) => problem(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "dhcp does not answer, it may be restarting: try again",
-        ),
+        Some(Err(why)) => problem(StatusCode::SERVICE_UNAVAILABLE, &why),
+        None => silent("dhcp"),
     }
 }
 
@@ -142,11 +149,13 @@ async fn sessions(State(kept): State<Kept>, RawQuery(query): RawQuery) -> Respon
         listed(rudp.as_ref(), ListSessions),
         listed(origin.as_ref(), ListTransfers),
     );
-    match sessions {
-        // An origin that is just being made anew is no reason to tell of no session.
-        Some(sessions) => Json([sessions, transfers.unwrap_or_default()].concat()).into_response(),
-        None => silent("rudp"),
-    }
+    let Some(sessions) = sessions else {
+        return silent("rudp");
+    };
+    // An origin that is just being made anew is no reason to tell of no session.
+    let mut missing = Missing::default();
+    let transfers = transfers.unwrap_or_else(|| missing.note(TRANSFERS));
+    missing.told_with(Json([sessions, transfers].concat()).into_response())
 }
 
 /// The sessions and transfers that are over, the last first.
@@ -160,21 +169,49 @@ async fn ended(kept: &Kept) -> Response {
         return problem(StatusCode::NOT_FOUND, "rudp is not configured");
     }
     let (open, over, transfers) = tokio::join!(
-        listed(open.as_ref(), ListSessions),
+        // Only for the names of clients: where a thread is busy, the list does without.
+        timeout(NAMES, listed(open.as_ref(), ListSessions)),
         listed(over.as_ref(), ListEndedSessions),
         listed(origin.as_ref(), ListEndedTransfers),
     );
-    let (Some(open), Some(over)) = (open, over) else {
+    let Some(over) = over else {
         return silent("rudp");
     };
-    let mut transfers = transfers.unwrap_or_default();
+    let mut missing = Missing::default();
+    let open = open.ok().flatten();
+    let open = open.unwrap_or_else(|| missing.note("names of clients whose sessions go on"));
+    let mut transfers = transfers.unwrap_or_else(|| missing.note(TRANSFERS));
     names::give(&mut transfers, &open, &over, SystemTime::now());
     let transfers = transfers.into_iter().map(Ended::Transfer);
     let mut all: Vec<_> = transfers
         .chain(over.into_iter().map(Ended::Session))
         .collect();
     all.sort_by(|one, other| other.unix().total_cmp(&one.unix()));
-    Json(all).into_response()
+    missing.told_with(Json(all).into_response())
+}
+
+/// What a list lacks because somebody has not answered.
+#[derive(Default)]
+struct Missing(Vec<&'static str>);
+
+impl Missing {
+    /// Notes what there is none of.
+    fn note<T>(&mut self, what: &'static str) -> Vec<T> {
+        self.0.push(what);
+        Vec::new()
+    }
+
+    /// The list, and in its head what it lacks.
+    fn told_with(self, mut response: Response) -> Response {
+        if !self.0.is_empty() {
+            let told = HeaderValue::try_from(self.0.join(", "));
+            // They are plain words.
+            response
+                .headers_mut()
+                .extend(told.ok().map(|told| (MISSING, told)));
+        }
+        response
+    }
 }
 
 async fn link(State(kept): State<Kept>) -> Response {
@@ -241,13 +278,13 @@ async fn crash_session(State(kept): State<Kept>, Path(client): Path<String>) -> 
     let Some(endpoint) = endpoint else {
         return problem(StatusCode::NOT_FOUND, "rudp is not configured");
     };
-    match tokio::time::timeout(ASK_TIMEOUT, endpoint.send(CrashSession(client))).await {
-        Ok(Ok(true)) => {
+    match reply(&endpoint, CrashSession(client)).await {
+        Some(true) => {
             let crashed = serde_json::json!({ "crashed": client });
             (StatusCode::ACCEPTED, Json(crashed)).into_response()
         }
-        Ok(Ok(false)) => problem(StatusCode::NOT_FOUND, "no such session"),
-        Ok(Err(_)) | Err(_) => problem(StatusCode::SERVICE_UNAVAILABLE, "rudp does not answer"),
+        Some(false) => problem(StatusCode::NOT_FOUND, "no such session"),
+        None => silent("rudp"),
     }
 }
 
