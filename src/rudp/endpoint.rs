@@ -5,7 +5,7 @@
 //! most makes room; then a session begins.
 
 use std::{
-    collections::{HashMap, HashSet, hash_map},
+    collections::{HashMap, HashSet, VecDeque, hash_map},
     net::SocketAddr,
     time::{Duration, Instant},
 };
@@ -32,7 +32,7 @@ pub struct Endpoint<H> {
     open: usize,
     half_open: Places<SocketAddr, HalfOpen>,
     /// The clients that are to hear that their session is lost.
-    abandoned: HashSet<SocketAddr>,
+    abandoned: VecDeque<(Instant, HashSet<SocketAddr>)>,
     next_serial: Serial,
 }
 
@@ -124,7 +124,7 @@ impl<H> Default for Endpoint<H> {
             sessions: HashMap::new(),
             open: 0,
             half_open: Places::default(),
-            abandoned: HashSet::new(),
+            abandoned: VecDeque::new(),
             next_serial: Serial(0),
         }
     }
@@ -163,7 +163,7 @@ impl<H> Endpoint<H> {
             Ok(signal @ Signal::Numbered { .. }) => match self.half_open.get(&source) {
                 Some(half_open) => Route::Open(half_open.clone()),
                 None => {
-                    if self.abandoned.contains(&source) {
+                    if self.abandoned.iter().any(|(_, of)| of.contains(&source)) {
                         refuse(datagram, ABANDONED, out);
                     }
                     Route::Drop(Reason::NoSession(signal.kind()))
@@ -186,7 +186,9 @@ impl<H> Endpoint<H> {
         out: &mut Output,
     ) -> Greeting {
         out.received[SignalKind::New as usize] += 1;
-        self.abandoned.remove(&source);
+        for (_, abandoned) in &mut self.abandoned {
+            abandoned.remove(&source);
+        }
         let known = self.half_open.renew(&source);
         let greeting = match known {
             Some(known) if known.name == name => {
@@ -223,6 +225,11 @@ impl<H> Endpoint<H> {
         {
             self.half_open.remove(&client);
             expired += 1;
+        }
+        while let Some((since, _)) = self.abandoned.front()
+            && now.saturating_duration_since(*since) >= limits.idle_timeout
+        {
+            self.abandoned.pop_front();
         }
         expired
     }
@@ -286,15 +293,18 @@ impl<H> Endpoint<H> {
     }
 
     /// Forgets all sessions: each with its client, and whether it is open. Who sends a numbered signal to
-    /// one of them is told, until a SIGNEW.
-    pub fn abandon(&mut self) -> Vec<(SocketAddr, bool, H)> {
+    /// one of them is told, until a SIGNEW, or for as long as a session may be silent.
+    pub fn abandon(&mut self, now: Instant) -> Vec<(SocketAddr, bool, H)> {
         self.open = 0;
         let sessions = std::mem::take(&mut self.sessions).into_iter();
         let sessions: Vec<_> = sessions
             .map(|(client, entry)| (client, entry.open, entry.handle))
             .collect();
         let open = sessions.iter().filter(|(_, open, _)| *open);
-        self.abandoned = open.map(|(client, ..)| *client).collect();
+        let clients: HashSet<_> = open.map(|(client, ..)| *client).collect();
+        if !clients.is_empty() {
+            self.abandoned.push_back((now, clients));
+        }
         sessions
     }
 
@@ -401,6 +411,36 @@ mod tests {
         }
         let long = [b'S'; MAX_SIGNAL + 1];
         assert_eq!(route(&mut endpoint, &long), "Drop(Malformed)");
+    }
+
+    #[test]
+    fn whose_session_was_given_up_is_told_for_as_long_as_it_might_have_been_silent() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut endpoint = Endpoint::<&str>::default();
+        for (n, seconds) in [(1, 0), (2, 50)] {
+            endpoint.insert(client(n), "session");
+            endpoint.abandon(at(seconds));
+        }
+        let told = [format!("SIGNREFUSED:290;{ABANDONED}")];
+        for n in [1, 2] {
+            let heard = answers(&mut endpoint, client(n), "SIGNSTAT:290", at(59));
+            assert_eq!(heard, told, "{n}");
+        }
+        let stranger = answers(&mut endpoint, client(3), "SIGNSTAT:290", at(59));
+        assert!(stranger.is_empty(), "{stranger:?}");
+        for (n, heard) in [(1, &[][..]), (2, &told[..])] {
+            let told = answers(&mut endpoint, client(n), "SIGNSTAT:290", at(60));
+            assert_eq!(told, heard, "{n}");
+        }
+        // Who has begun anew is a client as any other.
+        assert_eq!(
+            answers(&mut endpoint, client(2), "SIGNEW:Tal", at(61)),
+            ["SIGNACK"]
+        );
+        assert!(opens(&mut endpoint, client(2), at(61)));
+        answers(&mut endpoint, client(4), "rubbish", at(110));
+        assert!(endpoint.abandoned.is_empty());
     }
 
     #[test]

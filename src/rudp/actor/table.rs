@@ -102,7 +102,7 @@ impl SharedTable {
     /// wakes. Their clients hear of it as soon as they send something, and begin anew.
     pub(super) fn abandon(&self) -> usize {
         let mut table = self.lock();
-        let sessions = table.endpoint.abandon();
+        let sessions = table.endpoint.abandon(Instant::now());
         let connections = table.connections.abandon();
         drop(table);
         let mut abandoned = sessions.len();
