@@ -22,7 +22,7 @@ impl Workers {
     /// As many threads.
     ///
     /// # Errors
-    /// If there are no more to be had.
+    /// If there are no more to be had, or no executor in one.
     pub(super) fn new(count: usize) -> io::Result<Self> {
         (1..=count).map(work).collect::<io::Result<_>>().map(Self)
     }
@@ -30,7 +30,7 @@ impl Workers {
     /// Has something done in the thread `number`, from 1 on, until the thread ends.
     pub(super) fn start(&self, number: usize, start: impl FnOnce() + Send + 'static) {
         if let Some(worker) = self.0.get(number.wrapping_sub(1)) {
-            // Its thread ends with it alone.
+            // The thread lives as long as what is sent to, unless it has panicked, which the watchdog notices.
             let _ = worker.send(Box::new(start));
         }
     }
@@ -47,14 +47,16 @@ pub(super) fn name(number: usize) -> String {
 /// Starts the thread `number`.
 fn work(number: usize) -> io::Result<Worker> {
     let (worker, mut work) = mpsc::unbounded_channel::<Box<dyn FnOnce() + Send>>();
-    let runtime = actix_rt::Runtime::new;
+    let (ready, is_ready) = std::sync::mpsc::channel();
     thread::Builder::new().name(name(number)).spawn(move || {
-        let runtime = match runtime() {
-            Ok(runtime) => runtime,
-            Err(error) => {
-                tracing::error!(%error, number, "no executor for the proxy's thread");
-                return;
-            }
+        let (told, runtime) = match actix_rt::Runtime::new() {
+            Ok(runtime) => (Ok(()), Some(runtime)),
+            Err(error) => (Err(error), None),
+        };
+        // Who started the thread waits for this.
+        let _ = ready.send(told);
+        let Some(runtime) = runtime else {
+            return;
         };
         runtime.block_on(async {
             while let Some(start) = work.recv().await {
@@ -62,5 +64,7 @@ fn work(number: usize) -> io::Result<Worker> {
             }
         });
     })?;
+    let died = |_| io::Error::other("its thread has ended");
+    is_ready.recv().map_err(died)??;
     Ok(worker)
 }
