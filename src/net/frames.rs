@@ -11,7 +11,7 @@ use nix::{
     net::if_::if_indextoname,
     sys::socket::{LinkAddr, recvfrom},
 };
-use socket2::{Domain, Protocol, SockFilter, Socket, Type};
+use socket2::{Domain, SockAddr, SockFilter, Socket, Type};
 
 /// One frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,19 +33,32 @@ pub struct Frames(Socket);
 /// Longer than any ARP frame.
 const LONGEST: usize = 256;
 
+/// All frames of every interface, as an address (packet(7)): who asks for one kind alone is shown what comes
+/// in; only who asks for all is shown what goes out, too.
+#[allow(unsafe_code)]
+fn every_interface() -> io::Result<SockAddr> {
+    // SAFETY: the storage that is lent is zeroed, and large enough for any address; a sockaddr_ll is plain
+    // numbers, and of its length the kernel reads no more than what is told.
+    let (_, address) = unsafe {
+        SockAddr::try_init(|storage, length| {
+            let address = &mut *storage.cast::<libc::sockaddr_ll>();
+            address.sll_family = libc::AF_PACKET as u16;
+            address.sll_protocol = (libc::ETH_P_ALL as u16).to_be();
+            *length = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
+            Ok(())
+        })?
+    };
+    Ok(address)
+}
+
 impl Frames {
     /// Those whose Ethernet header names `ethertype`, from now on.
     ///
     /// # Errors
     /// The kernel refuses without CAP_NET_RAW.
     pub fn open(ethertype: u16) -> io::Result<Self> {
-        // Who asks for one kind alone is shown what comes in; only who asks for all is shown what goes out, too.
-        let all = (libc::ETH_P_ALL as u16).to_be();
-        let socket = Socket::new(
-            Domain::PACKET,
-            Type::RAW,
-            Some(Protocol::from(i32::from(all))),
-        )?;
+        // Without a protocol it is shown nothing yet: no frame comes before the filter is there.
+        let socket = Socket::new(Domain::PACKET, Type::RAW, None)?;
         socket.attach_filter(&[
             // The type of the frame; if it is the one, all of it, else nothing.
             SockFilter::new(
@@ -63,6 +76,7 @@ impl Frames {
             SockFilter::new((libc::BPF_RET | libc::BPF_K) as u16, 0, 0, u32::MAX),
             SockFilter::new((libc::BPF_RET | libc::BPF_K) as u16, 0, 0, 0),
         ])?;
+        socket.bind(&every_interface()?)?;
         Ok(Self(socket))
     }
 
