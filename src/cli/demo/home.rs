@@ -1,10 +1,9 @@
 //! A client's home behind a NAT, and the servers outside: three network namespaces, joined by Ethernets.
 
 use std::{
-    io::{self, Write},
+    io,
     net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
-    process::{Command, Stdio},
     sync::atomic::{AtomicU16, Ordering},
 };
 
@@ -13,6 +12,7 @@ use crate::{
     net::{
         forget_connections, ip,
         netns::{Namespace, become_root_of_own, is_root},
+        nft,
     },
 };
 
@@ -207,33 +207,4 @@ fn masquerade(first: u16) -> String {
         "oifname \"outer\" meta l4proto {{ tcp, udp }} masquerade to :{}",
         Ports(first)
     )
-}
-
-/// Has `nft` carry out a script, in the calling thread's namespace.
-fn nft(script: &str) -> io::Result<String> {
-    let missing = |error: io::Error| match error.kind() {
-        io::ErrorKind::NotFound => io::Error::new(
-            error.kind(),
-            "there is no `nft` here, which makes the NAT: install nftables (Debian: apt install nftables)",
-        ),
-        _ => error,
-    };
-    let mut nft = Command::new("nft")
-        .args(["-f", "-"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(missing)?;
-    if let Some(mut stdin) = nft.stdin.take() {
-        // One that has ended says why on its own.
-        let _ = stdin.write_all(script.as_bytes());
-    }
-    let output = nft.wait_with_output()?;
-    if output.status.success() {
-        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
-    }
-    let complaint = String::from_utf8_lossy(&output.stderr);
-    let first = complaint.lines().next().unwrap_or("no word of why");
-    Err(io::Error::other(format!("`nft`: {first}")))
 }
