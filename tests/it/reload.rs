@@ -290,7 +290,9 @@ fn a_dry_run_answers_what_the_reload_then_does() {
     }
 
     // A role that has failed, and pauses, is restarted. It may come back by itself between the two.
-    let told = (0..10).find_map(|round: u32| {
+    let mut round = 0;
+    let (words, answer) = wait_for("a reload while it was down", || {
+        round += 1;
         let state = || {
             let (_, status) = lab.get("/api/v1/status");
             let status: Value = serde_json::from_str(&status).expect("JSON");
@@ -326,7 +328,6 @@ fn a_dry_run_answers_what_the_reload_then_does() {
         assert_eq!(foreseen_now, then);
         Some((String::from_utf8(words).expect("UTF-8"), then.1))
     });
-    let (words, answer) = told.expect("never seen while it was down");
     assert_eq!(answer["changes"][2]["action"], "restarted", "{answer}");
     assert_eq!(
         answer["changes"][2]["reason"],
