@@ -173,7 +173,10 @@ impl Role for DhcpActor {
 
     fn change(&mut self, ctx: &mut Context<Self>) -> Result<(), Failure> {
         let Some(ledger) = &self.ledger else {
-            return Err(Failure::new(FailureKind::Ended, "it has no leases yet"));
+            return Err(Failure::new(
+                FailureKind::Ended,
+                "the lease file is not open yet",
+            ));
         };
         self.kept = self.keep.get();
         let (stored, _) = ledger.owner.load();

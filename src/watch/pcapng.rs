@@ -42,8 +42,9 @@ use super::{
 const MADE_UP: &str = "Captured by labnet at its own sockets. The payloads are what passed there; the IP, UDP and \
      TCP headers are made up from the sockets' addresses (no link layer, checksums 0, TCP without its \
      handshake, segments and acknowledgements as they really were).";
-/// Of a packet that stood in its link's queue for longer than a capture waits.
-const UNTOLD: &str = "what the link did to it was not known yet when this was written";
+/// Of a packet that stood in its link's queue for longer than a capture waits, or whose verdict found no
+/// room, is forgotten, or has left the ring before it.
+const UNTOLD: &str = "what the link did to it is not known here";
 /// Nanoseconds, as `if_tsresol` has it.
 const NANOSECONDS: u8 = 9;
 /// What one made-up IP packet carries of a TCP connection at most.
@@ -131,8 +132,9 @@ impl<W: Write> Writer<W> {
         self.out.get_ref().bytes
     }
 
-    /// Writes a packet with its words as a comment, and what a link of this process did to it. What was on no network (lost on purpose, refused)
-    /// is no packet of its own: a file shows what a capture beside the socket would.
+    /// Writes a packet with its words as a comment, and what a link of this process did to it. What was on
+    /// no network (lost on purpose, refused) is no packet of its own: a file shows what a capture beside the
+    /// socket would.
     ///
     /// # Errors
     /// Those of the writer below.

@@ -94,8 +94,9 @@ pub struct WindowChange {
     pub ssthresh_bytes: Option<u64>,
     /// `loss`, `ecn`, `persistent_congestion`, `undone`, `acknowledged` or `idle`.
     pub cause: String,
-    /// `multiplied`, `collapsed`, `restored`, `slow_start_over`, `decayed`, `delay`, `in_flight`,
-    /// `model` or `unsaid`.
+    /// `multiplied`, `collapsed`, `restored`, `slow_start_over`, `decayed`, `delay`, `in_flight` or
+    /// `unsaid`; of a controller that follows a model what bounds the window: `model`,
+    /// `inflight_longterm`, `inflight_shortterm`, `probe_rtt`, `startup` or `least`.
     pub reaction: String,
     /// The packet that was answered: the largest number declared lost at once.
     pub packet: Option<u64>,

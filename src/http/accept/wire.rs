@@ -65,7 +65,7 @@ impl Wire {
     /// What has passed by now, and whether that is all that ever will: the connection is over. `None`: that is
     /// not known of one that is.
     pub fn passed(&self) -> Option<(Passed, bool)> {
-        // Looked at again: it may have ended meanwhile.
+        // The end is looked for again after a measurement that failed: the connection may have ended meanwhile.
         let ended = || self.passed.last.get().map(|last| (*last, true));
         ended()
             .or_else(|| self.measure().ok().map(|passed| (passed, false)))

@@ -79,7 +79,7 @@ impl EndedTransfers {
 }
 
 impl Ended {
-    /// One that ends now.
+    /// A transfer that ends now.
     pub(super) fn now(transfer: Arc<Transfer>) -> Self {
         let unix = SystemTime::now().duration_since(UNIX_EPOCH);
         Self {
