@@ -1,6 +1,7 @@
 //! A congestion controller in Rust, against labnet's own, in virtual time: `cargo run --example aimd`.
 //!
-//! The controller is in `controller.rs`.
+//! The controller is in `controller.rs`. The same one in Python, for `labnet compare --congestion exec:PROGRAM`, is
+//! `conf/controllers/aimd.py`.
 
 mod controller;
 

@@ -27,7 +27,7 @@ use crate::{
         plan::Plan,
         ready::{READY, ready},
         real, report, simulated,
-        table::{FILES_HEAD, HEAD, parts},
+        table::{FILES_HEAD, HEAD, answers, parts},
     },
     telemetry::{complain, logging},
 };
@@ -183,17 +183,28 @@ fn write(args: &Args, outcome: &Outcome) -> Result<(), String> {
 /// Makes all runs of the plan, or as many as there are until somebody stops it.
 fn conduct(plan: &Plan) -> Result<Vec<outcome::Run>, String> {
     let mut runs = Vec::new();
+    let stop = Arc::new(AtomicBool::new(false));
+    let stop_at_interrupt = || {
+        let stop = Arc::clone(&stop);
+        stop_at_interrupt(stop).map_err(|error| format!("signals: {error}"))
+    };
     if plan.simulate {
+        // Programs don't hear of a Ctrl-C, and have to be ended.
+        if plan.has_program() {
+            stop_at_interrupt()?;
+        }
         for run in &plan.runs {
-            runs.push(simulated::run(run)?);
+            runs.push(simulated::run_until(run, &stop)?);
+            if stop.load(Ordering::Relaxed) {
+                break;
+            }
         }
         return Ok(runs);
     }
     // Before there is a second thread.
     let ground = real::prepare(plan)?;
     logging::init(None, LevelFilter::WARN);
-    let stop = Arc::new(AtomicBool::new(false));
-    stop_at_interrupt(Arc::clone(&stop)).map_err(|error| format!("signals: {error}"))?;
+    stop_at_interrupt()?;
     let mut live = Live::new();
     for (number, run) in plan.runs.iter().enumerate() {
         live.begin(number + 1, plan.runs.len(), run);
@@ -332,6 +343,9 @@ fn describe(outcome: &Outcome) -> String {
                 _ => format!("Jain's index {median:.3} ({least:.3}-{most:.3})\n"),
             };
         }
+    }
+    for sentence in answers(outcome) {
+        text += &format!("\n{sentence}\n");
     }
     if let Some(look_for) = &experiment.look_for {
         text += "\nLook for:\n";

@@ -60,7 +60,7 @@ pub const KEYS: [Key; 13] = [
     key(
         "congestion",
         "all|LIST",
-        "Compare labnet's own transport with these controllers: new_reno, cubic, vegas, bbr",
+        "Compare labnet's own transport with these controllers: new_reno, cubic, vegas, bbr, or a program of your own, exec:./mine.py (docs/controllers.md)",
         "all",
     ),
     key(
@@ -207,6 +207,8 @@ pub struct Said {
     pub place: String,
     /// The values; none of a key that has none.
     pub values: Vec<String>,
+    /// Whether it is in a file, which somebody else may have written.
+    pub in_file: bool,
 }
 
 /// An experiment as it was written down, nothing of it checked but its keys.
@@ -292,17 +294,27 @@ impl Experiment {
                     let values = texts(value.get_ref());
                     values.ok_or("a text or a number is needed, or a list of them")?
                 };
-                self.said.insert(key.name, Said { place, values });
+                let said = Said {
+                    place,
+                    values,
+                    in_file: true,
+                };
+                self.said.insert(key.name, said);
             }
         }
         Ok(())
     }
 
-    /// Says something of a key of [`KEYS`] or [`LINK_KEYS`], instead of what was said of it before.
-    /// Any other is not heard.
+    /// Says something of a key of [`KEYS`] or [`LINK_KEYS`], instead of what was said of it before, as a
+    /// command line does. Any other is not heard.
     pub fn say(&mut self, name: &str, place: String, values: Vec<String>) {
         if let Some(key) = find(name) {
-            self.said.insert(key.name, Said { place, values });
+            let said = Said {
+                place,
+                values,
+                in_file: false,
+            };
+            self.said.insert(key.name, said);
         }
     }
 

@@ -9,6 +9,7 @@ use std::{
 
 use super::{
     bounds,
+    exec::Answers,
     outcome::{self, Outcome, jain_index, median},
     plan::{Amount, Plan, Run},
     recorder::{FlowRecord, LinkRecord, PAYLOAD},
@@ -41,6 +42,8 @@ pub struct Measured {
     pub first_byte: Option<Instant>,
     /// What went wrong, if anything did.
     pub failure: Option<String>,
+    /// How often the program answered that controlled it, if one did.
+    pub answers: Option<Answers>,
 }
 
 /// Puts a run together that took so long.
@@ -68,6 +71,8 @@ pub fn run(
             .rate
             .map(|rate| totals.goodput_bits_per_second / rate.get() as f64);
         totals.packets_lost_by_link = Some(on_link.lost);
+        totals.program_answers = flow.answers.map(|answers| answers.all);
+        totals.program_answers_late = flow.answers.map(|answers| answers.late);
         totals.queue_delay_seconds = on_link.queue_delay();
         let own = round_trip + 2.0 * plan.place(number).away.as_secs_f64();
         totals.first_byte_round_trips = totals
@@ -215,6 +220,11 @@ fn version(sender: &Sender) -> String {
         Sender::Rudp(Algorithm::Cubic) => "labnet, RFC 9438 with HyStart++ (RFC 9406)".to_owned(),
         Sender::Rudp(Algorithm::Vegas) => "labnet, Brakmo and Peterson 1995".to_owned(),
         Sender::Rudp(Algorithm::Bbr) => "labnet, draft-ietf-ccwg-bbr".to_owned(),
+        Sender::Exec(exec) => {
+            let files = exec.files().into_iter();
+            let files = files.map(|(file, digits)| format!(", {file} (SHA-256 {digits}...)"));
+            format!("a program of one's own{}", files.collect::<String>())
+        }
         Sender::Tcp(name) if name == "bbr" => "Linux, BBR v1".to_owned(),
         Sender::Tcp(name) => format!("Linux, tcp_{name}"),
         Sender::Quic(QuicControl::Bbr) => "quinn, BBR v1".to_owned(),

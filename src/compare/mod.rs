@@ -10,6 +10,7 @@
 //! [`recorder`].
 
 pub mod bounds;
+pub mod exec;
 pub mod experiment;
 pub mod files;
 pub mod gather;

@@ -129,7 +129,7 @@ pub struct Environment {
 /// A congestion controller.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Controller {
-    /// The sender that it belongs to: `bbr`, `tcp-bbr`, `quic`.
+    /// The sender that it belongs to: `bbr`, `tcp-bbr`, `exec:mine.py`.
     pub sender: String,
     /// Whose it is and after which text: `labnet, draft-ietf-ccwg-bbr`, `Linux, BBR v1`.
     pub version: String,
@@ -209,6 +209,12 @@ pub struct Totals {
     /// `flow_control`, `application`, `amplification`. Of QUIC the first two are told, and `application` for
     /// all that is neither; TCP tells none.
     pub limited_seconds: BTreeMap<String, f64>,
+    /// How often the program has answered that controlled it from a process of its own, if one did.
+    #[serde(default)]
+    pub program_answers: Option<u64>,
+    /// So often later than a smoothed round trip after what it answers; in virtual time never.
+    #[serde(default)]
+    pub program_answers_late: Option<u64>,
     /// How its files fared, if they were several.
     pub files: Option<Files>,
 }

@@ -117,6 +117,12 @@ impl Plan {
         }
     }
 
+    /// Whether a program of somebody's own controls a sender of it.
+    pub fn has_program(&self) -> bool {
+        let mut senders = self.runs.iter().flat_map(|run| &run.senders);
+        senders.any(|sender| matches!(sender, Sender::Exec(_)))
+    }
+
     /// Whether something of it is carried by this.
     pub fn has(&self, transport: Transport) -> bool {
         self.runs.iter().any(|run| run.has(transport))
@@ -214,6 +220,7 @@ impl Compiler<'_> {
         let groups = self.groups();
         let (amount, files) = self.amount();
         self.places(&groups, amount);
+        self.programs(&groups);
         let initial_window = self.one(INITIAL_WINDOW, packets);
         self.initial_windows(&groups);
         let runs = self.one("runs", |text| whole(text, 1..=MOST_RUNS.into()));
@@ -314,7 +321,7 @@ impl Compiler<'_> {
     /// Who sends at the same time, and who after whom.
     fn groups(&mut self) -> Vec<Vec<Placed>> {
         if let Some((said, items)) = self.items("flows") {
-            let place = said.place.clone();
+            let (place, in_file) = (said.place.clone(), said.in_file);
             let items: Vec<String> = items.into_iter().map(str::to_owned).collect();
             for other in ["congestion", "against"] {
                 if self.experiment.said(other).is_some() {
@@ -323,7 +330,7 @@ impl Compiler<'_> {
             }
             let mut senders = Vec::new();
             for item in items {
-                match several(&item) {
+                match several(&item, in_file) {
                     Ok((count, placed)) => senders.extend(std::iter::repeat_n(placed, count)),
                     Err(message) => self.problem(&place, message),
                 }
@@ -335,7 +342,7 @@ impl Compiler<'_> {
         let simulate = self.experiment.said("simulate").is_some();
         let mut senders: Vec<Sender> = own.clone();
         if let Some((said, items)) = self.items("against") {
-            let place = said.place.clone();
+            let (place, in_file) = (said.place.clone(), said.in_file);
             let items: Vec<String> = items.into_iter().map(str::to_owned).collect();
             for item in items {
                 let kind = match item.as_str() {
@@ -352,7 +359,7 @@ impl Compiler<'_> {
                         })
                         .filter(|rival| !simulate || *rival != UNSEEDED)
                         .collect(),
-                    None => match Sender::parse(&item) {
+                    None => match sender(&item, in_file) {
                         Ok(sender) => vec![sender],
                         Err(message) => {
                             self.problem(&place, message);
@@ -392,13 +399,13 @@ impl Compiler<'_> {
         let Some((said, items)) = self.items("congestion") else {
             return every();
         };
-        let place = said.place.clone();
+        let (place, in_file) = (said.place.clone(), said.in_file);
         let items: Vec<String> = items.into_iter().map(str::to_owned).collect();
         let mut senders = Vec::new();
         for item in items {
             let named = match item.as_str() {
                 "all" => every(),
-                name => match Sender::parse(name) {
+                name => match sender(name, in_file) {
                     Ok(sender) => vec![sender],
                     Err(message) => {
                         self.problem(&place, message);
@@ -449,6 +456,26 @@ impl Compiler<'_> {
                 &said.place,
                 "quinn's senders keep their own initial window: leave one of them out",
             );
+        }
+    }
+
+    /// Programs are told by their names, which leave folders out.
+    fn programs(&mut self, groups: &[Vec<Placed>]) {
+        let mut known: Vec<&Sender> = Vec::new();
+        for (sender, _) in groups.iter().flatten() {
+            let name = sender.to_string();
+            let namesake = known.iter().find(|other| other.to_string() == name);
+            if namesake.is_some_and(|other| *other != sender) {
+                let mut keys = ["flows", "against", "congestion"].into_iter();
+                let place = keys.find_map(|key| self.experiment.said(key));
+                let place = place.map_or_else(String::new, |said| said.place.clone());
+                self.problem(
+                    &place,
+                    format!("two programs are called {name}: name one of the files otherwise"),
+                );
+                return;
+            }
+            known.push(sender);
         }
     }
 
@@ -601,7 +628,7 @@ fn at(text: &str) -> Result<(Duration, &str), String> {
 type Placed = (Sender, Place);
 
 /// `2xcubic@50ms+5s`, or one.
-fn several(item: &str) -> Result<(usize, Placed), String> {
+fn several(item: &str, in_file: bool) -> Result<(usize, Placed), String> {
     let counted = item.split_once('x').and_then(|(count, name)| {
         let count = count.parse::<usize>().ok()?;
         Some((count, name))
@@ -610,8 +637,23 @@ fn several(item: &str) -> Result<(usize, Placed), String> {
     if !(1..=MOST_SENDERS).contains(&count) {
         return Err(format!("`{item}`: 1 to {MOST_SENDERS} of a kind are taken"));
     }
-    let (name, place) = Place::split(name)?;
-    Ok((count, (Sender::parse(name)?, place)))
+    let (name, place) = match Place::split(name) {
+        // A file's name may have these marks.
+        Err(_) if name.starts_with("exec:") => (name, Place::default()),
+        split => split?,
+    };
+    Ok((count, (sender(name, in_file)?, place)))
+}
+
+/// A sender by its name. A file may come from anywhere, and runs no programs.
+fn sender(name: &str, in_file: bool) -> Result<Sender, String> {
+    match Sender::parse(name)? {
+        Sender::Exec(_) if in_file => Err(format!(
+            "`{}` runs a program, and a file may not ask for that: say it on the command line, --congestion exec:./mine.py",
+            name.escape_debug()
+        )),
+        sender => Ok(sender),
+    }
 }
 
 fn whole(text: &str, allowed: std::ops::RangeInclusive<u64>) -> Result<u64, String> {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::exec::Exec;
 use crate::rudp::congestion::Algorithm;
 
 /// A transport and what controls its sending.
@@ -9,6 +10,8 @@ use crate::rudp::congestion::Algorithm;
 pub enum Sender {
     /// labnet's own transport: `cubic`, or `rudp-cubic`.
     Rudp(Algorithm),
+    /// labnet's own transport, controlled by a program: `exec:./mine.py`.
+    Exec(Exec),
     /// This kernel's TCP with the congestion control of this name: `tcp-reno`.
     Tcp(String),
     /// QUIC by quinn: `quic-cubic`.
@@ -66,18 +69,9 @@ impl Sender {
     /// What carries it.
     pub fn transport(&self) -> Transport {
         match self {
-            Self::Rudp(_) => Transport::Rudp,
+            Self::Rudp(_) | Self::Exec(_) => Transport::Rudp,
             Self::Tcp(_) => Transport::Tcp,
             Self::Quic(_) => Transport::Quic,
-        }
-    }
-
-    /// The name of its congestion controller.
-    pub fn congestion(&self) -> &str {
-        match self {
-            Self::Rudp(algorithm) => algorithm.name(),
-            Self::Tcp(name) => name,
-            Self::Quic(control) => control.name(),
         }
     }
 
@@ -91,11 +85,17 @@ impl Sender {
             let quic = QuicControl::ALL.map(|control| format!("quic-{}", control.name()));
             format!(
                 "`{}` is no sender; there are `{own}`, `tcp-NAME` with a congestion control of this \
-                 kernel, and `{}`",
+                 kernel, `exec:PROGRAM` with a controller of your own, and `{}`",
                 text.escape_debug(),
                 quic.join("`, `")
             )
         };
+        if let Some(command) = text.strip_prefix("exec:") {
+            let exec = Exec::parse(command);
+            return exec
+                .map(Self::Exec)
+                .map_err(|problem| format!("`{}`: {problem}", text.escape_debug()));
+        }
         let (transport, name) = text.split_once('-').unwrap_or(("rudp", text));
         match transport {
             "rudp" => name.parse().map(Self::Rudp).map_err(|_| unknown()),
@@ -136,6 +136,7 @@ impl fmt::Display for Sender {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Rudp(algorithm) => f.write_str(algorithm.name()),
+            Self::Exec(exec) => write!(f, "exec:{}", exec.name()),
             Self::Tcp(name) => write!(f, "tcp-{name}"),
             Self::Quic(control) => write!(f, "quic-{}", control.name()),
         }
@@ -153,6 +154,10 @@ mod tests {
             assert_eq!(sender.to_string(), name);
         }
         assert_eq!(Sender::parse("rudp-bbr"), Ok(Sender::Rudp(Algorithm::Bbr)));
+        let exec = Sender::parse("exec:/opt/mine-2.py --gain 2").expect("a program");
+        assert_eq!(exec.to_string(), "exec:mine-2.py --gain 2");
+        assert_eq!(exec.transport(), Transport::Rudp);
+        Sender::parse("exec:").expect_err("no program");
         for wrong in [
             "",
             "reno",

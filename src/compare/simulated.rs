@@ -1,12 +1,17 @@
 //! A run in virtual time.
 
 use std::{
+    collections::BTreeMap,
     io,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use super::{
+    exec::{Program, Time},
     gather::{self, Ended, Measured},
     outcome,
     plan::{Amount, Run},
@@ -30,6 +35,14 @@ const SAMPLE: Duration = Duration::from_millis(50);
 /// # Errors
 /// Why it can't be run.
 pub fn run(plan: &Run) -> Result<outcome::Run, String> {
+    run_until(plan, &Arc::default())
+}
+
+/// Runs it; `stop` ends it before its time where programs control the senders.
+///
+/// # Errors
+/// Why it can't be run.
+pub fn run_until(plan: &Run, stop: &Arc<AtomicBool>) -> Result<outcome::Run, String> {
     let mut experiment = Simulation::new(plan.up, plan.down);
     let size = match plan.amount {
         Amount::Size(size) => Some(size),
@@ -49,6 +62,7 @@ pub fn run(plan: &Run) -> Result<outcome::Run, String> {
         })
         .collect();
     experiment.server.initial_window = plan.initial_window_bytes();
+    let mut programs: BTreeMap<usize, Program> = BTreeMap::new();
     let start = Instant::now();
     let fates = Fates::new(read_number);
     let records = (0..plan.senders.len()).map(|number| plan.record(number, start, None));
@@ -63,6 +77,11 @@ pub fn run(plan: &Run) -> Result<outcome::Run, String> {
         };
         match sender {
             Sender::Rudp(congestion) => flow.congestion = *congestion,
+            Sender::Exec(exec) => {
+                let program = Program::new(exec, Time::Virtual, Arc::clone(stop));
+                (experiment.controllers).insert(number, Arc::new(program.clone()));
+                programs.insert(number, program);
+            }
             Sender::Quic(control) => {
                 let config = quic_config(*control, record);
                 let config = config.map_err(|error| format!("{sender}: {error}"))?;
@@ -121,10 +140,16 @@ pub fn run(plan: &Run) -> Result<outcome::Run, String> {
         if let Some(counted) = flow.quic {
             record.counts(start + came.elapsed, quic::counts(counted));
         }
+        let program = programs.get(&number);
+        let failed = program.and_then(Program::failure);
         let failure = match (&flow.closed, flow.completed_at) {
+            _ if failed.is_some() => failed,
             (Some(reason), None) => Some(reason.to_string()),
             _ if flow.sender.is_none() && flow.quic.is_none() => {
                 Some("there was no connection".to_owned())
+            }
+            (None, None) if size.is_some() && stop.load(Ordering::Relaxed) => {
+                Some("it was stopped before it was done".to_owned())
             }
             (None, None) if size.is_some() => Some("it was not done within an hour".to_owned()),
             _ if came.cut_short => Some("it took too many events and was cut short".to_owned()),
@@ -140,6 +165,7 @@ pub fn run(plan: &Run) -> Result<outcome::Run, String> {
             received: flow.received,
             first_byte: flow.first_byte_at.map(|at| start + at),
             failure,
+            answers: program.map(Program::answers),
         });
     }
     Ok(gather::run(plan, start, came.elapsed, flows, &link))

@@ -72,6 +72,29 @@ pub fn parts(outcome: &Outcome) -> Vec<Part> {
     parts.collect()
 }
 
+/// How the programs answered that control senders from a process of their own, a sentence each.
+pub fn answers(outcome: &Outcome) -> Vec<String> {
+    let mut programs: Vec<(&str, u64, u64)> = Vec::new();
+    for flow in outcome.runs.iter().flat_map(|run| &run.flows) {
+        let Some(all) = flow.totals.program_answers else {
+            continue;
+        };
+        let late = flow.totals.program_answers_late.unwrap_or(0);
+        match programs.iter_mut().find(|(name, _, _)| *name == flow.name) {
+            Some(known) => {
+                known.1 += all;
+                known.2 += late;
+            }
+            None => programs.push((&flow.name, all, late)),
+        }
+    }
+    let words = |(name, all, late): (&str, u64, u64)| match outcome.experiment.simulated {
+        true => format!("{name} answered {all} times; each answer was waited for"),
+        false => format!("{name} answered {all} times, {late} of them later than a round trip"),
+    };
+    programs.into_iter().map(words).collect()
+}
+
 /// Makes a row of a sender's flows; of nothing to tell an empty one.
 type MakeRow = fn(String, &[&Flow], &[&Totals]) -> Vec<String>;
 
@@ -240,6 +263,25 @@ mod tests {
             },
             ..Flow::default()
         }
+    }
+
+    #[test]
+    fn answers_that_came_late_are_told() {
+        let mut mine = flow("exec:mine.py", 1e6);
+        mine.totals.program_answers = Some(100);
+        mine.totals.program_answers_late = Some(3);
+        let run = Run {
+            flows: vec![flow("cubic", 1e6), mine],
+            ..Run::default()
+        };
+        let outcome = Outcome {
+            runs: vec![run.clone(), run],
+            ..Outcome::default()
+        };
+        assert_eq!(
+            answers(&outcome),
+            ["exec:mine.py answered 200 times, 6 of them later than a round trip"]
+        );
     }
 
     #[test]

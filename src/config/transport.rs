@@ -111,7 +111,11 @@ impl fmt::Display for UnknownAlgorithm {
         write!(
             f,
             "`{shown}` is no congestion controller; there are `{names}`"
-        )
+        )?;
+        match self.0.starts_with("exec:") {
+            true => f.write_str("; a program of your own is for `labnet compare` alone"),
+            false => Ok(()),
+        }
     }
 }
 

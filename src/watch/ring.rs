@@ -517,12 +517,17 @@ impl Noted {
 
     /// Whether `change` is another step of this change.
     fn goes_on(&self, at: Instant, change: &Change) -> bool {
-        use super::event::transport::Reaction::Model;
-        let bounds = match (&self.change.reaction, &change.reaction) {
-            (Model { bound: one, .. }, Model { bound: other, .. }) => (one, other),
+        use super::event::transport::Reaction::{Model, Program};
+        let is_same = match (&self.change.reaction, &change.reaction) {
+            (Model { bound: one, .. }, Model { bound: other, .. }) => {
+                std::mem::discriminant(one) == std::mem::discriminant(other)
+            }
+            (Program { later: one }, Program { later: other }) => {
+                one.map(|(told, _)| told) == other.map(|(told, _)| told)
+            }
             _ => return false,
         };
-        std::mem::discriminant(bounds.0) == std::mem::discriminant(bounds.1)
+        is_same
             && self.change.phase == change.phase
             && self.change.cause == Cause::Acknowledged
             && change.cause == Cause::Acknowledged

@@ -23,6 +23,7 @@ mod dns;
 mod dns_actor;
 mod download_page;
 mod events;
+mod exec;
 mod experiments;
 mod grafana;
 mod http;

@@ -13,6 +13,8 @@ use crate::{
 pub(super) struct Live {
     shown: bool,
     names: Vec<String>,
+    /// Of their column.
+    width: usize,
     /// What each flow had received at the last row.
     before: Vec<u64>,
     last: Duration,
@@ -26,6 +28,7 @@ impl Live {
         Self {
             shown: Term::stderr().is_term(),
             names: Vec::new(),
+            width: LEAST_WIDTH,
             before: Vec::new(),
             last: Duration::ZERO,
         }
@@ -34,6 +37,8 @@ impl Live {
     /// A run begins, the how-manieth of how many.
     pub(super) fn begin(&mut self, number: usize, of: usize, run: &Run) {
         self.names = run.names();
+        let longest = self.names.iter().map(|name| name.chars().count()).max();
+        self.width = longest.unwrap_or(0).max(LEAST_WIDTH);
         self.before = vec![0; self.names.len()];
         self.last = Duration::ZERO;
         if self.shown {
@@ -43,19 +48,32 @@ impl Live {
                 run.down,
                 run.seed
             ));
-            complain(HEAD);
+            complain(head(self.width));
         }
     }
 }
 
-const HEAD: &str = "sender        interval       Mbit/s   window kB   RTT ms      lost  phase";
+/// Of the senders' column, where no name is longer.
+const LEAST_WIDTH: usize = 12;
+
+fn head(width: usize) -> String {
+    format!(
+        "{:<width$}  interval       Mbit/s   window kB   RTT ms      lost  phase",
+        "sender"
+    )
+}
 
 /// One row.
-fn row(name: &str, (from, to): (Duration, Duration), bytes: u64, now: &Now) -> String {
+fn row(
+    (name, width): (&str, usize),
+    (from, to): (Duration, Duration),
+    bytes: u64,
+    now: &Now,
+) -> String {
     let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
     let seconds = (to - from).as_secs_f64().max(1e-9);
     format!(
-        "{name:<12} {:>5.1}-{:<5.1} s {:>9.2} {:>11} {:>8} {:>9}  {}",
+        "{name:<width$} {:>5.1}-{:<5.1} s {:>9.2} {:>11} {:>8} {:>9}  {}",
         from.as_secs_f64(),
         to.as_secs_f64(),
         bytes as f64 * 8.0 / seconds / 1e6,
@@ -76,7 +94,7 @@ impl Audience for Live {
             let bytes = now.received.saturating_sub(*before);
             *before = now.received;
             if self.shown {
-                complain(row(name, (self.last, elapsed), bytes, now));
+                complain(row((name, self.width), (self.last, elapsed), bytes, now));
             }
         }
         self.last = elapsed;
@@ -102,7 +120,10 @@ mod tests {
         };
         let second = (Duration::from_secs(1), Duration::from_secs(2));
         assert_eq!(
-            [HEAD, &row("cubic", second, 2_400_000, &now)],
+            [
+                head(LEAST_WIDTH),
+                row(("cubic", LEAST_WIDTH), second, 2_400_000, &now)
+            ],
             [
                 "sender        interval       Mbit/s   window kB   RTT ms      lost  phase",
                 "cubic          1.0-2.0   s     19.20       125.3     61.2         7  avoidance",
@@ -116,8 +137,11 @@ mod tests {
             ..now
         };
         assert!(
-            row("tcp-cubic", second, 0, &silent)
+            row(("tcp-cubic", LEAST_WIDTH), second, 0, &silent)
                 .ends_with("0.00           -        -         -  -")
         );
+        let long = ("exec:python3 mine.py", 20);
+        let (head, row) = (head(long.1), row(long, second, 0, &silent));
+        assert_eq!(head.find("phase"), row.rfind('-'), "{head}\n{row}");
     }
 }

@@ -14,6 +14,7 @@ mod rudp;
 mod tcp;
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -25,13 +26,17 @@ use std::{
 pub use ground::Ground;
 
 use super::{
+    exec::{Program, Time},
     gather::{self, Ended, Measured},
     outcome,
     plan::{Amount, Plan, Run},
     recorder::{FlowRecord, LinkRecord, Now},
     sender::{Sender, Transport},
 };
-use crate::{net::gain_namespaces, watch::fates::Fates};
+use crate::{
+    net::gain_namespaces,
+    watch::{event::congestion::Controllers, fates::Fates},
+};
 
 /// From when all is ready to when all begin.
 const READY: Duration = Duration::from_millis(100);
@@ -69,6 +74,8 @@ struct Task {
     ground: Ground,
     /// Somebody wants it to end before.
     stop: Arc<AtomicBool>,
+    /// What controls it, if that is a program.
+    program: Option<Program>,
 }
 
 /// What came of a flow at its receiver.
@@ -105,9 +112,12 @@ impl Task {
         self.record.file(now, file, whole);
     }
 
-    /// Whether its time is up.
+    /// Whether its time is up, or nobody sends any more.
     fn is_over(&self) -> bool {
-        Instant::now() >= self.deadline || self.stop.load(Ordering::Relaxed)
+        let mut program = self.program.iter();
+        Instant::now() >= self.deadline
+            || self.stop.load(Ordering::Relaxed)
+            || program.any(Controllers::has_failed)
     }
 
     /// Gets what `fetching` gets, for as long as there is time: that it ran out is no error.
@@ -127,6 +137,29 @@ impl Task {
     /// Waits for the moment at which all begin.
     fn wait(&self) {
         thread::sleep(self.start.saturating_duration_since(Instant::now()));
+    }
+}
+
+/// The programs that control flows, by the flow; dropped, they have ended.
+struct Programs(BTreeMap<usize, Program>);
+
+impl Programs {
+    fn start(plan: &Run, stop: &Arc<AtomicBool>) -> Self {
+        let senders = plan.senders.iter().enumerate();
+        let programs = senders.filter_map(|(number, sender)| match sender {
+            Sender::Exec(exec) => {
+                let program = Program::new(exec, Time::Real, Arc::clone(stop));
+                Some((number, program))
+            }
+            _ => None,
+        });
+        Self(programs.collect())
+    }
+}
+
+impl Drop for Programs {
+    fn drop(&mut self) {
+        self.0.values().for_each(Program::end);
     }
 }
 
@@ -178,7 +211,9 @@ pub fn run(
         .senders
         .iter()
         .any(|sender| sender.transport() == Transport::Rudp);
-    let watch = Arc::new(rudp::Watch::new(fates.clone()));
+    // They take their time to begin, and have it until the connections do.
+    let programs = Programs::start(plan, stop);
+    let watch = Arc::new(rudp::Watch::new(fates.clone(), programs.0.clone()));
     let proxy = own
         .then(|| rudp::Proxy::start(ground, plan, Arc::clone(&watch)))
         .transpose()?;
@@ -224,6 +259,7 @@ pub fn run(
             deadline,
             ground: ground.clone(),
             stop: Arc::clone(stop),
+            program: programs.0.get(&number).cloned(),
         };
         flows.push(match sender.transport() {
             Transport::Rudp => rudp::receive(task, link.address),
@@ -253,6 +289,8 @@ pub fn run(
             ..Came::default()
         });
         let whole = came.whole.map(Ended::Whole);
+        let program = programs.0.get(&number);
+        let failed = program.and_then(Program::failure);
         measured.push(Measured {
             record,
             began: start + plan.place(number).after,
@@ -260,11 +298,13 @@ pub fn run(
             received: came.received,
             first_byte: came.first_byte,
             failure: match came.failure {
+                _ if failed.is_some() => failed,
                 None if whole.is_none() && plan.time().is_none() => {
                     Some("it was stopped before it was done".to_owned())
                 }
                 failure => failure,
             },
+            answers: program.map(Program::answers),
         });
     }
     let took = ended.saturating_duration_since(start);

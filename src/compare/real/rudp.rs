@@ -2,6 +2,7 @@
 
 use std::{
     cell::RefCell,
+    collections::BTreeMap,
     fs::{self, File},
     io,
     net::SocketAddr,
@@ -18,15 +19,21 @@ use super::{Came, Ground, LOOK, Task};
 use crate::{
     client::transport::{self, TransportError},
     compare::{
+        exec::Program,
         plan::{Amount, Run},
         recorder::FlowRecord,
-        sender::Sender,
+        sender::{Sender, Transport},
     },
     config::{self, BadLink, LinkOptions},
     net::Sockets,
     rudp::{packet::Protection, signal::Name},
     supervisor::Lab,
-    watch::{event::transport::Observer, fates::Fates, ring::About, watcher::Watcher},
+    watch::{
+        event::{congestion::Controllers, transport::Observer},
+        fates::Fates,
+        ring::About,
+        watcher::Watcher,
+    },
 };
 
 /// The file that is carried.
@@ -40,18 +47,21 @@ const GOODBYE: Duration = Duration::from_secs(1);
 /// What a run by time may carry without a limit of the rate: more than any machine does in an hour.
 const ENDLESS: u64 = 1 << 44;
 
-/// Has the connections of a run watched.
+/// Has the connections of a run watched, and controlled where a program does that.
 #[derive(Debug)]
 pub(super) struct Watch {
     fates: Fates,
     records: Mutex<Vec<FlowRecord>>,
+    /// By the flow.
+    programs: BTreeMap<usize, Program>,
 }
 
 impl Watch {
-    pub(super) fn new(fates: Fates) -> Self {
+    pub(super) fn new(fates: Fates, programs: BTreeMap<usize, Program>) -> Self {
         Self {
             fates,
             records: Mutex::default(),
+            programs,
         }
     }
 
@@ -61,9 +71,19 @@ impl Watch {
     }
 }
 
+/// Which flow a connection is of.
+fn flow_of(about: &About) -> Option<usize> {
+    about.name.strip_prefix(NAME)?.parse().ok()
+}
+
 impl Watcher for Watch {
+    fn controls(&self, about: &About) -> Option<Arc<dyn Controllers>> {
+        let program = self.programs.get(&flow_of(about)?)?;
+        Some(Arc::new(program.clone()))
+    }
+
     fn begins(&self, about: About, now: Instant) -> Option<Box<dyn Observer>> {
-        let flow: usize = about.name.strip_prefix(NAME)?.parse().ok()?;
+        let flow = flow_of(&about)?;
         let records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
         let record = records.get(flow)?;
         Some(record.observer(about, self.fates.clone(), now))
@@ -87,7 +107,7 @@ impl Proxy {
                 .senders
                 .iter()
                 .enumerate()
-                .filter(|(_, sender)| matches!(sender, Sender::Rudp(_)))
+                .filter(|(_, sender)| sender.transport() == Transport::Rudp)
                 .map(|(flow, _)| ground.listen(flow))
                 .collect(),
         };
@@ -266,8 +286,11 @@ fn further(away: Duration) -> BadLink {
 }
 
 async fn fetch(task: &Task, server: SocketAddr, came: &mut Came) -> Result<(), TransportError> {
-    let Sender::Rudp(congestion) = task.sender else {
-        return Ok(());
+    let congestion = match task.sender {
+        Sender::Rudp(congestion) => Some(congestion),
+        // The server knows by the flow's name what controls it.
+        Sender::Exec(_) => None,
+        Sender::Tcp(_) | Sender::Quic(_) => return Ok(()),
     };
     let Ok(name) = Name::new(&format!("{NAME}{}", task.number)) else {
         return Ok(());
@@ -276,7 +299,7 @@ async fn fetch(task: &Task, server: SocketAddr, came: &mut Came) -> Result<(), T
         local: task.ground.local(task.number),
         server,
         name,
-        congestion: Some(congestion),
+        congestion,
         protection: Protection::Checksum,
         max_datagram: None,
         link: further(task.away),

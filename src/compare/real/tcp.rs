@@ -19,6 +19,7 @@ use crate::{
     compare::{
         files::Turns,
         recorder::{Counts, PAYLOAD, Sample},
+        sender::Sender,
     },
     net::{TcpInfo, refuses_congestion, set_congestion, tcp_info},
 };
@@ -77,7 +78,9 @@ pub(super) fn transfer(task: Task) -> Result<JoinHandle<Came>, String> {
 
 fn socket(task: &Task) -> io::Result<Socket> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
-    set_congestion(&socket, task.sender.congestion())?;
+    if let Sender::Tcp(name) = &task.sender {
+        set_congestion(&socket, name)?;
+    }
     Ok(socket)
 }
 

@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::{
-    super::outcome::{Flow, Outcome, Run, Totals, median},
+    super::{
+        outcome::{Flow, Outcome, Run, Totals, median},
+        table::answers,
+    },
     axis::{Quantity, three_digits},
     escape::Text,
 };
@@ -207,7 +210,11 @@ pub(super) fn html(outcome: &Outcome, flows: &[String]) -> String {
             "<p class=\"note\">Medians of {most} runs, with the least and the most.</p>\n"
         );
     }
-    html + &fairness(outcome)
+    html += &fairness(outcome);
+    for sentence in answers(outcome) {
+        html += &format!("<p class=\"note\">{}.</p>\n", Text(&sentence));
+    }
+    html
 }
 
 /// Jain's index, where senders shared the link.

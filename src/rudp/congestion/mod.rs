@@ -33,7 +33,8 @@
 //! assert!(outcome.flows[0].received > 5_000_000);
 //! ```
 //!
-//! To let users choose it, add it to [`Algorithm`].
+//! To let users choose it, add it to [`Algorithm`]. In any other language it is a program that
+//! `labnet compare --congestion exec:PROGRAM` runs: docs/controllers.md.
 
 mod bbr;
 mod cubic;

@@ -357,6 +357,50 @@ pub enum Reaction {
         /// What the window is now bound by.
         bound: Bound,
     },
+    /// As a program answers that controls it from a process of its own.
+    Program {
+        /// What it answers, and how long that is ago; `None`: just what is the cause.
+        later: Option<(Told, Duration)>,
+    },
+    /// The program that controlled it is no more: nothing more is sent.
+    ProgramFailed,
+}
+
+/// What a program is told that controls a sender from a process of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Told {
+    /// That there is a connection.
+    Hello,
+    /// Of a packet that is sent.
+    Sent,
+    /// That something is sent again after a silence.
+    Idle,
+    /// Of a packet that is lost.
+    Lost,
+    /// That packets were lost, or marked.
+    Congestion,
+    /// Of packets that were acknowledged.
+    Acknowledged,
+    /// That what was taken for lost was late.
+    Spurious,
+    /// Of the size of datagrams.
+    Mtu,
+}
+
+impl Told {
+    /// Its word, as the program reads it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Hello => "hello",
+            Self::Sent => "sent",
+            Self::Idle => "idle",
+            Self::Lost => "lost",
+            Self::Congestion => "congestion",
+            Self::Acknowledged => "ack",
+            Self::Spurious => "spurious",
+            Self::Mtu => "mtu",
+        }
+    }
 }
 
 impl Reaction {
@@ -371,6 +415,8 @@ impl Reaction {
             Self::Decayed { .. } => "decayed",
             Self::Delay { .. } => "delay",
             Self::InFlight => "in_flight",
+            Self::Program { .. } => "program",
+            Self::ProgramFailed => "program_failed",
             Self::Model { bound, .. } => match bound {
                 Bound::Model { .. } => "model",
                 Bound::LongTerm { .. } => "inflight_longterm",

@@ -6,7 +6,7 @@ use super::{Why, controller, seconds};
 use crate::watch::{
     event::{
         link::{Loss, Outcome, Passage},
-        transport::{Bound, Cause, Change, Event, Limit, Reaction, Rule},
+        transport::{Bound, Cause, Change, Event, Limit, Reaction, Rule, Told},
     },
     fates::Fate,
     ring::{Late, Noted, Record},
@@ -45,6 +45,12 @@ pub(super) fn change_words(noted: &Noted, subject: &Subject<'_>) -> String {
     let change = &noted.change;
     let (before, after) = (kilobytes(change.before), kilobytes(change.after));
     let window = match change.after.cmp(&change.before) {
+        _ if matches!(change.reaction, Reaction::Program { .. }) => {
+            format!("set the window from {before} to {after} kB")
+        }
+        _ if change.reaction == Reaction::ProgramFailed => {
+            format!("failed, and sends nothing more with a window of {before} kB")
+        }
         std::cmp::Ordering::Less => format!("cut the window from {before} to {after} kB"),
         std::cmp::Ordering::Equal => format!("left the window at {after} kB"),
         std::cmp::Ordering::Greater => format!("raised the window from {before} to {after} kB"),
@@ -60,7 +66,10 @@ pub(super) fn change_words(noted: &Noted, subject: &Subject<'_>) -> String {
         );
     }
     words += &cause_words(change);
-    if let Cause::Loss(_) | Cause::Persistent(_) = change.cause {
+    let is_answer = change.reaction != Reaction::ProgramFailed;
+    if let Cause::Loss(_) | Cause::Persistent(_) = change.cause
+        && is_answer
+    {
         words += &fate_words(noted.fate.as_deref(), subject);
     }
     if let Some(undone) = &noted.undone {
@@ -76,7 +85,10 @@ pub(super) fn change_words(noted: &Noted, subject: &Subject<'_>) -> String {
 
 fn reaction_words(change: &Change) -> String {
     match change.reaction {
-        Reaction::Unsaid | Reaction::Restored => String::new(),
+        Reaction::Unsaid
+        | Reaction::Restored
+        | Reaction::Program { .. }
+        | Reaction::ProgramFailed => String::new(),
         Reaction::Multiplied { tenths, of, least } => {
             let section = match tenths {
                 7 => "RFC 9438 4.6",
@@ -125,6 +137,16 @@ fn bound_words(bound: Bound) -> &'static str {
 }
 
 fn cause_words(change: &Change) -> String {
+    if let Reaction::Program {
+        later: Some((told, after)),
+    } = change.reaction
+    {
+        let after = milliseconds(after);
+        return format!(", {after} after it was told {}", told_words(told));
+    }
+    if change.reaction == Reaction::ProgramFailed {
+        return String::new();
+    }
     match change.cause {
         Cause::Loss(event) => format!(": {}", event_words(&event)),
         Cause::Persistent(event) => format!(
@@ -165,6 +187,19 @@ fn cause_words(change: &Change) -> String {
             Reaction::SlowStartOver => ": the round trip grew, so that a queue builds".to_owned(),
             _ => String::new(),
         },
+    }
+}
+
+fn told_words(told: Told) -> &'static str {
+    match told {
+        Told::Hello => "of the connection",
+        Told::Sent => "of a packet that was sent",
+        Told::Idle => "that it sends again after a silence",
+        Told::Lost => "of a lost packet",
+        Told::Congestion => "that packets were lost or marked",
+        Told::Acknowledged => "of acknowledged packets",
+        Told::Spurious => "that packets were late, not lost",
+        Told::Mtu => "of another size of datagrams",
     }
 }
 

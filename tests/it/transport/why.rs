@@ -290,6 +290,8 @@ impl Truth {
             | Reaction::Restored
             | Reaction::SlowStartOver
             | Reaction::InFlight
+            | Reaction::Program { .. }
+            | Reaction::ProgramFailed
             | Reaction::Unsaid => {}
         }
     }
