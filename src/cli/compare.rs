@@ -5,7 +5,7 @@ mod live;
 use std::{
     fs, io,
     path::{Path, PathBuf},
-    process::ExitCode,
+    process::{self, ExitCode},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -216,7 +216,10 @@ fn conduct(plan: &Plan) -> Result<Vec<outcome::Run>, String> {
     Ok(runs)
 }
 
-/// Ctrl-C or SIGTERM ends a run as if its time were up: what it has brought is told.
+/// What a shell tells of a process that SIGINT ended.
+const INTERRUPTED: i32 = 130;
+
+/// Ctrl-C or SIGTERM ends a run as if its time were up: what it has brought is told. The second ends all.
 fn stop_at_interrupt(stop: Arc<AtomicBool>) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -231,11 +234,18 @@ fn stop_at_interrupt(stop: Arc<AtomicBool>) -> io::Result<()> {
                 ) else {
                     return;
                 };
-                tokio::select! {
-                    _ = interrupt.recv() => {}
-                    _ = terminate.recv() => {}
+                let mut again = false;
+                loop {
+                    tokio::select! {
+                        _ = interrupt.recv() => {}
+                        _ = terminate.recv() => {}
+                    }
+                    if std::mem::replace(&mut again, true) {
+                        // Who asks twice does not want to wait.
+                        process::exit(INTERRUPTED);
+                    }
+                    stop.store(true, Ordering::Relaxed);
                 }
-                stop.store(true, Ordering::Relaxed);
             });
         })
         .map(drop)

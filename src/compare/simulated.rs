@@ -134,7 +134,9 @@ pub fn run_until(plan: &Run, stop: &Arc<AtomicBool>) -> Result<outcome::Run, Str
         if let Some(at) = flow.first_byte_at {
             record.first_byte(start + at);
         }
-        for delivered in &flow.delivered {
+        // It is looked at until all are done.
+        let until = flow.completed_at.unwrap_or(came.elapsed);
+        for delivered in flow.delivered.iter().filter(|one| one.at <= until) {
             record.delivered(start + delivered.at, delivered.bytes);
         }
         if let Some(counted) = flow.quic {
@@ -152,6 +154,7 @@ pub fn run_until(plan: &Run, stop: &Arc<AtomicBool>) -> Result<outcome::Run, Str
                 Some("it was stopped before it was done".to_owned())
             }
             (None, None) if size.is_some() => Some("it was not done within an hour".to_owned()),
+            _ if flow.first_byte_at.is_none() => Some("nothing came in its time".to_owned()),
             _ if came.cut_short => Some("it took too many events and was cut short".to_owned()),
             _ => None,
         };

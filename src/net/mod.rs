@@ -42,7 +42,7 @@ pub use namespace::{NetNamespace, gain_namespaces};
 pub use sockets::{Sockets, bind_tcp, bind_udp, bind_udp_on, is_listening, is_on_interface};
 pub use steady::{steady_time, wall_and_steady_time, wall_time};
 pub use tcp::{
-    TcpInfo, allowed_congestion, congestion, refuses_congestion, set_congestion, tcp_info,
+    TcpInfo, allowed_congestion, congestion, connect, refuses_congestion, set_congestion, tcp_info,
     unacknowledged,
 };
 pub use timer::Timer;

@@ -494,6 +494,40 @@ fn own_senders_and_quinn_are_compared_for_real() {
 }
 
 #[test]
+fn where_nothing_comes_nothing_has_arrived() {
+    for arguments in [
+        &["--congestion", "quic-cubic"][..],
+        &["--congestion", "cubic"],
+        &["--congestion", "cubic,quic-cubic", "--simulate"],
+    ] {
+        let dark = ["--loss", "100", "--time", "1s", "--json"];
+        let output = labnet(&[arguments, &dark].concat());
+        assert!(!output.status.success(), "{arguments:?}");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let outcome: Outcome = serde_json::from_slice(&output.stdout).expect(&said);
+        for flow in only(&outcome) {
+            assert!(!flow.finished && flow.failure.is_some(), "{flow:?}");
+        }
+    }
+}
+
+#[test]
+fn a_link_without_a_rate_has_a_file_to_carry() {
+    let output = labnet(&[
+        "--congestion",
+        "cubic",
+        "--rate",
+        "off",
+        "--time",
+        "200ms",
+        "--json",
+    ]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let outcome: Outcome = serde_json::from_slice(&output.stdout).expect(&said);
+    assert_eq!(only(&outcome)[0].failure, None, "{said}");
+}
+
+#[test]
 fn quic_senders_over_loopback_have_a_controller_each() {
     let output = labnet(&[
         "--flows",

@@ -239,11 +239,23 @@ pub(super) struct RunningLink {
 }
 
 impl RunningLink {
+    /// Whether it has failed: nothing else ends it.
+    pub(super) fn is_down(&self) -> bool {
+        self.thread.is_finished()
+    }
+
     /// Takes it down.
-    pub(super) fn end(self) {
+    ///
+    /// # Errors
+    /// Why it was down before.
+    pub(super) fn end(self) -> Result<(), String> {
         // It may have failed, and ended by itself.
         let _ = self.stop.send(());
-        let _ = self.thread.join();
+        match self.thread.join() {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(format!("the link failed: {error}")),
+            Err(_) => Err("the link failed".to_owned()),
+        }
     }
 }
 

@@ -269,9 +269,20 @@ pub fn run(
     }
     let mut changes = plan.changes.iter().peekable();
     let mut told = start;
+    // When each was seen to be over.
+    let mut over = vec![None; flows.len()];
     while flows.iter().any(|flow| !flow.is_finished()) {
         thread::sleep(LOOK);
         let now = Instant::now();
+        for (over, flow) in over.iter_mut().zip(&flows) {
+            if flow.is_finished() {
+                over.get_or_insert(now);
+            }
+        }
+        if link.is_down() {
+            // Without it nothing more comes.
+            stop.store(true, Ordering::Relaxed);
+        }
         while let Some(change) = changes.next_if(|change| start + change.after <= now) {
             link.control.set_options(change.up, change.down);
         }
@@ -283,7 +294,8 @@ pub fn run(
     }
     let ended = Instant::now().min(deadline);
     let mut measured = Vec::new();
-    for (number, (flow, record)) in flows.into_iter().zip(records).enumerate() {
+    let flows = flows.into_iter().zip(records).zip(over);
+    for (number, ((flow, record), over)) in flows.enumerate() {
         let came = flow.join().unwrap_or_else(|_| Came {
             failure: Some("its receiver panicked".to_owned()),
             ..Came::default()
@@ -294,7 +306,7 @@ pub fn run(
         measured.push(Measured {
             record,
             began: start + plan.place(number).after,
-            ended: whole.unwrap_or(Ended::Stopped(ended)),
+            ended: whole.unwrap_or(Ended::Stopped(over.map_or(ended, |at| at.min(ended)))),
             received: came.received,
             first_byte: came.first_byte,
             failure: match came.failure {
@@ -302,6 +314,7 @@ pub fn run(
                 None if whole.is_none() && plan.time().is_none() => {
                     Some("it was stopped before it was done".to_owned())
                 }
+                None if came.first_byte.is_none() => Some("nothing came in its time".to_owned()),
                 failure => failure,
             },
             answers: program.map(Program::answers),
@@ -311,6 +324,6 @@ pub fn run(
     let run = gather::run(plan, start, took, measured, &heard);
     drop(proxy);
     drop(servers);
-    link.end();
+    link.end()?;
     Ok(run)
 }

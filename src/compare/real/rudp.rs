@@ -8,7 +8,7 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError, mpsc},
-    thread::{self, JoinHandle},
+    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
@@ -44,8 +44,9 @@ const NAME: &str = "flow-";
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long a goodbye may take.
 const GOODBYE: Duration = Duration::from_secs(1);
-/// What a run by time may carry without a limit of the rate: more than any machine does in an hour.
-const ENDLESS: u64 = 1 << 44;
+/// The most that a run by time may carry: more than any machine does in an hour, and less than ext4's
+/// largest file, 2^44 - 4096 bytes.
+const ENDLESS: u64 = 1 << 43;
 
 /// Has the connections of a run watched, and controlled where a program does that.
 #[derive(Debug)]
@@ -129,6 +130,7 @@ impl Proxy {
                 }
             }
         };
+        let bytes = bytes.min(ENDLESS);
         let (stop, stopped) = oneshot::channel();
         let (tell, told) = mpsc::channel();
         let initial_window = run.initial_window_bytes();
@@ -332,7 +334,5 @@ async fn fetch(task: &Task, server: SocketAddr, came: &mut Came) -> Result<(), T
         // Who does not hear it finds out by itself.
         let _ = timeout(GOODBYE, transport.close()).await;
     }
-    // A thread that hears of nothing more ends with its runtime.
-    thread::yield_now();
     fetched
 }

@@ -21,7 +21,7 @@ use crate::{
         recorder::{Counts, PAYLOAD, Sample},
         sender::Sender,
     },
-    net::{TcpInfo, refuses_congestion, set_congestion, tcp_info},
+    net::{TcpInfo, connect, refuses_congestion, set_congestion, tcp_info},
 };
 
 /// How much is written and read at once.
@@ -183,8 +183,7 @@ fn receive(task: &Task, came: &mut Came) -> io::Result<()> {
     let socket = socket(task)?;
     task.wait();
     let server = task.ground.listen(task.number);
-    let left = task.deadline.saturating_duration_since(Instant::now());
-    socket.connect_timeout(&server.into(), left.max(PATIENCE))?;
+    connect(&socket, server, || task.is_over())?;
     let mut stream = TcpStream::from(socket);
     stream.set_read_timeout(Some(PATIENCE))?;
     let mut buffer = vec![0; CHUNK];
