@@ -3,9 +3,10 @@
 use std::{net::SocketAddr, sync::Arc, time::Instant};
 
 use super::{
-    Closed, Datagram, Far, Host, Peer, QuicConfig, Server, Simulation,
+    Datagram, Far, Host, Peer, QuicConfig, Server,
+    addresses::{QUIC_SERVER, SERVER, client_of},
+    arrival::Closed,
     quic::{QuicDownload, QuicHost, QuicUpload},
-    run::{QUIC_SERVER, SERVER},
     transfer::{Arriving, Download, Progress, Upload},
 };
 use crate::{
@@ -86,7 +87,7 @@ impl End {
         let own = own_seed(number, seed);
         let connection = Connection::connect(config, &introduction, SERVER, own, now);
         let download = Download::new(files);
-        let address = Simulation::client_of(number);
+        let address = client_of(number);
         Self::Rudp(Box::new(Peer::new(connection, download, address, Way::Up)))
     }
 
@@ -98,7 +99,7 @@ impl End {
         now: Instant,
     ) -> Self {
         let download = QuicDownload::new(files);
-        let address = Simulation::client_of(number);
+        let address = client_of(number);
         let own = own_seed(number, seed);
         match QuicHost::client(address, (config, QUIC_SERVER), download, own, now) {
             Ok(host) => Self::Quic(Box::new(host)),

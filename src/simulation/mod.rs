@@ -27,6 +27,8 @@
 //! [`Connection::observe`]: crate::rudp::connection::Connection::observe
 //! [`Link::watch`]: crate::link::Link::watch
 
+mod addresses;
+mod arrival;
 mod datagram;
 mod ends;
 mod far;
@@ -37,13 +39,14 @@ mod run;
 mod server;
 mod transfer;
 
+pub use arrival::{Closed, HearPiece, Piece};
 pub use datagram::Datagram;
 pub use far::Far;
 pub use network::{Host, Network, Path};
 pub use peer::{Application, FirstLink, Peer};
 pub use quic::{QuicConfig, QuicStats};
 pub use run::{
-    Closed, Delivered, Flow, HearPiece, LinkChange, Observers, Piece, Sender, Simulated,
-    SimulatedFlow, Simulation, SimulationError, Watch,
+    Delivered, Flow, LinkChange, Observers, Sender, Simulated, SimulatedFlow, Simulation,
+    SimulationError, Watch,
 };
 pub use server::{Serve, Server};

@@ -1,13 +1,15 @@
 use std::{
     collections::BTreeMap,
     fmt,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use super::{
     Far, Network, QuicConfig, QuicStats, Server,
+    addresses::{QUIC_SERVER, SERVER, client_of, flow_of},
+    arrival::{Closed, HearPiece},
     ends::{Client, End, Senders},
     quic::{QuicHost, QuicUpload},
     transfer::{Arriving, Upload},
@@ -16,7 +18,7 @@ use crate::{
     link::{Counters, Link, LinkOptions, Way},
     rudp::{
         congestion::{Algorithm, Controllers},
-        connection::{Admission, CloseReason, Config, Connection, Stats},
+        connection::{Admission, Config, Connection, Stats},
         packet::Cid,
     },
     watch::event::{link, transport},
@@ -135,22 +137,6 @@ pub struct Observers {
     pub pieces: Option<HearPiece>,
 }
 
-/// Hears of each piece of a file that a client reads.
-pub type HearPiece = Arc<dyn Fn(&Piece) + Send + Sync>;
-
-/// A client has read a piece of a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Piece {
-    /// Whose.
-    pub flow: usize,
-    /// Which of its files.
-    pub file: usize,
-    /// When.
-    pub at: Instant,
-    /// It was the last one.
-    pub whole: bool,
-}
-
 impl fmt::Debug for Observers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Observers")
@@ -216,17 +202,6 @@ pub struct SimulatedFlow {
     pub closed: Option<Closed>,
 }
 
-/// Why a connection ended.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Closed {
-    /// One of the reliable transport.
-    #[error("{0}")]
-    Rudp(CloseReason),
-    /// One of QUIC, in quinn's words.
-    #[error("{0}")]
-    Quic(String),
-}
-
 /// How much a client had read at one time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Delivered {
@@ -236,20 +211,12 @@ pub struct Delivered {
     pub bytes: u64,
 }
 
-/// The first client's address; each next flow's is one higher.
-const FIRST_CLIENT: u32 = u32::from_be_bytes([10, 1, 0, 1]);
-const CLIENT_PORT: u16 = 49_153;
-pub(super) const SERVER: SocketAddr =
-    SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)), 49_152);
 /// The most values of a flow.
 const MOST_SAMPLES: u32 = 100_000;
 /// A client's flow control is not to be what limits a flow: more than any queue and wire hold.
 const WINDOW: u64 = 128 << 20;
 /// The most events between two samples.
 const PATIENCE: u64 = 50_000_000;
-
-pub(super) const QUIC_SERVER: SocketAddr =
-    SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)), 4433);
 
 impl Simulation {
     /// One minute of this link without flows, a value each 100 ms, seed 0, connections as the product
@@ -278,19 +245,12 @@ impl Simulation {
 
     /// The address of a flow's client.
     pub fn client_of(flow: usize) -> SocketAddr {
-        let address = FIRST_CLIENT.wrapping_add(flow as u32);
-        SocketAddr::new(Ipv4Addr::from_bits(address).into(), CLIENT_PORT)
+        client_of(flow)
     }
 
     /// The flow whose client is at this address.
     pub fn flow_of(client: SocketAddr) -> Option<usize> {
-        match client.ip() {
-            IpAddr::V4(address) => {
-                let flow = address.to_bits().checked_sub(FIRST_CLIENT)?;
-                Some(flow as usize)
-            }
-            IpAddr::V6(_) => None,
-        }
+        flow_of(client)
     }
 
     /// Whether it can be run.

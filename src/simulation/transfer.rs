@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, fmt, time::Instant};
 
 use bytes::Bytes;
 
-use super::{Application, HearPiece, Piece};
+use super::{
+    Application,
+    arrival::{HearPiece, Piece},
+};
 use crate::rudp::connection::{CloseReason, Connection, Event, Read, StreamEvent, StreamId};
 
 /// How much is written at once.

@@ -205,7 +205,7 @@ fn quic_alone_fills_a_clean_link_and_answers_its_losses() {
 #[test]
 fn files_at_once_share_a_connection() {
     let outcome = simulate(
-        "congestion = \"cubic\"\nagainst = \"quic\"\ndown = \"loss=1\"\nsize = \"4MB\"\nfiles = 8\n",
+        "congestion = \"cubic\"\nagainst = \"quic\"\ndown = \"loss=0.2\"\nsize = \"4MB\"\nfiles = 8\n",
     );
     for flow in only(&outcome) {
         let name = &flow.name;
@@ -225,8 +225,8 @@ fn files_at_once_share_a_connection() {
             last / 2.0 < first && first <= half && half <= last,
             "{name}: {files:?}"
         );
-        // A hundredth of the packets are lost, and each keeps one file waiting.
-        let most = flow.totals.packets_lost_seen.expect("counted") as f64 / 8.0 * 0.4;
+        // A lost packet keeps one file waiting: would it keep all, it were a round trip of each at least.
+        let most = flow.totals.packets_lost_seen.expect("counted") as f64 * 0.05;
         assert!(files.stood_still_seconds > 0.0, "{name}: {files:?}");
         assert!(files.stood_still_seconds < most, "{name}: {files:?}");
     }
@@ -519,7 +519,7 @@ fn a_link_without_a_rate_has_a_file_to_carry() {
         "--rate",
         "off",
         "--time",
-        "200ms",
+        "2s",
         "--json",
     ]);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
