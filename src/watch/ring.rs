@@ -55,12 +55,11 @@ struct Inner {
 pub struct About {
     /// Our connection id.
     pub connection: u64,
-    /// The connection id that is written to: by it and their numbers the link's verdicts find the
-    /// packets.
+    /// The connection id that our packets carry: this id and the packets' numbers lead to the link's verdicts on them.
     pub destination: u64,
     /// The client's name; empty: it gave none.
     pub name: String,
-    /// Its address, where it was seen last.
+    /// The client's address, where it was seen last.
     pub client: SocketAddr,
     /// What controls the sending.
     pub congestion: &'static str,
@@ -69,9 +68,9 @@ pub struct About {
 /// What is remembered of one session.
 #[derive(Debug, Clone)]
 pub struct Record {
-    /// Whose it is.
+    /// The connection that the record is of.
     pub about: About,
-    /// Where the client was before, the last address last: it has moved, or a NAT has.
+    /// The client's earlier addresses, the last one last: the client has moved, or a NAT on the way has changed.
     pub before: VecDeque<SocketAddr>,
     /// When it began.
     pub began: Instant,
@@ -81,26 +80,27 @@ pub struct Record {
     pub since: Instant,
     /// Every change of the window since, the oldest first.
     pub changes: Vec<Noted>,
-    /// The last losses that were none.
+    /// The last packets that were declared lost and arrived after all.
     pub spurious: VecDeque<Late>,
     /// How the sender stood, the oldest first.
     pub samples: Vec<Sample>,
-    /// How it stood last, and when that was.
+    /// How the sender stood last, and when that was.
     pub state: Option<(Instant, State)>,
     /// Packets declared lost that are a sign of congestion.
     pub lost: u64,
-    /// The same by what the link did to each, by its word, as far as it had told by then.
+    /// How many of them met which fate on the link, by the fate's word, as far as the link had told when they were
+    /// declared lost.
     pub lost_by: Vec<(&'static str, u64)>,
-    /// Losses that were none.
+    /// How many packets were declared lost and arrived after all.
     pub spurious_count: u64,
-    /// Cuts of the window, all since it began.
+    /// How many times the window was cut since the session began, forgotten cuts included.
     pub cuts: usize,
-    /// A link told of its packets.
+    /// Whether a link has told of any of the session's packets.
     pub linked: bool,
     fates: Option<Fates>,
-    /// What the boxes take.
+    /// The memory that the boxes in the lists take, bytes.
     boxed: usize,
-    /// What is counted of it in the budget.
+    /// The bytes that the budget counts for this record.
     counted: usize,
 }
 
@@ -109,43 +109,43 @@ pub struct Record {
 pub struct Noted {
     /// When.
     pub at: Instant,
-    /// What follows a model comes in many small steps: when the last of them was.
+    /// When its last step was: a controller that follows a model takes many small ones, which are kept as one change.
     pub until: Instant,
-    /// So many steps.
+    /// How many steps the change had.
     pub steps: u32,
-    /// From the first one's `before` to the last one's `after`.
+    /// The change from before the first step to after the last.
     pub change: Change,
     /// What the link did to the packet that the controller answered, if it told.
     pub fate: Option<Box<Fate>>,
-    /// It turned out to be wrong, and was undone, when this packet's acknowledgement came.
+    /// The packet whose late acknowledgement showed that the change was wrong, so that it was undone; and when.
     pub undone: Option<Box<(Instant, Spurious)>>,
 }
 
-/// A loss that was none.
+/// A packet that was declared lost and arrived after all.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Late {
     /// When its acknowledgement came.
     pub at: Instant,
-    /// Which packet, and how late.
+    /// Which packet it was, and how late its acknowledgement.
     pub spurious: Spurious,
-    /// What the link did to it, if it told.
+    /// What the link did to the packet, if the link told.
     pub fate: Option<Fate>,
 }
 
 /// How the sender stood over a while. Times are microseconds: there are many samples.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sample {
-    /// The beginning of it.
+    /// When the while began.
     pub from: Instant,
     /// The window at its end.
     pub window: u64,
     /// The least window in it.
     pub window_min: u64,
-    /// The largest.
+    /// The largest window in it.
     pub window_max: u64,
     /// The slow-start threshold at its end.
     pub ssthresh: Option<u64>,
-    /// The most in flight.
+    /// The most bytes in flight in it.
     pub in_flight_max: u64,
     /// The pace at its end.
     pub pacing_rate: u64,
@@ -153,7 +153,7 @@ pub struct Sample {
     pub rtt_us: u64,
     /// The shortest round trip in it.
     pub rtt_min_us: u64,
-    /// The longest.
+    /// The longest round trip in it.
     pub rtt_max_us: u64,
     /// The controller's phase at its end.
     pub phase: &'static str,
@@ -173,7 +173,7 @@ impl Sample {
             ssthresh: state.ssthresh,
             in_flight_max: state.in_flight_max,
             pacing_rate: state.pacing_rate,
-            // Before the first is measured, the smoothed one is assumed.
+            // Until a round trip has been measured, the smoothed one is an assumption, which is not kept.
             rtt_us: match state.latest_rtt {
                 Duration::ZERO => 0,
                 _ => micros(state.smoothed_rtt),
@@ -184,7 +184,7 @@ impl Sample {
         }
     }
 
-    /// Both in one; `later` follows.
+    /// This sample and `later`, the next one, as one.
     pub(super) fn join(&self, later: &Self) -> Self {
         Self {
             from: self.from,
@@ -202,7 +202,8 @@ impl Sample {
 }
 
 impl About {
-    /// Whether it is who is asked for: a name, ADDRESS:PORT, or a connection id, the client's or ours.
+    /// Whether `who` is this connection's client: by name, by ADDRESS:PORT, or by a connection id, the client's or
+    /// ours.
     pub fn is(&self, who: &str) -> bool {
         let ids = [self.connection, self.destination];
         self.name == who
@@ -219,7 +220,7 @@ impl About {
 }
 
 impl Rings {
-    /// None yet; together they take no more memory than this.
+    /// No sessions yet. All sessions together are to take no more than `budget` bytes.
     pub fn new(budget: u64) -> Self {
         let rings = Self(Arc::new(Inner {
             budget: AtomicUsize::new(0),
@@ -232,7 +233,7 @@ impl Rings {
         rings
     }
 
-    /// Together they take no more memory than this from now on.
+    /// From now on all sessions together are to take no more than `budget` bytes.
     pub fn set_budget(&self, budget: u64) {
         let budget = usize::try_from(budget).unwrap_or(usize::MAX);
         self.0.budget.store(budget, Ordering::Relaxed);
@@ -240,7 +241,7 @@ impl Rings {
         self.0.make_room();
     }
 
-    /// The bytes they take.
+    /// The bytes that all sessions take.
     pub fn used(&self) -> usize {
         self.0.used.load(Ordering::Relaxed)
     }
@@ -395,7 +396,7 @@ fn locked(record: &Mutex<Record>) -> MutexGuard<'_, Record> {
 }
 
 impl Record {
-    /// Whether it is who is asked for, as [`About::is`], or was when its client had another address.
+    /// Whether `who` is this session's client, see [`About::is`]; by an earlier address, too.
     pub fn is(&self, who: &str) -> bool {
         let mut before = self.before.iter();
         self.about.is(who) || before.any(|address| address.to_string() == who)

@@ -21,7 +21,7 @@ pub(super) struct Words {
     began: Instant,
     /// Whole events that are not written yet.
     pub(super) out: Vec<u8>,
-    /// The newest event's time, ms: the file goes on from there.
+    /// The newest event's time, ms: no later event of the file is told with an earlier time.
     time: f64,
     phase: Option<&'static str>,
     /// A packet that came and what it acknowledges.
@@ -168,7 +168,7 @@ impl Words {
     pub(super) fn step(&mut self, now: Instant, step: &Step) {
         let time = millis(now.saturating_duration_since(self.began));
         match *step {
-            // All that a packet acknowledges is told right behind it.
+            // The connection tells what a packet acknowledges right behind the packet itself.
             Step::Acknowledged { number, .. } => {
                 self.acknowledged.push(number);
                 return;
@@ -200,7 +200,7 @@ impl Words {
                     Rule::TimeThreshold { .. } => "time_threshold",
                 };
                 let mut data = packet(lost.number, lost.size);
-                // The schema has no size here.
+                // The schema has no key for the packet's size in this event.
                 data.remove("raw");
                 data.insert("trigger".to_owned(), trigger.into());
                 if self.probes.contains(&lost.number) {
@@ -220,7 +220,7 @@ impl Words {
                     "latest_rtt": millis(state.latest_rtt),
                     "congestion_window": state.window,
                     "bytes_in_flight": state.in_flight,
-                    // The schema's are bits a second.
+                    // The schema counts rates in bits a second.
                     "pacing_rate": state.pacing_rate.saturating_mul(8),
                 });
                 if let Some(ssthresh) = state.ssthresh {

@@ -17,7 +17,7 @@ pub(super) struct Subject<'a> {
     pub(super) began: Instant,
     /// The controller.
     pub(super) name: &'a str,
-    /// The packets pass a link that tells what it does to them.
+    /// Whether the packets pass a link that tells what it does to them.
     pub(super) linked: bool,
 }
 
@@ -285,7 +285,7 @@ fn passage_words(passage: &Passage, fate: &Fate) -> String {
     );
     if !passage.held_back.is_zero() {
         let others = match fate.overtaken_by {
-            // It may be on its way still.
+            // The packet may still be on its way.
             0 => "so that others overtake it".to_owned(),
             1 => "and overtaken by 1 packet".to_owned(),
             n => format!("and overtaken by {} packets", thousands(n)),
@@ -304,7 +304,7 @@ fn passage_words(passage: &Passage, fate: &Fate) -> String {
     words
 }
 
-/// A loss that was none.
+/// A packet that was declared lost and arrived after all.
 pub(super) fn late_words(late: &Late, subject: &Subject<'_>) -> String {
     let spurious = &late.spurious;
     let undone = match spurious.undoes {
@@ -353,7 +353,7 @@ pub(super) fn now_words(record: &Record, now: Instant) -> String {
     }
 }
 
-/// All of it.
+/// Everything that `why` tells of a session.
 pub(super) fn lines(why: &Why) -> Vec<String> {
     let name = match why.name.is_empty() {
         true => "a client without a name",
