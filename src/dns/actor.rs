@@ -26,7 +26,7 @@ use crate::{
 };
 
 use super::{Authority, Name, Outcome, ReadFile, Transport, Zone};
-use counters::Counters;
+use counters::{Counters, Dropped};
 use tcp::{Questions, Service};
 
 /// The DNS server's actor: owns the sockets' readers, asks the [`Authority`], sends the answers.
@@ -184,7 +184,7 @@ impl Role for DnsActor {
 
     fn new(keep: Keep<Kept>) -> Self {
         let kept = keep.get();
-        let counters = Counters::new(&kept.metrics);
+        let counters = Counters::new(Arc::clone(&kept.metrics));
         let service = Service::new(
             Arc::clone(&kept.authority),
             counters.clone(),
@@ -339,8 +339,9 @@ impl DnsActor {
         } = datagram;
         if peer.port() == 0 {
             // Nothing can be sent there.
-            self.counters.port_zero.inc();
-            socket.refused(payload, peer, destination, "port_zero");
+            let reason = Dropped::PortZero;
+            self.counters.dropped(reason).inc();
+            socket.refused(payload, peer, destination, reason.label());
             return;
         }
         self.answer.clear();
@@ -354,7 +355,7 @@ impl DnsActor {
             return;
         }
         if let Err(error) = socket.try_send(&self.answer, peer, destination) {
-            self.counters.send.inc();
+            self.counters.dropped(Dropped::Send).inc();
             tracing::debug!(%peer, %error, "DNS answer lost");
         }
     }

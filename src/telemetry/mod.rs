@@ -1,6 +1,7 @@
 //! What can be seen of the lab from outside.
 
 mod dropped_total;
+mod labels;
 mod link_packets;
 mod link_queue;
 pub mod logging;
@@ -9,6 +10,7 @@ mod process;
 mod session_series;
 mod stdio;
 
+pub(crate) use labels::labels;
 pub use link_packets::LinkPackets;
 pub use link_queue::LinkQueue;
 pub use metrics::{Metrics, SESSION, TRANSFER};

@@ -1,23 +1,43 @@
-use prometheus::{IntCounter, IntGauge};
+//! The role's metrics.
 
-use crate::telemetry::Metrics;
+use std::sync::Arc;
 
-use crate::dns::{Ignored, Outcome, Rcode, RecordType, Transport};
+use prometheus::IntCounter;
 
-/// The DNS server's counters, looked up once: the hot path only adds.
+use crate::{
+    dns::{Ignored, Outcome, Rcode, RecordType, Transport},
+    telemetry::{Metrics, labels},
+};
+
+labels! {
+    /// Why a message gets no answer: `labnet_dns_dropped_total`.
+    pub(super) Dropped {
+        Short = "short",
+        Response = "response",
+        PortZero = "port_zero",
+        Send = "send",
+        TcpTimeout = "tcp_timeout",
+    }
+}
+
+impl From<Ignored> for Dropped {
+    fn from(ignored: Ignored) -> Self {
+        match ignored {
+            Ignored::Short => Self::Short,
+            Ignored::Response => Self::Response,
+        }
+    }
+}
+
+/// Counts, with what is hot taken out of its vector.
 #[derive(Clone)]
 pub(super) struct Counters {
     /// By transport, then by type in the order of [`TYPES`], the last for all others.
     queries: [[IntCounter; TYPES.len() + 1]; 2],
     /// In the order of [`RCODES`].
     responses: [IntCounter; RCODES.len()],
-    short: IntCounter,
-    response: IntCounter,
-    truncated: IntCounter,
-    pub(super) port_zero: IntCounter,
-    pub(super) send: IntCounter,
-    pub(super) tcp_timeout: IntCounter,
-    pub(super) tcp_connections: IntGauge,
+    dropped: [IntCounter; Dropped::ALL.len()],
+    pub(super) metrics: Arc<Metrics>,
 }
 
 const TYPES: [(RecordType, &str); 8] = [
@@ -41,31 +61,30 @@ const RCODES: [(Rcode, &str); 6] = [
 ];
 
 impl Counters {
-    pub(super) fn new(metrics: &Metrics) -> Self {
+    pub(super) fn new(metrics: Arc<Metrics>) -> Self {
         let queries = |transport: &str| {
             std::array::from_fn(|index| {
                 let rtype = TYPES.get(index).map_or("other", |(_, label)| label);
                 metrics.dns_queries.with_label_values(&[transport, rtype])
             })
         };
-        let dropped = |reason: &str| metrics.dns_dropped.with_label_values(&[reason]);
+        let dropped = |reason: Dropped| (metrics.dns_dropped).with_label_values(&[reason.label()]);
         Self {
             queries: [queries("udp"), queries("tcp")],
             responses: RCODES.map(|(_, label)| metrics.dns_responses.with_label_values(&[label])),
-            short: dropped("short"),
-            response: dropped("response"),
-            truncated: metrics.dns_truncated.clone(),
-            port_zero: dropped("port_zero"),
-            send: dropped("send"),
-            tcp_timeout: dropped("tcp_timeout"),
-            tcp_connections: metrics.dns_tcp_connections.clone(),
+            dropped: Dropped::ALL.map(dropped),
+            metrics,
         }
+    }
+
+    /// Of messages that get no answer.
+    pub(super) fn dropped(&self, reason: Dropped) -> &IntCounter {
+        &self.dropped[reason as usize]
     }
 
     pub(super) fn count(&self, transport: Transport, outcome: Outcome) {
         match outcome {
-            Outcome::Ignored(Ignored::Short) => self.short.inc(),
-            Outcome::Ignored(Ignored::Response) => self.response.inc(),
+            Outcome::Ignored(reason) => self.dropped(reason.into()).inc(),
             Outcome::Answered {
                 rcode,
                 qtype,
@@ -78,7 +97,7 @@ impl Counters {
                     counter.inc();
                 }
                 if truncated {
-                    self.truncated.inc();
+                    self.metrics.dns_truncated.inc();
                 }
             }
         }

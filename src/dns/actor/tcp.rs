@@ -14,7 +14,7 @@ use crate::{
     watch::event::packet::{Label, Protocol, Role},
 };
 
-use super::counters::Counters;
+use super::counters::{Counters, Dropped};
 use crate::dns::{Authority, Outcome, Transport};
 
 /// Answers to pipelined questions are written together up to about so many bytes. With a question
@@ -82,7 +82,7 @@ impl Attend for Questions {
         };
         if let Err(error) = ended {
             if error.kind() == io::ErrorKind::TimedOut {
-                service.counters.tcp_timeout.inc();
+                service.counters.dropped(Dropped::TcpTimeout).inc();
                 connection.place.timed_out();
             }
             tracing::debug!(peer = %connection.ends.peer, %error, "DNS connection ended");
@@ -95,14 +95,14 @@ struct Open<'a>(&'a Counters);
 
 impl<'a> Open<'a> {
     fn new(counters: &'a Counters) -> Self {
-        counters.tcp_connections.inc();
+        counters.metrics.dns_tcp_connections.inc();
         Self(counters)
     }
 }
 
 impl Drop for Open<'_> {
     fn drop(&mut self) {
-        self.0.tcp_connections.dec();
+        self.0.metrics.dns_tcp_connections.dec();
     }
 }
 
@@ -188,7 +188,7 @@ mod tests {
 
     struct Server {
         address: SocketAddr,
-        metrics: Metrics,
+        metrics: Arc<Metrics>,
         serving: JoinHandle<io::Result<()>>,
     }
 
@@ -210,8 +210,8 @@ mod tests {
         let authority: Authority = [Arc::new(zone.expect("loads"))].into_iter().collect();
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
         let address = listener.local_addr().expect("bound");
-        let metrics = Metrics::new();
-        let counters = Counters::new(&metrics);
+        let metrics = Arc::new(Metrics::new());
+        let counters = Counters::new(Arc::clone(&metrics));
         let limits = crate::config::ConnectionLimits {
             request_timeout: patience,
             ..crate::config::ConnectionLimits::of(connections, connections)

@@ -22,30 +22,13 @@ use crate::rudp::{
 };
 use crate::{
     statistic::{Statistic, sample, series},
-    telemetry::{Metrics, OpenSeries, SESSION, SessionKind},
+    telemetry::{Metrics, OpenSeries, SESSION, SessionKind, labels},
     text::{SHORT, printable},
 };
 
-/// A metric's labels: an enum whose variants have one each, in the order of their discriminants.
-macro_rules! labels {
-    ($(#[$doc:meta])* $name:ident { $($variant:ident = $label:literal,)* }) => {
-        $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        pub(super) enum $name { $($variant,)* }
-
-        impl $name {
-            const ALL: [Self; [$($label),*].len()] = [$(Self::$variant,)*];
-
-            pub(super) fn label(self) -> &'static str {
-                match self { $(Self::$variant => $label,)* }
-            }
-        }
-    };
-}
-
 labels! {
     /// Why nobody gets a datagram: `labnet_rudp_dropped_total`.
-    Dropped {
+    pub(super) Dropped {
         Malformed = "malformed",
         NoSession = "no_session",
         SessionsFull = "sessions_full",
@@ -73,7 +56,7 @@ impl From<Full> for Dropped {
 
 labels! {
     /// What became of a HELLO: `labnet_rudp_handshakes_total`.
-    Step {
+    pub(super) Step {
         Cookie = "cookie",
         Versions = "versions",
         Accepted = "accepted",
