@@ -36,7 +36,7 @@ static TURNS: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::ne
 /// Where nobody remembers a connection.
 const UNKNOWN: &str = "no connection of that name, ADDRESS:PORT or connection id is remembered: GET \
      /api/v1/sessions and /api/v1/sessions?ended list them; sessions of the signals have no congestion window in \
-     bytes";
+     bytes, and of connections that [watch] memory has no room for nothing is kept";
 
 /// Why a connection's window is what it is: by the client's name, its ADDRESS:PORT or the connection,
 /// over or not; all that fit, the newest first. `?changes=N`: the last N changes of it.

@@ -3,9 +3,9 @@
 //! A [`Recorder`] is the observer of one connection. It keeps each change of the window with its
 //! cause and what the link did to the packet behind it, and samples of the sender's state, the
 //! older the coarser, with their extremes. All of a process share a budget: sessions that are over
-//! go first, the oldest of them; then samples get coarser; and where the sessions under way alone are
-//! too much for it, the one that takes most forgets its changes and begins anew, which [`super::why`]
-//! tells.
+//! go first, the oldest of them; then samples get coarser; then who takes most starts over, and says
+//! since when its changes are known. Where even the least of each is too much, nothing is kept of the
+//! sessions that came last.
 
 use std::{
     collections::VecDeque,
@@ -25,12 +25,22 @@ use super::{
 
 /// A session has no more than this for its samples, however few there are.
 const MOST_SAMPLES: usize = (1 << 20) / size_of::<Sample>();
-/// And no fewer samples than these, however many there are.
-const LEAST_SAMPLES: usize = 64;
+/// And no fewer samples than these, however many sessions there are.
+const LEAST_SAMPLES: usize = 8;
+/// Changes of the window are worth more than the samples beyond these.
+const FEW_SAMPLES: usize = 64;
 /// Losses that were none are remembered one by one so many; all are counted.
 const SPURIOUS: usize = 64;
 /// Of a client that moves the addresses before the last so many are forgotten.
 const ADDRESSES: usize = 8;
+/// What an allocation takes besides what is asked for: glibc's header, and what it rounds up.
+const ALLOCATION: usize = 16;
+/// What a place takes: itself with its counts of references, and where it stands in the list, which may be
+/// half empty; the record is an allocation, too.
+const PLACE: usize = size_of::<Place>() + 4 * size_of::<usize>() + 2 * ALLOCATION;
+/// More than a record takes that has started over: the longest name, all addresses, and a word for each
+/// thing that a link does.
+const BARE: usize = size_of::<Record>() + PLACE + 1024;
 /// Changes that are the model's following the path are told as one, if no more lies between them.
 const ONE_STEP: Duration = Duration::from_millis(100);
 
@@ -42,12 +52,24 @@ pub struct Rings(Arc<Inner>);
 struct Inner {
     budget: AtomicUsize,
     used: AtomicUsize,
-    /// What those under way took when they alone were too much and had nothing more to forget; else 0.
-    floor: AtomicUsize,
-    /// How many sessions are under way.
-    live: AtomicUsize,
-    /// All, the oldest first.
-    records: Mutex<VecDeque<Arc<Mutex<Record>>>>,
+    /// Sessions under way of which something is kept.
+    kept: AtomicUsize,
+    /// Sessions under way of which nothing is.
+    unkept: AtomicUsize,
+    /// All of which something is kept, the oldest first.
+    places: Mutex<VecDeque<Arc<Place>>>,
+}
+
+/// Where a session's record is, as long as it has one.
+#[derive(Debug)]
+struct Place(Mutex<Option<Box<Record>>>);
+
+impl Place {
+    fn lock(&self) -> MutexGuard<'_, Option<Box<Record>>> {
+        // A step of a session changes counts and lists that hold by themselves: a holder that panicked has left a
+        // record that can still be read.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Whose ring it is.
@@ -225,9 +247,9 @@ impl Rings {
         let rings = Self(Arc::new(Inner {
             budget: AtomicUsize::new(0),
             used: AtomicUsize::new(0),
-            floor: AtomicUsize::new(0),
-            live: AtomicUsize::new(0),
-            records: Mutex::default(),
+            kept: AtomicUsize::new(0),
+            unkept: AtomicUsize::new(0),
+            places: Mutex::default(),
         }));
         rings.set_budget(budget);
         rings
@@ -237,7 +259,7 @@ impl Rings {
     pub fn set_budget(&self, budget: u64) {
         let budget = usize::try_from(budget).unwrap_or(usize::MAX);
         self.0.budget.store(budget, Ordering::Relaxed);
-        self.0.floor.store(0, Ordering::Relaxed);
+        self.0.leave_out_the_last();
         self.0.make_room();
     }
 
@@ -246,9 +268,27 @@ impl Rings {
         self.0.used.load(Ordering::Relaxed)
     }
 
+    /// How many sessions are under way of which nothing is kept: there is no room for them.
+    pub fn unkept(&self) -> usize {
+        self.0.unkept.load(Ordering::Relaxed)
+    }
+
     /// A session begins. `fates` is what the link before it tells, if there is one.
     pub fn begin(&self, about: About, fates: Option<Fates>, now: Instant) -> Recorder {
-        let mut record = Record {
+        let destination = about.destination;
+        let place = Arc::new(Place(Mutex::new(None)));
+        let recorder = |fates| Recorder {
+            rings: Arc::clone(&self.0),
+            place: Arc::clone(&place),
+            destination,
+            fates,
+        };
+        let mut places = self.0.places();
+        if !self.0.fits(self.0.kept.load(Ordering::Relaxed) + 1) {
+            self.0.leave_out();
+            return recorder(None);
+        }
+        let mut record = Box::new(Record {
             about,
             before: VecDeque::new(),
             began: now,
@@ -266,41 +306,54 @@ impl Rings {
             fates: fates.clone(),
             boxed: 0,
             counted: 0,
-        };
-        self.0.live.fetch_add(1, Ordering::Relaxed);
+        });
+        self.0.kept.fetch_add(1, Ordering::Relaxed);
         self.0.count(&mut record);
-        let record = Arc::new(Mutex::new(record));
-        self.0.records().push_back(Arc::clone(&record));
+        *place.lock() = Some(record);
+        places.push_back(Arc::clone(&place));
+        drop(places);
         self.0.make_room();
-        Recorder {
-            rings: Arc::clone(&self.0),
-            record,
-            fates,
-        }
+        recorder(fates)
     }
 
     /// What `look` makes of each record, where it makes anything, the newest first. The session waits
     /// meanwhile.
     pub fn each<T>(&self, mut look: impl FnMut(&Record) -> Option<T>) -> Vec<T> {
-        let records: Vec<_> = self.0.records().iter().cloned().collect();
-        let newest_first = records.iter().rev();
+        let places: Vec<_> = self.0.places().iter().cloned().collect();
+        let newest_first = places.iter().rev();
         newest_first
-            .filter_map(|record| look(&locked(record)))
+            .filter_map(|place| place.lock().as_deref().and_then(&mut look))
             .collect()
     }
 }
 
 impl Inner {
-    fn records(&self) -> MutexGuard<'_, VecDeque<Arc<Mutex<Record>>>> {
+    fn places(&self) -> MutexGuard<'_, VecDeque<Arc<Place>>> {
         // Sessions are added and removed in one call each: a holder that panicked has left the list whole.
-        self.records.lock().unwrap_or_else(PoisonError::into_inner)
+        self.places.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether something can be kept of so many sessions: half of the budget has room for the least of each.
+    fn fits(&self, sessions: usize) -> bool {
+        sessions * BARE <= self.budget.load(Ordering::Relaxed) / 2
+    }
+
+    /// Nothing is kept of one more.
+    fn leave_out(&self) {
+        if self.unkept.fetch_add(1, Ordering::Relaxed) == 0 {
+            let kept = self.kept.load(Ordering::Relaxed);
+            tracing::warn!(
+                "[watch] memory has room for {kept} sessions: `labnet why` knows nothing of those that come \
+                 after them"
+            );
+        }
     }
 
     /// How many samples one session may have.
     fn samples(&self) -> usize {
         let share = self.budget.load(Ordering::Relaxed) / 2;
-        let live = self.live.load(Ordering::Relaxed).max(1);
-        (share / live / size_of::<Sample>()).clamp(LEAST_SAMPLES, MOST_SAMPLES)
+        let kept = self.kept.load(Ordering::Relaxed).max(1);
+        (share / kept / size_of::<Sample>()).clamp(LEAST_SAMPLES, MOST_SAMPLES)
     }
 
     /// Counts the memory that a record takes now, instead of what it took before, among what all take; says whether
@@ -316,14 +369,8 @@ impl Inner {
         self.is_full()
     }
 
-    /// Where those under way alone are too much, room is looked for only when they have grown again.
     fn is_full(&self) -> bool {
-        let budget = self.budget.load(Ordering::Relaxed);
-        let most = match self.floor.load(Ordering::Relaxed) {
-            0 => budget,
-            floor => budget.max(floor + budget / 16),
-        };
-        self.used.load(Ordering::Relaxed) > most
+        self.used.load(Ordering::Relaxed) > self.budget.load(Ordering::Relaxed)
     }
 
     /// Whether less than a sixteenth of the budget is free. Room is made until so much is, so that not every step has
@@ -338,47 +385,61 @@ impl Inner {
         if !self.is_full() {
             return;
         }
-        let mut records = self.records();
-        records.retain(|record| {
-            if !self.is_nearly_full() {
-                return true;
-            }
-            let record = locked(record);
-            if record.ended.is_some() {
-                self.used.fetch_sub(record.counted, Ordering::Relaxed);
-            }
-            record.ended.is_none()
-        });
-        for samples in [self.samples(), LEAST_SAMPLES] {
-            for record in records.iter() {
+        let mut places = self.places();
+        places.retain(|place| !self.is_nearly_full() || !self.forget(&mut place.lock(), true));
+        let samples = self.samples();
+        for most in [samples, samples.min(FEW_SAMPLES)] {
+            for place in places.iter() {
                 if !self.is_nearly_full() {
-                    self.floor.store(0, Ordering::Relaxed);
                     return;
                 }
-                let mut record = locked(record);
-                record.decimate(samples);
-                self.count(&mut record);
+                if let Some(record) = &mut *place.lock() {
+                    record.decimate(most);
+                    self.count(record);
+                }
             }
         }
-        // Those under way alone are too much: the ones that take most start over.
-        let mut largest: Vec<_> = records
-            .iter()
-            .map(|record| (locked(record).counted, record))
-            .collect();
-        largest.sort_by_key(|(takes, _)| std::cmp::Reverse(*takes));
-        for (_, record) in largest {
+        // Those under way alone are too much: those that take most start over.
+        let takes = |place: &Arc<Place>| place.lock().as_ref().map_or(0, |record| record.counted);
+        let mut largest_first: Vec<_> = places.iter().map(|place| (takes(place), place)).collect();
+        largest_first.sort_unstable_by_key(|(takes, _)| std::cmp::Reverse(*takes));
+        for (_, place) in largest_first {
             if !self.is_nearly_full() {
+                return;
+            }
+            if let Some(record) = &mut *place.lock() {
+                record.start_over();
+                self.count(record);
+            }
+        }
+    }
+
+    /// Forgets the sessions that came last until there is room for the least of each.
+    fn leave_out_the_last(&self) {
+        let mut places = self.places();
+        for at in (0..places.len()).rev() {
+            if self.fits(self.kept.load(Ordering::Relaxed)) {
                 break;
             }
-            let mut record = locked(record);
-            record.start_over();
-            self.count(&mut record);
+            let record = &mut *places[at].lock();
+            if self.forget(record, false) {
+                self.kept.fetch_sub(1, Ordering::Relaxed);
+                self.leave_out();
+            }
         }
-        let floor = match self.is_nearly_full() {
-            true => self.used.load(Ordering::Relaxed),
-            false => 0,
-        };
-        self.floor.store(floor, Ordering::Relaxed);
+        places.retain(|place| place.lock().is_some());
+    }
+
+    /// Forgets one that is over, or one that is under way; says whether it was that.
+    fn forget(&self, record: &mut Option<Box<Record>>, over: bool) -> bool {
+        let is_it = |record: &mut Box<Record>| record.ended.is_some() == over;
+        match record.take_if(is_it) {
+            Some(record) => {
+                self.used.fetch_sub(record.counted, Ordering::Relaxed);
+                true
+            }
+            None => false,
+        }
     }
 }
 
@@ -387,12 +448,6 @@ fn grow<T>(list: &mut Vec<T>, most: usize) {
     if list.len() == list.capacity() {
         list.reserve_exact((list.len() / 4).max(8).min(most));
     }
-}
-
-fn locked(record: &Mutex<Record>) -> MutexGuard<'_, Record> {
-    // A step of a session changes counts and lists that hold by themselves: a holder that panicked has left a record
-    // that can still be read.
-    record.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Record {
@@ -436,15 +491,21 @@ impl Record {
         noted
     }
 
-    /// The memory it takes, bytes.
+    /// The memory it takes with its place, bytes: what is allocated, used or not.
     fn takes(&self) -> usize {
-        size_of::<Self>()
-            + self.about.name.capacity()
-            + self.changes.capacity() * size_of::<Noted>()
-            + self.samples.capacity() * size_of::<Sample>()
-            + self.spurious.capacity() * size_of::<Late>()
-            + self.before.capacity() * size_of::<SocketAddr>()
-            + self.boxed
+        let lists = [
+            self.about.name.capacity(),
+            self.changes.capacity() * size_of::<Noted>(),
+            self.samples.capacity() * size_of::<Sample>(),
+            self.spurious.capacity() * size_of::<Late>(),
+            self.before.capacity() * size_of::<SocketAddr>(),
+            self.lost_by.capacity() * size_of::<(&str, u64)>(),
+        ];
+        let lists = lists.map(|bytes| match bytes {
+            0 => 0,
+            bytes => bytes + ALLOCATION,
+        });
+        size_of::<Self>() + PLACE + lists.iter().sum::<usize>() + self.boxed
     }
 
     /// Makes the older half coarser until there are at most so many samples.
@@ -482,7 +543,7 @@ impl Record {
             && let Some(undone) = self.changes.iter_mut().rfind(|n| n.answers(number))
         {
             undone.undone = Some(Box::new((at, late.spurious)));
-            self.boxed += size_of::<(Instant, Spurious)>();
+            self.boxed += size_of::<(Instant, Spurious)>() + ALLOCATION;
         }
         if let Some(last) = self.changes.last_mut()
             && last.goes_on(at, change)
@@ -494,7 +555,7 @@ impl Record {
             return;
         }
         self.cuts += usize::from(change.is_cut());
-        self.boxed += fate.map_or(0, |_| size_of::<Fate>());
+        self.boxed += fate.map_or(0, |_| size_of::<Fate>() + ALLOCATION);
         grow(&mut self.changes, usize::MAX);
         self.changes.push(Noted {
             at,
@@ -541,16 +602,15 @@ impl Noted {
 #[derive(Debug)]
 pub struct Recorder {
     rings: Arc<Inner>,
-    record: Arc<Mutex<Record>>,
+    place: Arc<Place>,
+    destination: u64,
     fates: Option<Fates>,
 }
 
 impl Recorder {
     /// What the link did to one of our packets.
     fn fate(&self, number: u64) -> Option<Fate> {
-        let fates = self.fates.as_ref()?;
-        let destination = locked(&self.record).about.destination;
-        fates.of(destination, number)
+        self.fates.as_ref()?.of(self.destination, number)
     }
 }
 
@@ -566,7 +626,10 @@ impl Observer for Recorder {
             },
             _ => None,
         };
-        let mut record = locked(&self.record);
+        let mut place = self.place.lock();
+        let Some(record) = &mut *place else {
+            return;
+        };
         record.linked |= fate.is_some();
         match step {
             Step::State(state) => {
@@ -614,8 +677,8 @@ impl Observer for Recorder {
             | Step::ProbeTimeout { .. }
             | Step::Mtu { .. } => return,
         }
-        if self.rings.count(&mut record) {
-            drop(record);
+        if self.rings.count(record) {
+            drop(place);
             self.rings.make_room();
         }
     }
@@ -623,15 +686,17 @@ impl Observer for Recorder {
 
 impl Drop for Recorder {
     fn drop(&mut self) {
-        self.rings.live.fetch_sub(1, Ordering::Relaxed);
-        // It can be forgotten now.
-        self.rings.floor.store(0, Ordering::Relaxed);
-        let mut record = locked(&self.record);
+        let mut place = self.place.lock();
+        let Some(record) = &mut *place else {
+            self.rings.unkept.fetch_sub(1, Ordering::Relaxed);
+            return;
+        };
+        self.rings.kept.fetch_sub(1, Ordering::Relaxed);
         let last = record.state.map_or(record.began, |(at, _)| at);
         record.ended.get_or_insert(last);
         record.samples.shrink_to_fit();
         record.changes.shrink_to_fit();
-        self.rings.count(&mut record);
+        self.rings.count(record);
     }
 }
 

@@ -210,8 +210,9 @@ impl Why {
         .collect()
     }
 
-    /// What a record tells at `now`, with the last `most` of its changes of the window.
+    /// What a record tells at `now`, with the last `most` of its changes of the window, [`MOST`] at most.
     pub fn of(record: &Record, most: usize, now: Instant) -> Self {
+        let most = most.min(MOST);
         let subject = Subject::of(record);
         let end = record.ended.unwrap_or(now);
         let first_late = record.spurious.len().saturating_sub(most);

@@ -12,9 +12,14 @@ use labnet::{
     simulation::{
         Closed, Flow, LinkChange, Observers, Sender, Simulated, Simulation, SimulationError,
     },
-    watch::event::{
-        link::{self, Outcome, Verdict, Way},
-        transport::{Observer, Step},
+    watch::{
+        event::{
+            link::{self, Outcome, Verdict, Way},
+            transport::{Observer, Step},
+        },
+        fates::Fates,
+        ring::{About, Rings},
+        why::{LAST, Why},
     },
 };
 
@@ -274,4 +279,83 @@ fn flows_and_their_clients_find_each_other() {
     }
     let server = "10.0.0.1:49152".parse().expect("an address");
     assert_eq!(Simulation::flow_of(server), None);
+}
+
+/// The ring of one sender after that time on a lossy link.
+fn remembered(time: Duration) -> (Rings, Instant) {
+    let rings = Rings::new(64 << 20);
+    let fates = Fates::new(read_number);
+    let (begin, told) = (rings.clone(), fates.clone());
+    let senders = move |sender: &Sender| -> Vec<Box<dyn Observer>> {
+        let about = About {
+            connection: sender.connection.0,
+            destination: sender.destination.0,
+            name: "Tal".to_owned(),
+            client: sender.client,
+            congestion: sender.congestion,
+        };
+        vec![Box::new(begin.begin(about, Some(told.clone()), sender.now))]
+    };
+    let mut simulation = on(
+        "rate=1mbit,delay=20ms,queue=20kB,loss=1",
+        &[Flow::new(Algorithm::Cubic)],
+    );
+    simulation.time = time;
+    simulation.sample_every = Duration::from_secs(1);
+    let start = Instant::now();
+    let observers = Observers {
+        link: Some(Arc::new(fates)),
+        senders: Some(Box::new(senders)),
+        ..Observers::default()
+    };
+    simulation.run(start, observers).expect("it can be run");
+    (rings, start + time)
+}
+
+/// What is told of an hour takes no longer to find than what is told of a minute: it looks at the last changes
+/// of the window alone, however many there were.
+#[test]
+fn why_after_an_hour_looks_at_no_more_than_after_a_minute() {
+    let ask = |(rings, now): &(Rings, Instant)| {
+        let mut told = Vec::new();
+        // The best of many: what a busy machine takes in between is not its work.
+        let times = (0..200).map(|_| {
+            let asked = Instant::now();
+            told = Why::all(rings, "Tal", LAST, *now);
+            asked.elapsed()
+        });
+        let best = times.min().expect("many");
+        let [why] = &told[..] else { panic!("{told:?}") };
+        (best, why.clone())
+    };
+    let minute = remembered(Duration::from_secs(60));
+    let hour = remembered(Duration::from_secs(3600));
+    let (quick, short) = ask(&minute);
+    let (best, long) = ask(&hour);
+    println!("{} cuts: {best:?}; {}: {quick:?}", long.cuts, short.cuts);
+    assert!(
+        long.cuts > 30 * short.cuts && short.cuts > LAST,
+        "{} {}",
+        long.cuts,
+        short.cuts
+    );
+    assert_eq!((short.changes.len(), long.changes.len()), (LAST, LAST));
+    assert!(
+        long.changes.iter().all(|change| change.link.is_some()),
+        "{long:?}"
+    );
+    assert!(
+        best < 10 * quick,
+        "{best:?} after an hour, {quick:?} after a minute"
+    );
+    // All that it tells is in the last changes and in counts: without what was before it tells the same.
+    let (rings, now) = hour;
+    let told = rings.each(|record| {
+        let mut last = record.clone();
+        last.changes.drain(..last.changes.len() - LAST);
+        last.samples.clear();
+        Some((Why::of(record, LAST, now), Why::of(&last, LAST, now)))
+    });
+    assert_eq!(told[0].0, told[0].1);
+    assert!(rings.used() <= 64 << 20);
 }
