@@ -5,6 +5,9 @@
 //! ```sh
 //! cargo bench --bench cpu_per_gb
 //! cargo bench --bench cpu_per_gb -- --only quinn-cubic --size 200MB --runs 1
+//! # What capturing costs, in the memory's ring and by the command, beside the same without:
+//! cargo bench --bench cpu_per_gb -- --only labnet-cubic --rudp 'protection = "checksum"' --runs 10 \
+//!     --with '' --with 'capture.ring = "16MiB"' --with capture
 //! ```
 
 #![allow(clippy::expect_used, clippy::unwrap_used)]
@@ -50,6 +53,10 @@ struct Args {
     /// Further keys of [rudp], a row of labnet each
     #[arg(long, value_name = "TOML", default_values = ["protection = \"checksum\"", PSK])]
     rudp: Vec<String>,
+    /// Further keys of the configuration, or `capture`: `labnet capture` runs meanwhile; a row of labnet each,
+    /// which is compared with the first one's run of the same round
+    #[arg(long, value_name = "TOML", default_value = "")]
+    with: Vec<String>,
     #[command(flatten)]
     rows: Rows,
     /// cargo says this
@@ -70,6 +77,10 @@ struct Run {
     fair: f64,
     /// The most memory that the sending side had, in bytes.
     memory: f64,
+    /// Packets that a capture missed.
+    missed: f64,
+    /// CPU and rate as shares of those of the first `--with` in the same round.
+    of_first: Option<(f64, f64)>,
 }
 
 fn main() {
@@ -96,8 +107,20 @@ fn main() {
                 }
                 Runner::Labnet(name) => {
                     for rudp in &args.rudp {
-                        let run = over_labnet(&args, name, rudp);
-                        note(&mut results, format!("{runner}, {rudp}"), run);
+                        let mut first: Option<Run> = None;
+                        for with in &args.with {
+                            let mut run = over_labnet(&args, name, rudp, with);
+                            if let (Some(run), Some(first)) = (&mut run, &first) {
+                                run.of_first = Some((run.cpu / first.cpu, run.rate / first.rate));
+                            }
+                            let more = if with.is_empty() { "" } else { ", " };
+                            note(
+                                &mut results,
+                                format!("{runner}, {rudp}{more}{with}"),
+                                run.clone(),
+                            );
+                            first = first.or(run);
+                        }
                     }
                 }
             }
@@ -118,6 +141,15 @@ fn main() {
             cell(middle(runs, |run| run.spread), 2),
             cell(middle(runs, |run| run.fair * 100.0), 1),
             cell(middle(runs, |run| run.memory / 1e6), 0),
+            cell(middle(runs, |run| run.missed), 0),
+            spread(
+                runs.iter()
+                    .filter_map(|run| run.of_first.map(|(cpu, _)| cpu)),
+            ),
+            spread(
+                runs.iter()
+                    .filter_map(|run| run.of_first.map(|(_, rate)| rate)),
+            ),
         ]
     });
     let header = [
@@ -128,11 +160,24 @@ fn main() {
         "slowest/fastest",
         "% near median",
         "server, MB",
+        "not captured",
+        "CPU of the first's",
+        "rate of the first's",
     ];
     println!(
         "{}",
         table(header.map(str::to_owned).into(), lines.collect())
     );
+}
+
+/// The median, the least and the most.
+fn spread(values: impl Iterator<Item = f64> + Clone) -> String {
+    let least = values.clone().fold(f64::INFINITY, f64::min);
+    let most = values.clone().fold(0.0, f64::max);
+    match median(values) {
+        Some(middle) => format!("{middle:.2} ({least:.2} to {most:.2})"),
+        None => "-".to_owned(),
+    }
 }
 
 fn note(results: &mut Vec<(String, Vec<Run>)>, name: String, run: Option<Run>) {
@@ -161,10 +206,15 @@ fn over_peer(args: &Args, peer: Peer) -> Option<Run> {
         spread: fetched.seconds / fetched.fastest(),
         fair: fetched.within(0.2),
         memory: harness::support::peak_resident(server.pid()) as f64,
+        missed: 0.0,
+        of_first: None,
     })
 }
 
-fn over_labnet(args: &Args, congestion: &str, rudp: &str) -> Option<Run> {
+/// What says that `labnet capture` is to run.
+const CAPTURE: &str = "capture";
+
+fn over_labnet(args: &Args, congestion: &str, rudp: &str, with: &str) -> Option<Run> {
     let web = tempfile::tempdir().expect("a temporary folder");
     random_file(&web.path().join(FILE), args.size);
     let address = loopback();
@@ -174,7 +224,18 @@ fn over_labnet(args: &Args, congestion: &str, rudp: &str) -> Option<Run> {
     if rudp == PSK {
         keys += &format!("\nsecret = \"{SECRET}\"");
     }
-    let site = Site::before(&address.to_string(), &page, "", &keys, None);
+    let more = if with == CAPTURE { "" } else { with };
+    let site = Site::before(&address.to_string(), &page, more, &keys, None);
+    let file = web.path().join(".capture.pcapng");
+    let capture = (with == CAPTURE).then(|| {
+        let capture = Process::start(&mut site.capture(&file));
+        wait_for("the capture's head", || {
+            fs::metadata(&file)
+                .is_ok_and(|file| file.len() > 0)
+                .then_some(())
+        });
+        capture
+    });
     let before = site.lab.cpu() + child::cpu(nginx.0.id());
     let one = args.sessions == 1;
     let protected = if rudp == PSK { "psk" } else { "checksum" };
@@ -205,13 +266,16 @@ fn over_labnet(args: &Args, congestion: &str, rudp: &str) -> Option<Run> {
         serde_json::from_str::<Fetched>(&ended.last).ok()?.each
     };
     let fetched = Fetched::new(args.size, each);
-    let cpu = ended.cpu + site.lab.cpu() + child::cpu(nginx.0.id()) - before;
+    let capturing = capture.as_ref().map_or(Duration::ZERO, Process::cpu);
+    let cpu = ended.cpu + capturing + site.lab.cpu() + child::cpu(nginx.0.id()) - before;
     Some(Run {
         cpu: cpu.as_secs_f64() / (fetched.bytes as f64 / 1e9),
         rate: fetched.bytes as f64 * 8.0 / fetched.seconds / 1e9,
         spread: fetched.seconds / fetched.fastest(),
         fair: fetched.within(0.2),
         memory: harness::support::peak_resident(site.lab.pid()) as f64,
+        missed: site.lab.metric("labnet_capture_dropped_total"),
+        of_first: None,
     })
 }
 

@@ -54,7 +54,8 @@ impl Site {
         )
     }
 
-    /// Stands before an origin that somebody else runs.
+    /// Stands before an origin that somebody else runs. `more` are further tables, or keys like `watch.memory`
+    /// that name theirs.
     pub fn before(
         address: &str,
         page: &str,
@@ -63,9 +64,9 @@ impl Site {
         namespace: Option<&Namespace>,
     ) -> Self {
         let config = format!(
-            "[rudp]\nlisten = \"{address}:49152\"\n{rudp}\n\
+            "{more}\n[rudp]\nlisten = \"{address}:49152\"\n{rudp}\n\
              [scrap]\nlisten = \"{address}:49153\"\norigin = \"{page}\"\n\
-             [http]\nlisten = \"{address}:9167\"\n{more}"
+             [http]\nlisten = \"{address}:9167\"\n"
         );
         let site = Self {
             lab: Lab::start_with(&config, &[], namespace),
@@ -101,6 +102,14 @@ impl Site {
             congestion,
         ]);
         command.arg(serde_json::to_string(&wish).expect("a plain struct"));
+        command
+    }
+
+    /// The command that captures what passes at the lab's sockets.
+    pub fn capture(&self, file: &Path) -> Command {
+        let mut command = labnet(None);
+        command.arg("capture").arg("--write").arg(file);
+        command.args(["--url", &format!("http://{}:9167", self.address)]);
         command
     }
 
