@@ -75,7 +75,7 @@ impl Ring {
             let more = subscription.read(&mut batch, LOOK);
             if more {
                 let lost = count_lost(subscription, known);
-                self.keep(std::mem::take(&mut batch), lost - known);
+                batch = self.keep(std::mem::take(&mut batch), lost - known);
                 known = lost;
             }
             let now = Instant::now();
@@ -95,19 +95,25 @@ impl Ring {
         }
     }
 
-    fn keep(&self, mut batch: Batch, lost: u64) {
+    /// Keeps what has come; gives an older one that is forgotten for it, whose memory the next can have, rather than
+    /// grow its own from nothing each time.
+    fn keep(&self, mut batch: Batch, lost: u64) -> Batch {
         batch.shrink();
         let held = &mut *self.lock();
-        held.bytes += batch.size();
+        held.bytes += batch.held();
         held.batches.push_back(Kept {
             batch: Arc::new(batch),
             lost,
         });
+        let mut forgotten = Batch::default();
         while held.bytes > self.bytes
             && let Some(oldest) = held.batches.pop_front()
         {
-            held.bytes -= oldest.batch.size();
+            held.bytes -= oldest.batch.held();
+            // Who reads it still has it.
+            forgotten = Arc::try_unwrap(oldest.batch).unwrap_or_default();
         }
+        forgotten
     }
 
     fn write_crash(&self, folder: &Path) {
@@ -221,7 +227,7 @@ mod tests {
     fn who_reads_slowly_holds_up_nobody_and_gets_all() {
         let mut one = batch(1);
         one.shrink();
-        let size = one.size();
+        let size = one.held();
         let ring = Ring::new(size * 5 + size / 2);
         for port in 1..=9 {
             ring.keep(batch(port), u64::from(port));

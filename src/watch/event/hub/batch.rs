@@ -209,10 +209,18 @@ impl Batch {
         self.bytes.len() + self.records.len() * size_of::<Record>() + self.boxed
     }
 
-    /// Gives back the memory that the batch does not need; for a batch that is kept for long.
+    /// What it holds of memory, whether used or not.
+    pub fn held(&self) -> usize {
+        self.bytes.capacity() + self.records.capacity() * size_of::<Record>() + self.boxed
+    }
+
+    /// Gives back memory, if much of it is not used: for who keeps it.
     pub fn shrink(&mut self) {
-        self.bytes.shrink_to_fit();
-        self.records.shrink_to_fit();
+        // Copying what is nearly full costs more than it gives.
+        if self.held() - self.size() > self.size() / 2 {
+            self.bytes.shrink_to_fit();
+            self.records.shrink_to_fit();
+        }
     }
 
     /// Its events, in their order.
