@@ -153,10 +153,7 @@ pub(super) fn run(args: Args) -> ExitCode {
         Telling::Table(table.clone())
     };
     let networks = stage.home.as_ref().map(|stage| stage.home.networks());
-    let networks = match networks.transpose() {
-        Ok(networks) => networks.unwrap_or_default(),
-        Err(error) => return fail(&format!("the namespaces: {error}")),
-    };
+    let networks = networks.unwrap_or_default();
     let mut manner = Manner {
         behind_nat: args.behind_nat,
         explainer: (args.explain).then(|| {

@@ -20,7 +20,7 @@ use self::{
     lesson::Lesson,
 };
 use crate::{
-    net::netns::Namespace,
+    net::Namespace,
     telemetry::complain,
     watch::{
         event::{

@@ -1,46 +1,71 @@
-//! Network namespaces of this process's own, and who may make them.
+//! Network namespaces (network_namespaces(7)), and who may make them.
 
 use std::{
     fs::{self, File},
     io,
     os::fd::AsRawFd,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
-    thread::{Builder, JoinHandle},
+    thread::{self, Builder, JoinHandle},
 };
 
-use nix::sched::{CloneFlags, setns, unshare};
+use nix::{
+    sched::{CloneFlags, setns, unshare},
+    unistd::{getegid, geteuid},
+};
 
-/// A network of its own, with nothing in it but a loopback interface that is up. It is gone with the
-/// last socket in it and the last clone of this.
+/// A network of its own inside of the kernel: interfaces, addresses, routes, ports, packet filter. One that was
+/// made here has no name, and vanishes with the last clone of this and the last who is in it, however that ends.
 #[derive(Debug, Clone)]
-pub struct NetNamespace(Arc<File>);
+pub struct Namespace(Arc<File>);
 
-impl NetNamespace {
-    /// A new one. Needs CAP_SYS_ADMIN: see [`gain_namespaces`].
+/// The one of the calling thread.
+const OWN: &str = "/proc/thread-self/ns/net";
+
+impl Namespace {
+    /// A new one, with nothing but a loopback interface that is up. The calling thread stays where it is. Needs
+    /// CAP_SYS_ADMIN: see [`gain_namespaces`].
     ///
     /// # Errors
     /// What the kernel refuses.
     pub fn new() -> io::Result<Self> {
-        // A thread of its own enters the namespace and ends in it; this one stays where it is.
-        let maker = Builder::new().name("namespace".to_owned()).spawn(|| {
+        in_a_thread(|| {
             unshare(CloneFlags::CLONE_NEWNET)?;
-            super::tun::switch_on("lo")?;
-            File::open("/proc/thread-self/ns/net")
-        })?;
-        let made = maker
-            .join()
-            .unwrap_or_else(|_| Err(io::Error::other("its thread panicked")));
-        made.map(|file| Self(Arc::new(file)))
+            super::device::switch_on("lo")?;
+            Ok(Self(Arc::new(File::open(OWN)?)))
+        })
     }
 
-    /// Its file, as long as this is there.
-    pub fn path(&self) -> PathBuf {
-        format!("/proc/self/fd/{}", self.0.as_raw_fd()).into()
+    /// The one that `ip netns` or a path names.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn named(name: &str) -> io::Result<Self> {
+        let file = File::open(Path::new("/var/run/netns").join(name))?;
+        Ok(Self(Arc::new(file)))
     }
 
-    /// Runs something in a thread of its own that is in the namespace, as the threads are that it
-    /// starts, and the sockets that they open.
+    /// Takes the calling thread there, and the threads that it starts from then on: what they bind, dial and look
+    /// at is that network's. Sockets that are open stay where they are.
+    ///
+    /// # Errors
+    /// The kernel refuses without CAP_SYS_ADMIN.
+    pub fn enter(&self) -> io::Result<()> {
+        Ok(setns(&*self.0, CloneFlags::CLONE_NEWNET)?)
+    }
+
+    /// Does `work` in there, in a thread of its own, and waits for it.
+    ///
+    /// # Errors
+    /// The kernel refuses, or `work` fails.
+    pub fn within<T: Send>(&self, work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+        in_a_thread(|| {
+            self.enter()?;
+            work()
+        })
+    }
+
+    /// Begins `work` in there, in a thread of this name.
     ///
     /// # Errors
     /// There is no thread to be had. That it can't enter is told to `work`.
@@ -50,37 +75,50 @@ impl NetNamespace {
         work: impl FnOnce(io::Result<()>) -> T + Send + 'static,
     ) -> io::Result<JoinHandle<T>> {
         let this = self.clone();
-        Builder::new().name(name.to_owned()).spawn(move || {
-            let entered = setns(&*this.0, CloneFlags::CLONE_NEWNET);
-            work(entered.map_err(io::Error::from))
-        })
+        Builder::new()
+            .name(name.to_owned())
+            .spawn(move || work(this.enter()))
+    }
+
+    /// Its file, for `nsenter --net=` and `ip ... netns`, for as long as it is held.
+    pub fn path(&self) -> PathBuf {
+        format!("/proc/{}/fd/{}", std::process::id(), self.0.as_raw_fd()).into()
     }
 }
 
-/// Gets this process the right to make network namespaces: root has it, anybody else gets it in a user
-/// namespace of his own, in which he stays who he is (user_namespaces(7)). To be called before there
-/// is a second thread.
+fn in_a_thread<T: Send>(work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+    thread::scope(|scope| {
+        let worker = Builder::new().name("namespace".to_owned());
+        worker
+            .spawn_scoped(scope, work)?
+            .join()
+            .unwrap_or_else(|_| Err(io::Error::other("its thread panicked")))
+    })
+}
+
+/// Gets the process the right to make network namespaces: root has it, anybody else gets it as root of a user
+/// namespace of his own (user_namespaces(7)), with no more rights to files than before; says whether that was
+/// made. To be called before there is a second thread.
 ///
 /// # Errors
 /// In words, what forbids it and what would help.
-pub fn gain_namespaces() -> Result<(), String> {
-    // SAFETY: they take nothing, and never fail (geteuid(2)).
-    #[allow(unsafe_code)]
-    let (user, group) = unsafe { (libc::geteuid(), libc::getegid()) };
-    if user == 0 {
-        return Ok(());
+pub fn gain_namespaces() -> Result<bool, String> {
+    let (user, group) = (geteuid(), getegid());
+    if user.is_root() {
+        return Ok(false);
     }
     unshare(CloneFlags::CLONE_NEWUSER).map_err(|error| refusal(error.into()))?;
-    let map = |file: &str, id: u32| {
-        fs::write(format!("/proc/self/{file}"), format!("{id} {id} 1\n"))
-            .map_err(|error| format!("/proc/self/{file}: {error}"))
+    let write = |file: &str, text: String| {
+        let file = format!("/proc/self/{file}");
+        fs::write(&file, text).map_err(|error| format!("{file}: {error}"))
     };
-    map("uid_map", user)?;
-    // Without it no group can be mapped.
-    fs::write("/proc/self/setgroups", "deny").map_err(|error| format!("setgroups: {error}"))?;
-    map("gid_map", group)?;
+    // The groups of others could be dropped by it, and with them what they forbid: so it is not allowed.
+    write("setgroups", "deny".to_owned())?;
+    write("uid_map", format!("0 {user} 1"))?;
+    write("gid_map", format!("0 {group} 1"))?;
     // Some distributions let it be made, and nothing be done in it.
-    NetNamespace::new().map(drop).map_err(refusal)
+    Namespace::new().map_err(refusal)?;
+    Ok(true)
 }
 
 /// Files of distributions that forbid user namespaces, what stands in them then, and what helps.

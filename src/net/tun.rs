@@ -11,7 +11,7 @@ use std::{
 
 use tokio::io::{Interest, unix::AsyncFd};
 
-use super::netns::Namespace;
+use super::{device::Request, namespace::Namespace};
 
 /// A network device to be made: what the kernel sends through it, a program reads.
 #[derive(Debug, Clone)]
@@ -144,61 +144,10 @@ fn make(plan: &TunPlan) -> io::Result<File> {
     Ok(device)
 }
 
-/// Switches a device of this thread's namespace on.
-pub(super) fn switch_on(device: &str) -> io::Result<()> {
-    let socket = std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
-    let up = (libc::IFF_UP | libc::IFF_RUNNING) as i16;
-    Request::new(device)?
-        .with(&up.to_ne_bytes())
-        .send(&socket, libc::SIOCSIFFLAGS as libc::Ioctl)
-}
-
 /// `struct sockaddr_in` of an address.
 fn socket_address(address: Ipv4Addr) -> [u8; 16] {
     let mut bytes = [0; 16];
     bytes[..2].copy_from_slice(&(libc::AF_INET as u16).to_ne_bytes());
     bytes[4..8].copy_from_slice(&address.octets());
     bytes
-}
-
-/// `struct ifreq`: a device's name and one value of many types.
-#[repr(C, align(8))]
-struct Request {
-    name: [u8; libc::IFNAMSIZ],
-    value: [u8; 24],
-}
-
-const _: () = assert!(size_of::<Request>() == size_of::<libc::ifreq>());
-
-impl Request {
-    fn new(device: &str) -> io::Result<Self> {
-        let mut name = [0; libc::IFNAMSIZ];
-        // A zero byte ends it.
-        if device.is_empty() || device.len() >= name.len() {
-            return Err(io::Error::other(format!("{device}: no name of a device")));
-        }
-        name[..device.len()].copy_from_slice(device.as_bytes());
-        Ok(Self {
-            name,
-            value: [0; 24],
-        })
-    }
-
-    fn with(&mut self, value: &[u8]) -> &mut Self {
-        self.value = [0; 24];
-        self.value[..value.len()].copy_from_slice(value);
-        self
-    }
-
-    #[allow(unsafe_code)]
-    fn send(&mut self, to: &impl AsRawFd, number: libc::Ioctl) -> io::Result<()> {
-        // SAFETY: the descriptor is open for as long as `to` lives; all numbers used here take a
-        // struct ifreq, whose size and alignment this has, and which outlives the call.
-        let result = unsafe { libc::ioctl(to.as_raw_fd(), number, &raw mut *self) };
-        if result == 0 {
-            Ok(())
-        } else {
-            Err(io::Error::last_os_error())
-        }
-    }
 }

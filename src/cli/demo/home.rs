@@ -9,11 +9,7 @@ use std::{
 
 use crate::{
     config::MacAddress,
-    net::{
-        forget_connections, ip,
-        netns::{Namespace, become_root_of_own, is_root},
-        nft,
-    },
+    net::{Namespace, forget_connections, gain_namespaces, ip, nft},
 };
 
 /// The router's address at home, where its DHCP server is.
@@ -46,16 +42,7 @@ pub(super) struct Home {
 /// Gives the process the rights that it needs, if the kernel gives them to it. Before it has a second thread.
 /// Tells whether it is root of a user namespace of its own then.
 pub(super) fn permit() -> Result<bool, String> {
-    if is_root() {
-        return Ok(false);
-    }
-    become_root_of_own().map(|()| true).map_err(|error| {
-        format!(
-            "--behind-nat makes network namespaces: that takes root, or a kernel that lets everybody make user \
-             namespaces, and this one does not ({error}): sudo labnet demo --behind-nat, or see \
-             `sysctl user.max_user_namespaces kernel.apparmor_restrict_unprivileged_userns`"
-        )
-    })
+    gain_namespaces().map_err(|why| format!("--behind-nat makes network namespaces: {why}"))
 }
 
 impl Home {
@@ -81,16 +68,16 @@ impl Home {
     }
 
     /// Handles on the three.
-    pub(super) fn networks(&self) -> io::Result<Vec<Namespace>> {
-        let networks = [&self.client, &self.router, &self.servers];
-        networks.into_iter().map(Namespace::try_clone).collect()
+    pub(super) fn networks(&self) -> Vec<Namespace> {
+        [&self.client, &self.router, &self.servers]
+            .map(Clone::clone)
+            .into()
     }
 
     fn connect(&self, mac: MacAddress) -> io::Result<()> {
         let (client, servers) = (self.client.path(), self.servers.path());
         let (client, servers) = (client.to_string_lossy(), servers.to_string_lossy());
         self.router.within(|| {
-            ip(&["link", "set", "lo", "up"])?;
             for (own, device, peer, namespace) in [
                 (INNER, INNER_DEVICE, CLIENT_DEVICE, &client),
                 (OUTER, "outer", "servers0", &servers),
@@ -106,13 +93,11 @@ impl Home {
             std::fs::write("/proc/sys/net/ipv4/ip_forward", "1")
         })?;
         self.client.within(|| {
-            ip(&["link", "set", "lo", "up"])?;
             ip(&["link", "set", CLIENT_DEVICE, "address", &mac.to_string()])?;
             singly(CLIENT_DEVICE);
             ip(&["link", "set", CLIENT_DEVICE, "up"])
         })?;
         self.servers.within(|| {
-            ip(&["link", "set", "lo", "up"])?;
             let address = format!("{SERVER}/24");
             ip(&["address", "add", &address, "dev", "servers0"])?;
             singly("servers0");

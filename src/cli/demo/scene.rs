@@ -357,8 +357,7 @@ struct Router {
 impl Router {
     /// Starts it, in a thread in its namespace: those of its roles are begun there, and so are there, too.
     async fn start(stage: &HomeStage, happenings: &Sender<Happening>) -> Result<Self, String> {
-        let namespace = stage.home.router.try_clone();
-        let namespace = namespace.map_err(|error| format!("the router's namespace: {error}"))?;
+        let namespace = stage.home.router.clone();
         let tell = happenings.clone();
         let arp = namespace.within(|| {
             Watch::start(move |frame, arp| {

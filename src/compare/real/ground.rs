@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use crate::{
     compare::{plan::Run, recorder::FlowOf},
     link::{LinkControl, Relay, RelayPlan, Tunnel, TunnelPlan, model::Verdict},
-    net::{NetNamespace, TunPlan, ip},
+    net::{Namespace, TunPlan, ip},
     rudp::packet::read_number,
     watch::fates::Reader,
 };
@@ -26,9 +26,9 @@ pub enum Ground {
     /// Two network namespaces that a tunnel of IP packets joins.
     Namespaces {
         /// Where receivers are.
-        left: NetNamespace,
+        left: Namespace,
         /// Where senders are.
-        right: NetNamespace,
+        right: Namespace,
     },
 }
 
@@ -52,8 +52,8 @@ impl Ground {
     /// What the kernel refuses.
     pub(super) fn namespaces() -> io::Result<Self> {
         Ok(Self::Namespaces {
-            left: NetNamespace::new()?,
-            right: NetNamespace::new()?,
+            left: Namespace::new()?,
+            right: Namespace::new()?,
         })
     }
 
@@ -184,7 +184,7 @@ impl Ground {
                         }
                     }
                     Ground::Namespaces { left, right } => {
-                        let end = |namespace: &NetNamespace, address| TunPlan {
+                        let end = |namespace: &Namespace, address| TunPlan {
                             namespace: namespace.path().display().to_string(),
                             device: DEVICE.to_owned(),
                             address,
