@@ -1,4 +1,6 @@
-//! Text from outsiders, made fit to be shown.
+//! Text fit to be shown: outsiders', and times.
+
+use std::time::Duration;
 
 /// What an outsider's name or word may be long where it is shown beside others.
 pub const SHORT: usize = 64;
@@ -20,6 +22,21 @@ pub fn printable(text: &str, longest: usize) -> String {
         shown.push(if is_harmless(c) { c } else { '\u{fffd}' });
     }
     shown
+}
+
+/// A time as people write it: `1 day 2h 30m`. The configuration reads it, too.
+pub fn duration(time: Duration) -> String {
+    let text = humantime::format_duration(time).to_string();
+    let words = text.split(' ').map(|word| {
+        let (number, unit) = word.split_at(word.find(char::is_alphabetic).unwrap_or(word.len()));
+        // Day, month, year: these are words, the others units.
+        if unit.len() > 2 {
+            format!("{number} {unit}")
+        } else {
+            word.to_owned()
+        }
+    });
+    words.collect::<Vec<_>>().join(" ")
 }
 
 fn is_harmless(c: char) -> bool {
@@ -67,6 +84,19 @@ mod tests {
         assert_eq!(printable("abcd", 4), "abcd");
         assert_eq!(printable("abcde", 4), "abc…");
         assert_eq!(printable(&"ü".repeat(1000), SHORT).chars().count(), SHORT);
+    }
+
+    #[test]
+    fn a_time_is_words_and_units() {
+        let shown = |seconds| duration(Duration::from_secs(seconds));
+        assert_eq!(shown(86_400), "1 day");
+        assert_eq!(shown(2 * 86_400 + 3661), "2 days 1h 1m 1s");
+        assert_eq!(shown(90), "1m 30s");
+        assert_eq!(duration(Duration::from_millis(50)), "50ms");
+        for seconds in [1, 90, 86_400, 40 * 86_400, 800 * 86_400] {
+            let read = humantime::parse_duration(&shown(seconds));
+            assert_eq!(read, Ok(Duration::from_secs(seconds)));
+        }
     }
 
     proptest! {

@@ -19,6 +19,7 @@ use crate::{
     dns,
     net::refuses_congestion,
     telemetry::complain,
+    text::duration,
 };
 
 /// Arguments of `labnet check`.
@@ -201,7 +202,7 @@ fn components(config: &Config) -> Vec<Component> {
                     "window of {} signals, {} sessions at most, idle after {}",
                     rudp.max_window,
                     rudp.max_sessions,
-                    humantime::format_duration(rudp.idle_timeout)
+                    duration(rudp.idle_timeout)
                 ),
                 transport(&rudp.transport),
                 match rudp.scraper {
@@ -221,7 +222,7 @@ fn components(config: &Config) -> Vec<Component> {
             facts: vec![format!(
                 "reads {}, afresh after {}",
                 scrap.origin,
-                humantime::format_duration(scrap.refresh)
+                duration(scrap.refresh)
             )],
         });
     }
@@ -290,7 +291,7 @@ fn dhcp(dhcp: &config::Dhcp) -> Component {
             format!("{}: {pools}", subnet.network),
             format!(
                 "leases of {}, {} reserved; router {}, names {}",
-                humantime::format_duration(subnet.lease_time),
+                duration(subnet.lease_time),
                 subnet.reservations.len(),
                 or_none(&subnet.routers),
                 or_none(&subnet.name_servers),

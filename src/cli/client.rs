@@ -315,11 +315,12 @@ async fn steps(args: &Args, walk: &mut Walk, output: Output) -> Result<bool, Wal
 fn plan(args: &Args) -> Result<Plan, String> {
     let (loss, link) = args.impairment.of_signals(args.seed)?;
     let via = args.carriage.via(&args.impairment, args.seed)?;
-    if let (Via::Http, Some(Verb::Get { .. }), Some(option)) =
+    if let (Via::Http, Some(Verb::Get { .. }), Some((options, several))) =
         (&via, &args.verb, args.impairment.given())
     {
+        let does = if several { "do" } else { "does" };
         return Err(format!(
-            "{option} does nothing to a download over HTTP: the kernel's TCP carries it past the client's bad \
+            "{options} {does} nothing to a download over HTTP: the kernel's TCP carries it past the client's bad \
              network. --via rudp takes the files through it; `labnet link --netns` stands before TCP itself. \
              (The signals of `list`, `echo` and `stat` do go through it.)"
         ));

@@ -110,9 +110,10 @@ pub(super) fn run(args: Args) -> ExitCode {
         fail("--step waits for a key and needs a terminal; --pace TIME goes on by itself");
         return ExitCode::from(WRONG_USE);
     }
-    if let (Via::Http, Some(option)) = (&via, args.impairment.given()) {
+    if let (Via::Http, Some((options, several))) = (&via, args.impairment.given()) {
+        let are = if several { "are" } else { "is" };
         complain(format_args!(
-            "labnet demo: {option} is for the signals: the files come over TCP, past the bad network (--via rudp \
+            "labnet demo: {options} {are} for the signals: the files come over TCP, past the bad network (--via rudp \
              takes them through it)"
         ));
     }

@@ -16,7 +16,7 @@ use rand_pcg::Pcg64Mcg;
 use super::exchange::{Exchange, Patience, Transmit};
 use crate::{
     config::MacAddress,
-    text::{LONG, printable},
+    text::{LONG, duration, printable},
     watch::event::packet::{Again, Fate},
 };
 
@@ -475,7 +475,7 @@ impl fmt::Display for ClientLease {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.address)?;
         match self.time {
-            Some(time) => write!(f, " for {}", humantime::format_duration(time)),
+            Some(time) => write!(f, " for {}", duration(time)),
             None => write!(f, " for ever"),
         }
     }

@@ -107,6 +107,20 @@ impl Lab {
                 free.1 += 1;
             }
         }
+        // A subnet without a pool is for reserved clients alone.
+        let reserved: Vec<String> = pools
+            .iter()
+            .filter(|(_, (size, _))| *size == 0)
+            .map(|(subnet, _)| subnet.clone())
+            .collect();
+        pools.retain(|_, (size, _)| *size > 0);
+        if pools.is_empty() {
+            return Some(format!(
+                "it has addresses for reserved clients only: {} has no `pools`. A [[dhcp.subnet.reservation]] gives \
+                 this client's hardware address one (--mac says another), or go on with --no-dhcp",
+                printable(&reserved.join(", "), LONG)
+            ));
+        }
         let is_full = pools.values().all(|(size, held)| held >= size);
         let said = pools.iter().map(|(subnet, (size, _))| {
             let addresses = if *size == 1 { "address" } else { "addresses" };

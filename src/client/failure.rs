@@ -1,7 +1,7 @@
 //! Why a walk, or one file of it, failed: in words that say what to look at.
 
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
 };
 
@@ -18,7 +18,7 @@ use crate::rudp::requester::Failure;
 #[derive(Debug, thiserror::Error)]
 pub enum WalkError {
     /// Step 1.
-    #[error("no address from the DHCP server at {server}: {error}{}", lease_hint(.error))]
+    #[error("no address from {}: {error}{}", dhcp_server(.server), lease_hint(.error))]
     Lease {
         /// The DHCP server.
         server: SocketAddr,
@@ -26,7 +26,7 @@ pub enum WalkError {
         error: LeaseError,
     },
     /// Step 1: the lab that the server belongs to says why.
-    #[error("no address from the DHCP server at {server}: {why}")]
+    #[error("no address from {}: {why}", dhcp_server(.server))]
     NoAddress {
         /// The DHCP server.
         server: SocketAddr,
@@ -34,7 +34,7 @@ pub enum WalkError {
         why: String,
     },
     /// Step 1: the address is of no use here.
-    #[error("the DHCP server at {server} leases {address}, but this machine {error}")]
+    #[error("{} leases {address}, but this machine {error}", dhcp_server(.server))]
     Unusable {
         /// The DHCP server.
         server: SocketAddr,
@@ -79,6 +79,14 @@ const REFUSED: &str = "; is `labnet serve` running, with its [rudp] there? (--po
 /// Nothing came back.
 pub const SILENT: &str = "; another program may have that port (--port, --server ADDRESS:PORT name another), \
                           or a firewall on the way drops UDP";
+
+/// Who is asked: an interface's client asks whoever is there.
+fn dhcp_server(server: &SocketAddr) -> String {
+    match server.ip() {
+        IpAddr::V4(Ipv4Addr::BROADCAST) => "any DHCP server on the interface's network".to_owned(),
+        _ => format!("the DHCP server at {server}"),
+    }
+}
 
 fn lease_hint(error: &LeaseError) -> &'static str {
     match error {
@@ -147,6 +155,9 @@ pub enum FetchError {
         /// So many are on the list.
         files: usize,
     },
+    /// Nothing was asked for.
+    #[error("an empty name is no file's (`list` shows what there is)")]
+    Empty,
     /// It is on the list, and that is all.
     #[error(
         "the proxy has {0} on its list but gives no URL for it, as proxies of the original kind do; --origin URL names the page that has it"
@@ -186,6 +197,9 @@ impl FetchError {
     /// Why a file that the proxy does not know is none of the `listed` ones.
     pub fn unknown(file: &FileName, listed: &[FileName]) -> Self {
         let name = file.to_string();
+        if name.is_empty() {
+            return Self::Empty;
+        }
         let is_number = name.bytes().all(|byte| byte.is_ascii_digit());
         if is_number && !listed.is_empty() {
             return Self::Number {
@@ -210,8 +224,18 @@ fn near(name: &str, listed: &[FileName]) -> Vec<String> {
         .iter()
         .map(|file| {
             let listed = file.to_string();
-            let likeness = normalized_damerau_levenshtein(&name, &listed.to_lowercase());
-            (likeness, listed)
+            let lowercase = listed.to_lowercase();
+            let likeness = normalized_damerau_levenshtein(&name, &lowercase);
+            // A part of a name is near to it, however long the rest; a single letter says nothing.
+            let is_part = name.chars().count() > 1 && lowercase.contains(&name);
+            (
+                if is_part {
+                    likeness.max(NEAR)
+                } else {
+                    likeness
+                },
+                listed,
+            )
         })
         .filter(|(likeness, _)| *likeness >= NEAR)
         .collect();
@@ -247,10 +271,32 @@ mod tests {
     }
 
     #[test]
+    fn who_is_asked_by_broadcast_has_no_address() {
+        let said = |server: &str| {
+            let server = server.parse().expect("an address");
+            let why = "it sleeps".to_owned();
+            WalkError::NoAddress { server, why }.to_string()
+        };
+        assert_eq!(
+            said("255.255.255.255:67"),
+            "no address from any DHCP server on the interface's network: it sleeps"
+        );
+        assert_eq!(
+            said("127.0.0.1:6767"),
+            "no address from the DHCP server at 127.0.0.1:6767: it sleeps"
+        );
+    }
+
+    #[test]
     fn near_names_are_told_the_nearest_first() {
         assert!(said("50mb.ZIP").contains("did you mean 50MB.zip or 500MB.zip?"));
         assert!(said("task.pdf").contains("did you mean task2.pdf?"));
         assert!(!said("holiday.mkv").contains("did you mean"));
+        assert!(said("image").contains("did you mean image-site.png?"));
+        assert!(said("500").contains("no file 500"));
+        assert!(said("50mb").contains("did you mean 50MB.zip?"));
+        assert!(!said("g").contains("did you mean"));
+        assert!(said("").starts_with("an empty name is no file's"));
         assert_eq!(
             said("99"),
             "no file 99: the list has 4 files (`list` shows them)"

@@ -145,8 +145,14 @@ impl fmt::Display for Carried {
                 let lost = number("packets_lost").unwrap_or_default();
                 let again = number("packets_retransmitted").unwrap_or_default();
                 write!(f, ", {lost} lost, {again} sent again")?;
+                // What one packet carried may go again in two, beside other bytes.
+                let in_parts = number("sent_again_lost").is_some_and(|packets| packets > lost);
+                let for_lost = match in_parts {
+                    true => "for what was lost, some of it in two parts",
+                    false => "for what was lost",
+                };
                 let reasons = [
-                    ("sent_again_lost", "for what was lost"),
+                    ("sent_again_lost", for_lost),
                     (
                         "sent_again_probing",
                         "as probes when no answer came in time",
@@ -156,7 +162,7 @@ impl fmt::Display for Carried {
                 let reasons = reasons.map(|(key, why)| (number(key).unwrap_or_default(), why));
                 let told: u64 = reasons.iter().map(|(packets, _)| packets).sum();
                 // One reason is none to be named, if it is the plain one.
-                if told == again && again > reasons[0].0 {
+                if told == again && (again > reasons[0].0 || again > lost) {
                     let reasons = reasons.iter().filter(|(packets, _)| *packets > 0);
                     let reasons = reasons.map(|(packets, why)| format!("{packets} {why}"));
                     write!(f, " ({})", reasons.collect::<Vec<_>>().join(", "))?;
@@ -200,4 +206,57 @@ pub fn json_statistics(statistics: &Statistics) -> Value {
 /// How the client's side stands, and what it has counted, under the names that the proxy uses for its own.
 pub fn json_standing(standing: &Standing) -> Value {
     json!(fields(TRANSPORT, standing))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(lost: u64, [for_lost, probing, tail]: [u64; 3]) -> String {
+        let mut server = Statistics::new();
+        for (key, value) in [
+            ("packets_sent", 1000),
+            ("packets_lost", lost),
+            ("packets_retransmitted", for_lost + probing + tail),
+            ("sent_again_lost", for_lost),
+            ("sent_again_probing", probing),
+            ("sent_again_tail", tail),
+        ] {
+            server.set(key, value);
+        }
+        let carried = Carried {
+            wish: None,
+            protection: "checksum",
+            connections: 1,
+            server: Some(server),
+            client: None,
+        };
+        carried.to_string()
+    }
+
+    #[test]
+    fn whatever_is_more_than_what_was_lost_has_its_reason() {
+        for (lost, again, said) in [
+            (0, [0, 0, 0], "0 lost, 0 sent again; "),
+            (30, [30, 0, 0], "30 lost, 30 sent again; "),
+            (
+                41,
+                [45, 0, 0],
+                "45 sent again (45 for what was lost, some of it in two parts); ",
+            ),
+            (
+                30,
+                [30, 10, 5],
+                "(30 for what was lost, 10 as probes when no answer came in time, 5 at the end to be sure); ",
+            ),
+            (
+                3,
+                [0, 3, 0],
+                "3 sent again (3 as probes when no answer came in time); ",
+            ),
+        ] {
+            let told = told(lost, again);
+            assert!(told.contains(said), "{told}");
+        }
+    }
 }

@@ -30,6 +30,7 @@ use super::{
 use crate::{
     rudp::requester::{Event, Why},
     telemetry::complain,
+    text::duration,
 };
 
 /// An [`Observer`] that tells everything.
@@ -140,9 +141,7 @@ fn how_fast(pace: &Pace, length: Option<u64>, now: Instant) -> String {
     let rate = pace.rate(now);
     let rate = rate.map_or_else(String::new, |rate| format!(", {rate}"));
     let left = length.and_then(|length| pace.left(length, now));
-    let left = left.map_or_else(String::new, |left| {
-        format!(", {} left", humantime::format_duration(left))
-    });
+    let left = left.map_or_else(String::new, |left| format!(", {} left", duration(left)));
     format!("{rate}{left}")
 }
 

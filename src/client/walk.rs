@@ -434,7 +434,7 @@ impl Walk {
                 .await;
             match asked {
                 Ok(answers) => return Ok(answers),
-                Err(SessionError::Failed(Failure::NoAnswer(_))) if !anew => {
+                Err(SessionError::Failed(Failure::NoAnswer(_) | Failure::NoList(_))) if !anew => {
                     anew = true;
                     self.forget_session();
                 }

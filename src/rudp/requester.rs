@@ -119,6 +119,12 @@ pub enum Failure {
     /// because it heard nothing for too long.
     #[error("no answer to signal {0}: the server is gone or has ended the session")]
     NoAnswer(u64),
+    /// The same of a SIGNGET, for which the server asks its scraper: without that one's answer it has none.
+    #[error(
+        "no answer to SIGNGET {0}: its scraper does not tell the server what to answer, or the server is gone or \
+         has ended the session"
+    )]
+    NoList(u64),
     /// The server is there, but says only that this signal is to wait, or to be sent again.
     #[error(
         "no answer to signal {0} in {seconds} s: the server only keeps the client waiting (SIGNFULL, SIGNLOST)",
@@ -342,14 +348,23 @@ impl Requester {
         if matches!(self.gate, Gate::Shut { until } if until <= now) {
             self.gate = Gate::Ajar;
         }
-        let greeting = self.greeting.iter_mut().map(|flight| (None, flight));
-        let pending = self.pending.iter_mut().map(|p| (Some(p.id), &mut p.flight));
+        let greeting = self.greeting.iter_mut();
+        let greeting = greeting.map(|flight| (Failure::NotThere, flight));
+        let pending = self.pending.iter_mut().map(|pending| {
+            let failure = match pending.request {
+                Request::List | Request::Redirect(_) => Failure::NoList(pending.id),
+                Request::Echo { .. } | Request::Stat | Request::End => {
+                    Failure::NoAnswer(pending.id)
+                }
+            };
+            (failure, &mut pending.flight)
+        });
         let mut timed_out = false;
         let mut failure = None;
-        for (id, flight) in greeting.chain(pending) {
+        for (unanswered, flight) in greeting.chain(pending) {
             timed_out |= flight.time_out(now);
-            if flight.timeouts >= MAX_TIMEOUTS && failure.is_none() {
-                failure = Some(id.map_or(Failure::NotThere, Failure::NoAnswer));
+            if flight.timeouts >= MAX_TIMEOUTS {
+                failure.get_or_insert(unanswered);
             }
         }
         if timed_out {

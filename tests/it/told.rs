@@ -71,6 +71,17 @@ fn a_bad_network_that_a_download_goes_past_is_refused() {
         let said = stderr(&get);
         let first = format!("labnet: {} does nothing to a download over HTTP", option[0]);
         assert!(said.starts_with(&first), "{said}");
+        let more = [
+            &option[..],
+            &["--jitter", "5ms", "get", "image-site.png", "--via", "http"],
+        ]
+        .concat();
+        let said = stderr(&client(out.path(), &more));
+        assert!(
+            said.contains(&format!("{} and ", option[0]))
+                || said.contains(" and --down do nothing"),
+            "{said}"
+        );
         assert!(
             said.contains("--via rudp") && said.contains("labnet link --netns"),
             "{said}"
@@ -154,12 +165,43 @@ fn a_full_pool_is_named_where_the_lab_can_be_asked() {
         said.contains("--no-dhcp") && !said.contains("is `labnet serve` running"),
         "{said}"
     );
+    assert!(stderr(&held).contains(" for 1 day, "), "{}", stderr(&held));
     // And that is a way on.
     let dns = addresses.at(5300).to_string();
     let on = client(out.path(), &["--no-dhcp", "--dns", &dns, "echo"]);
     assert!(on.status.success(), "{}", stderr(&on));
     assert!(!stderr(&on).contains("by DHCP"), "{}", stderr(&on));
     drop(lab);
+}
+
+#[test]
+fn a_subnet_for_reserved_clients_is_not_called_used_up() {
+    let addresses = Addresses(loopback());
+    let config = addresses.config(&format!("http://{}/", addresses.at(8080)), "");
+    let reserved =
+        "pools = []\nreservation = [{ mac = \"02:00:00:00:00:07\", address = \"127.20.30.50\" }]";
+    let pools = config
+        .lines()
+        .find(|line| line.starts_with("pools"))
+        .expect("a pool");
+    let config = config.replace(pools, reserved);
+    let zone = addresses.zone();
+    let _lab = Lab::start_with(&config, &[("example.com.zone", &zone)], None);
+    let out = folder();
+    let dhcp = addresses.at(6767).to_string();
+    let stranger = client(out.path(), &["--dhcp", &dhcp, "echo"]);
+    let said = stderr(&stranger);
+    assert_eq!(stranger.status.code(), Some(1));
+    assert!(
+        said.contains("for reserved clients only: 127.20.30.0/24 has no `pools`")
+            && !said.contains("used up"),
+        "{said}"
+    );
+    let known = client(
+        out.path(),
+        &["--dhcp", &dhcp, "--mac", "02:00:00:00:00:07", "echo"],
+    );
+    assert!(known.status.success(), "{}", stderr(&known));
 }
 
 #[test]

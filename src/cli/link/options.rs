@@ -93,13 +93,20 @@ fn list(text: &str) -> Result<String, String> {
 }
 
 impl Impairment {
-    /// The first one that is given, if one is.
-    pub(in crate::cli) fn given(&self) -> Option<String> {
+    /// Those that are given, in words, if any is, and whether there are several.
+    pub(in crate::cli) fn given(&self) -> Option<(String, bool)> {
         let both = self.both.iter().map(|(option, _)| option.key);
         let own = [("up", &self.own.up), ("down", &self.own.down)];
         let own = own.into_iter().filter(|(_, list)| list.is_some());
-        let first = both.chain(own.map(|(key, _)| key)).next()?;
-        Some(format!("--{}", first.replace('_', "-")))
+        let given = both.chain(own.map(|(key, _)| key));
+        let given: Vec<_> = given
+            .map(|key| format!("--{}", key.replace('_', "-")))
+            .collect();
+        match &given[..] {
+            [] => None,
+            [only] => Some((only.clone(), false)),
+            [first @ .., last] => Some((format!("{} and {last}", first.join(", ")), true)),
+        }
     }
 
     /// What a client makes of them for its signals: its own are lost by their numbers, the same ones

@@ -228,7 +228,7 @@ impl Walk {
             // A proxy of the original kind may know no such question. It has told its list, and the
             // user where the page is.
             Err(WalkError::Session {
-                error: SessionError::Failed(Failure::NoAnswer(_) | Failure::Held(_)),
+                error: SessionError::Failed(Failure::NoList(_) | Failure::Held(_)),
                 ..
             }) if self.plan.origin.is_some() => vec![Reply::Redirect(None); files.len()],
             Err(error) => return Err(error),

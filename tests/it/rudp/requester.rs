@@ -342,3 +342,37 @@ fn karn_a_signal_sent_twice_measures_nothing() {
     assert_eq!(took, at + MS - start);
     assert_eq!(requester.stats().rtt_avg(), Some(MS));
 }
+
+#[test]
+fn a_signget_without_an_answer_names_the_scraper_and_an_echo_the_server() {
+    for (request, said) in [
+        (
+            Request::List,
+            "no answer to SIGNGET 290: its scraper does not tell",
+        ),
+        (
+            Request::Redirect("a.zip".to_owned()),
+            "no answer to SIGNGET 290: its scraper does not tell",
+        ),
+        (echo("1"), "no answer to signal 290: the server is gone"),
+    ] {
+        let mut now = Instant::now();
+        let mut requester = open(4, now);
+        requester.submit(request, now).expect("open");
+        let failure = loop {
+            sends(&mut requester, now);
+            let failed = events(&mut requester)
+                .into_iter()
+                .find_map(|event| match event {
+                    Event::Failed(failure) => Some(failure.to_string()),
+                    _ => None,
+                });
+            if let Some(failure) = failed {
+                break failure;
+            }
+            now = requester.poll_timeout().expect("it waits for the answer");
+            requester.handle_timeout(now);
+        };
+        assert!(failure.starts_with(said), "{failure}");
+    }
+}
