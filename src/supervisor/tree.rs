@@ -9,8 +9,7 @@ use crate::{
     dns::DnsActor,
     http::HttpActor,
     origin::OriginActor,
-    role::api::Change,
-    role::{Failure, PrepareError, Resources},
+    role::{Failure, Member, PrepareError, Resources, api::Change},
     rudp::RudpEndpoint,
     scrap::ScrapActor,
 };
@@ -117,6 +116,8 @@ impl Tree {
             .iter_mut()
             .map(|slot| (slot.name(), slot.commit(around)))
             .collect();
+        let order: Vec<_> = self.0.iter().map(|slot| slot.name()).collect();
+        let roster = around.roster.clone();
         async move {
             let mut outcome = Committed::default();
             for (name, done) in committed {
@@ -127,6 +128,9 @@ impl Tree {
                     Err(failure) => outcome.failures.push(told(name, &failure)),
                 }
             }
+            // One that a reload has brought back has its old place again.
+            let place = |member: &Member| order.iter().position(|name| *name == member.name);
+            roster.write().members.sort_by_key(place);
             outcome
         }
     }

@@ -63,6 +63,32 @@ fn the_role_that_answers_moves_and_its_answer_arrives() {
 }
 
 #[test]
+fn a_role_that_comes_back_has_its_old_place_in_the_status() {
+    let ip = loopback();
+    let http = format!("[http]\nlisten = \"{ip}:9167\"\n");
+    let scrap = format!("[scrap]\nlisten = \"{ip}:49153\"\norigin = \"http://{ip}:8080/\"\n");
+    let origin = format!("[origin]\nlisten = \"{ip}:8080\"\nsamples = [\"task2.pdf\"]\n");
+    let whole = [http.clone(), scrap.clone(), origin].concat();
+    let lab = Lab::start(&whole);
+    let names = || {
+        let status = lab.json("/api/v1/status");
+        let components = status["components"].as_array().expect("a list").clone();
+        let names = components
+            .iter()
+            .map(|component| component["name"].to_string());
+        names.collect::<Vec<_>>()
+    };
+    let before = names();
+    assert_eq!(before.len(), 3);
+    for config in [http + &scrap, whole] {
+        fs::write(lab.config(), config).expect("written");
+        let output = labnet(&["reload", "--url", &format!("http://{ip}:9167/")]);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+    }
+    assert_eq!(names(), before);
+}
+
+#[test]
 fn the_role_that_answers_goes_and_its_answer_arrives() {
     let ip = loopback();
     let origin = format!("[origin]\nlisten = \"{ip}:8080\"\nsamples = [\"40MB.zip\"]\n");
