@@ -811,7 +811,7 @@ local function stream(r, tree, packet, kind)
   end
   if packet.sent_before(id, offset, length) then
     tree:add_proto_expert_info(
-      e["sent_again"], ("Stream %s from %s: sent before, in another packet"):format(decimal(id), decimal(offset)))
+      e["sent_again"], ("Stream %s from %s: sent before"):format(decimal(id), decimal(offset)))
     words = (words and words .. ", " or "") .. "sent again"
   end
   r:pass(length)
@@ -1124,21 +1124,23 @@ local function context(seen, first, pinfo)
     connection.streams[key] = connection.streams[key] or {}
     return connection.streams[key]
   end
+  local pieces = 0
   function packet.sent_before(id, offset, length)
     if not (seen and seen.to and length > 0 and type(offset) == "number") then return false end
-    local key = decimal(id) .. "/" .. decimal(offset)
+    pieces = pieces + 1
     if first then
-      -- Bytes not sent before come in their order, each packet's number above the last's.
+      -- Bytes not sent before come in their order, each packet's number above the last's. A packet may carry a
+      -- piece twice; a copy that a link makes of it has the same number, and is another.
       local stream = packet.stream(id)
       local edge = stream[seen.to]
-      if edge and offset < edge.offset and seen.number > edge.number then
+      if edge and offset < edge.offset and (seen.number > edge.number or edge.by == seen) then
         seen.again = seen.again or {}
-        seen.again[key] = true
+        seen.again[pieces] = true
       elseif not edge or offset + length > edge.offset then
-        stream[seen.to] = { offset = offset + length, number = seen.number }
+        stream[seen.to] = { offset = offset + length, number = seen.number, by = seen }
       end
     end
-    return seen.again ~= nil and seen.again[key] == true
+    return seen.again ~= nil and seen.again[pieces] == true
   end
   if seen and first and seen.to then
     -- An ACK speaks of the packets that its receiver sent, which went to its sender.
