@@ -18,7 +18,7 @@ use bytes::Bytes;
 use crate::rudp::{
     connection::{
         Arrival, CloseReason, Config, Connection, Event as Happened, Introduction, Read,
-        StreamEvent, StreamId,
+        StreamEvent, StreamId, Unreadable,
     },
     exchange::{
         self, Answer, Head, LineReader, MAX_LINE, MAX_LIST, MAX_STATISTICS, Malformed, Question,
@@ -230,9 +230,14 @@ impl Carrier {
         self.drain();
     }
 
-    /// Takes a datagram that came from the server.
-    pub fn handle_datagram(&mut self, arrival: &Arrival, datagram: &mut [u8], now: Instant) {
-        self.connection.handle_datagram(arrival, datagram, now);
+    /// Takes a datagram that came from the server, as [`Connection::handle_datagram`].
+    pub fn handle_datagram(
+        &mut self,
+        arrival: &Arrival,
+        datagram: &mut [u8],
+        now: Instant,
+    ) -> Option<Unreadable> {
+        self.connection.handle_datagram(arrival, datagram, now)
     }
 
     /// The time has come that [`poll_timeout`](Self::poll_timeout) told, or later.

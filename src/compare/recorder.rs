@@ -455,6 +455,17 @@ impl Inner {
                     self.again_bytes += u64::from(sent.size);
                 }
             }
+            Step::Unsent {
+                size,
+                data: true,
+                again,
+                ..
+            } => {
+                self.data_packets -= 1;
+                if *again {
+                    self.again_bytes -= u64::from(*size);
+                }
+            }
             Step::Lost(lost) => {
                 self.lost += 1;
                 let fate = self.fates.as_ref();

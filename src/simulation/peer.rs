@@ -100,7 +100,7 @@ impl<A: Application> Peer<A> {
                 && transmit.segment > usize::from(largest)
             {
                 self.connection
-                    .on_too_big(&transmit, told.then_some(largest));
+                    .on_too_big(&transmit, told.then_some(largest), now);
                 refused += 1;
                 assert!(refused < REFUSALS, "nothing smaller comes");
                 continue;

@@ -672,6 +672,7 @@ impl Observer for Recorder {
             }
             Step::Lost(_)
             | Step::Sent(_)
+            | Step::Unsent { .. }
             | Step::Received { .. }
             | Step::Acknowledged { .. }
             | Step::ProbeTimeout { .. }

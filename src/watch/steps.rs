@@ -40,6 +40,12 @@ pub(super) fn step_json(step: &Step, at: Instant) -> Value {
             "distance": spurious.distance,
             "whole_event": spurious.undoes,
         }),
+        Step::Unsent {
+            number,
+            size,
+            data,
+            again,
+        } => json!({ "number": number, "bytes": size, "data": data, "again": again }),
         Step::ProbeTimeout { count } => json!({ "count": count }),
         Step::State(state) => state_json(state),
         Step::Window(change) => change_json(change),
@@ -66,6 +72,7 @@ pub(super) fn life_json(life: Life, of: &Traced) -> Value {
 fn name(step: &Step) -> &'static str {
     match step {
         Step::Sent(_) => "sent",
+        Step::Unsent { .. } => "unsent",
         Step::Received { .. } => "received",
         Step::Acknowledged { .. } => "acknowledged",
         Step::Lost(_) => "lost",

@@ -28,7 +28,7 @@ use crate::{
     },
     rudp::{
         congestion::Algorithm,
-        connection::{Arrival, CloseReason, Introduction},
+        connection::{Arrival, CloseReason, Introduction, Unreadable},
         exchange::Head,
         packet::{Cid, Protection, Text},
         pump::{Observer, Pump},
@@ -303,15 +303,11 @@ impl Driver {
             for datagram in segments.bytes.chunks_mut(segments.stride) {
                 // What is opened in its place is another thing afterwards.
                 let shown = hub::watched().then(|| datagram.to_vec());
-                let before = self.carrier.connection().unreadable();
-                self.carrier.handle_datagram(&arrival, datagram, now);
-                let after = self.carrier.connection().unreadable();
-                if let Some(shown) = shown
-                    && after != before
-                {
-                    let reason = match after[0] > before[0] {
-                        true => "integrity",
-                        false => "malformed",
+                let read = self.carrier.handle_datagram(&arrival, datagram, now);
+                if let (Some(shown), Some(unreadable)) = (shown, read) {
+                    let reason = match unreadable {
+                        Unreadable::Integrity => "integrity",
+                        Unreadable::Malformed => "malformed",
                     };
                     let tap = self.socket.tap();
                     tap.refused(&shown, arrival.remote, arrival.local, reason);

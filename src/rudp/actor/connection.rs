@@ -25,7 +25,7 @@ use super::{
     source::{Progress, Source},
 };
 use crate::rudp::{
-    connection::{Arrival, CloseReason, Connection, Event, Stats, StreamId},
+    connection::{Arrival, CloseReason, Connection, Event, Stats, StreamId, Unreadable},
     exchange,
     packet::{Cid, ErrorCode},
     serve::{Command, FileServer, ServeLimits},
@@ -445,13 +445,11 @@ impl Handler<Packets> for RudpConnection {
             for datagram in run.bytes.chunks_mut(run.stride) {
                 // What is opened in its place is another thing afterwards.
                 let shown = hub::watched().then(|| datagram.to_vec());
-                let [corrupted, malformed] = self.connection.unreadable();
-                self.connection.handle_datagram(&run.arrival, datagram, now);
-                let after = self.connection.unreadable();
-                if after != [corrupted, malformed] {
-                    let reason = match after[0] > corrupted {
-                        true => Dropped::Integrity,
-                        false => Dropped::Malformed,
+                let read = self.connection.handle_datagram(&run.arrival, datagram, now);
+                if let Some(unreadable) = read {
+                    let reason = match unreadable {
+                        Unreadable::Integrity => Dropped::Integrity,
+                        Unreadable::Malformed => Dropped::Malformed,
                     };
                     let datagram = shown.as_deref().unwrap_or(datagram);
                     self.shared.refuse(reason, datagram, &run.arrival);

@@ -128,7 +128,7 @@ fn send(
     };
     let again = is_too_large(&error) && {
         let fits = first_link::largest_payload(transmit.remote, transmit.local);
-        connection.on_too_big(transmit, fits)
+        connection.on_too_big(transmit, fits, Instant::now())
     };
     if !again {
         // As on any link that loses them: the connection finds out.

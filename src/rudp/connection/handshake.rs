@@ -11,6 +11,7 @@ use rand::RngExt;
 use super::{
     Arrival, CloseReason, Config, Connection, Event, Parts, State, Transmit,
     path::{Learned, Path, Proof},
+    receive::Unreadable,
     sent::SentPackets,
     streams::FlowLimits,
 };
@@ -275,38 +276,38 @@ impl Connection {
         }
     }
 
-    pub(super) fn on_cookie(&mut self, datagram: &[u8], now: Instant) {
+    pub(super) fn on_cookie(&mut self, datagram: &[u8], now: Instant) -> Result<(), Unreadable> {
         let State::Hello(greeting) = &mut self.state else {
-            return;
+            return Ok(());
         };
-        match CookieReply::open(datagram, &greeting.key) {
-            Ok(reply) if reply.nonce == greeting.nonce && reply.destination == self.cid => {
-                // A stale cookie of ours draws a fresh one; the same one again is an echo.
-                if greeting.cookie != reply.cookie && greeting.cookies < COOKIES {
-                    greeting.rtt = greeting.measured(now).or(greeting.rtt);
-                    greeting.cookie = reply.cookie.to_vec();
-                    greeting.cookies += 1;
-                    greeting.attempts = 0;
-                    greeting.due = true;
-                }
-            }
-            Ok(_) => self.stats.malformed += 1,
-            Err(error) => self.on_bad(&error),
+        let reply = CookieReply::open(datagram, &greeting.key)?;
+        if reply.nonce != greeting.nonce || reply.destination != self.cid {
+            return Err(Unreadable::Malformed);
         }
+        // A stale cookie of ours draws a fresh one; the same one again is an echo.
+        if greeting.cookie != reply.cookie && greeting.cookies < COOKIES {
+            greeting.rtt = greeting.measured(now).or(greeting.rtt);
+            greeting.cookie = reply.cookie.to_vec();
+            greeting.cookies += 1;
+            greeting.attempts = 0;
+            greeting.due = true;
+        }
+        Ok(())
     }
 
-    pub(super) fn on_accept(&mut self, arrival: &Arrival, datagram: &[u8], now: Instant) {
+    pub(super) fn on_accept(
+        &mut self,
+        arrival: &Arrival,
+        datagram: &[u8],
+        now: Instant,
+    ) -> Result<(), Unreadable> {
         let State::Hello(greeting) = &self.state else {
-            return;
+            return Ok(());
         };
-        let accept = match Accept::open(datagram, &greeting.key) {
-            Ok(accept) if accept.destination == self.cid => accept,
-            Ok(_) => {
-                self.stats.malformed += 1;
-                return;
-            }
-            Err(error) => return self.on_bad(&error),
-        };
+        let accept = Accept::open(datagram, &greeting.key)?;
+        if accept.destination != self.cid {
+            return Err(Unreadable::Malformed);
+        }
         let agreement = Agreement {
             client: self.cid,
             server: accept.cid,
@@ -344,6 +345,7 @@ impl Connection {
         // The server must hear that we know.
         self.ping_due = true;
         self.events.push_back(Event::Connected);
+        Ok(())
     }
 
     pub(super) fn on_versions(&mut self, datagram: &[u8]) {

@@ -76,6 +76,7 @@ pub use self::{
     config::Config,
     event::{Arrival, CloseReason, Ecn, Event},
     handshake::{Admission, HANDSHAKE, Introduction},
+    receive::Unreadable,
     stats::Stats,
     stream::{Read, StreamError, StreamEvent, StreamId},
     streams::Streams,
@@ -486,11 +487,6 @@ impl Connection {
     /// [`Stats::packets`] of its [`stats`](Self::stats), for who asks often.
     pub fn packets(&self) -> u64 {
         self.stats.packets()
-    }
-
-    /// How many packets had a wrong integrity tag, and how many made no sense.
-    pub fn unreadable(&self) -> [u64; 2] {
-        [self.stats.corrupted, self.stats.malformed]
     }
 
     /// Has somebody watch it. Its state so far is told at once, what follows as it happens.

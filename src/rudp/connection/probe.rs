@@ -9,7 +9,7 @@ use super::{
     sent::SentFrame,
     transmit::{Data, Leave, PING},
 };
-use crate::rudp::packet::encode_data_header;
+use crate::{rudp::packet::encode_data_header, watch::event::transport::Step};
 
 impl Connection {
     /// A packet of a size that was never tried, if one is due.
@@ -45,7 +45,7 @@ impl Connection {
     /// smaller ones at once. Nothing of that is congestion.
     ///
     /// Says whether it does so. What is refused although every path should carry it is lost.
-    pub fn on_too_big(&mut self, transmit: &Transmit, fits: Option<u16>) -> bool {
+    pub fn on_too_big(&mut self, transmit: &Transmit, fits: Option<u16>, now: Instant) -> bool {
         let size = u16::try_from(transmit.segment).unwrap_or(u16::MAX);
         if size <= BASE {
             return false;
@@ -60,12 +60,12 @@ impl Connection {
             }
         }
         let [first, end] = transmit.numbers;
-        (first..end).for_each(|number| self.take_back(number));
+        (first..end).for_each(|number| self.take_back(number, now));
         true
     }
 
     /// A packet has not left.
-    fn take_back(&mut self, number: u64) {
+    fn take_back(&mut self, number: u64, now: Instant) {
         // Declared lost meanwhile, if it waited: then it goes again anyhow.
         let Some(packet) = self.recovery.take_back(number) else {
             return;
@@ -96,6 +96,12 @@ impl Connection {
             *count -= 1;
             self.stats.packets_retransmitted -= 1;
         }
+        self.trace.tell_packet(now, || Step::Unsent {
+            number,
+            size: packet.size,
+            data,
+            again: why.is_some(),
+        });
         self.carry_instead(&packet);
         self.ping_due |= empty && packet.ack_eliciting && !probe;
     }

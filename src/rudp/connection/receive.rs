@@ -11,19 +11,57 @@ use crate::{
 /// So often the peer is asked to acknowledge at the most: every so many packets.
 const MAX_ACK_EVERY: u64 = 1 << 10;
 
+/// What is wrong with a datagram that can't be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unreadable {
+    /// Its integrity tag: it was damaged on the way, or is forged. Counted as [`Stats::corrupted`](super::Stats).
+    Integrity,
+    /// It makes no sense. Counted as [`Stats::malformed`](super::Stats).
+    Malformed,
+}
+
+impl From<OpenError> for Unreadable {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::Integrity | OpenError::Exhausted => Self::Integrity,
+            OpenError::Malformed(_) => Self::Malformed,
+        }
+    }
+}
+
 impl Connection {
     /// Takes a datagram that is for this connection: by its connection id, or for a client by the
-    /// server's address. Its content is undefined afterwards.
-    pub fn handle_datagram(&mut self, arrival: &Arrival, datagram: &mut [u8], now: Instant) {
-        match (PacketType::of(datagram), self.side) {
+    /// server's address. Its content is undefined afterwards. Tells what was wrong with one that can't be read.
+    pub fn handle_datagram(
+        &mut self,
+        arrival: &Arrival,
+        datagram: &mut [u8],
+        now: Instant,
+    ) -> Option<Unreadable> {
+        let read = match (PacketType::of(datagram), self.side) {
             (Ok(PacketType::Data), _) => self.on_data(arrival, datagram, now),
-            (Ok(PacketType::Hello), Side::Server) => self.on_hello(arrival, datagram),
             (Ok(PacketType::Cookie), Side::Client) => self.on_cookie(datagram, now),
             (Ok(PacketType::Accept), Side::Client) => self.on_accept(arrival, datagram, now),
-            (Ok(PacketType::Versions), Side::Client) => self.on_versions(datagram),
-            (Ok(PacketType::Reset), _) => self.on_reset(datagram),
-            _ => self.stats.malformed += 1,
+            (Ok(PacketType::Hello), Side::Server) => {
+                self.on_hello(arrival, datagram);
+                Ok(())
+            }
+            (Ok(PacketType::Versions), Side::Client) => {
+                self.on_versions(datagram);
+                Ok(())
+            }
+            (Ok(PacketType::Reset), _) => {
+                self.on_reset(datagram);
+                Ok(())
+            }
+            _ => Err(Unreadable::Malformed),
+        };
+        match read {
+            Ok(()) => return None,
+            Err(Unreadable::Integrity) => self.stats.corrupted += 1,
+            Err(Unreadable::Malformed) => self.stats.malformed += 1,
         }
+        read.err()
     }
 
     fn on_reset(&mut self, datagram: &[u8]) {
@@ -36,14 +74,12 @@ impl Connection {
         }
     }
 
-    pub(super) fn on_bad(&mut self, error: &OpenError) {
-        match error {
-            OpenError::Integrity | OpenError::Exhausted => self.stats.corrupted += 1,
-            OpenError::Malformed(_) => self.stats.malformed += 1,
-        }
-    }
-
-    fn on_data(&mut self, arrival: &Arrival, datagram: &mut [u8], now: Instant) {
+    fn on_data(
+        &mut self,
+        arrival: &Arrival,
+        datagram: &mut [u8],
+        now: Instant,
+    ) -> Result<(), Unreadable> {
         match &mut self.state {
             State::Open { .. } => {}
             State::Closing { heard, due, .. } => {
@@ -52,28 +88,27 @@ impl Connection {
                 if arrival.remote == self.path.remote {
                     self.path.on_datagram_received(datagram.len() as u64);
                 }
-                return;
+                return Ok(());
             }
-            State::Hello(_) | State::Closed => return,
+            State::Hello(_) | State::Closed => return Ok(()),
         }
         let size = datagram.len() as u64;
         let opened = match self.keys.open(datagram, self.acks.expected()) {
             Ok(opened) => opened,
             Err(error) => {
-                self.on_bad(&error);
                 if error == OpenError::Exhausted {
                     self.violate(
                         (ErrorCode::AEAD_LIMIT_REACHED, "too many forged packets"),
                         now,
                     );
                 }
-                return;
+                return Err(error.into());
             }
         };
         let previous = self.acks.largest();
         if !self.acks.receive(opened.number) {
             self.stats.duplicates += 1;
-            return;
+            return Ok(());
         }
         self.stats.packets_received += 1;
         self.stats.bytes_received += size;
@@ -122,18 +157,18 @@ impl Connection {
                 Err(_) => Err((ErrorCode::FRAME_ENCODING_ERROR, "a malformed frame")),
             };
             if let Err(violation) = outcome {
-                self.stats.malformed += 1;
                 self.violate(violation, now);
-                return;
+                return Err(Unreadable::Malformed);
             }
             if !self.is_open() {
-                return;
+                return Ok(());
             }
         }
         if eliciting {
             let congested = arrival.ecn == Some(Ecn::Ce);
             self.acks.elicit(opened.number, previous, congested, now);
         }
+        Ok(())
     }
 
     fn on_frame(

@@ -19,7 +19,7 @@ pub trait Observer: fmt::Debug + Send {
     /// One step, at this time.
     fn on_step(&mut self, now: Instant, step: &Step);
 
-    /// Whether it wants [`Step::Sent`], [`Step::Received`] and [`Step::Acknowledged`], too.
+    /// Whether it wants [`Step::Sent`], [`Step::Unsent`], [`Step::Received`] and [`Step::Acknowledged`], too.
     fn wants_packets(&self) -> bool {
         false
     }
@@ -70,6 +70,18 @@ impl Life {
 pub enum Step {
     /// A packet goes out.
     Sent(Sent),
+    /// A packet has not gone out after all: it was larger than the first link carries, and the kernel refused
+    /// it. What was in it goes into smaller ones.
+    Unsent {
+        /// Its number.
+        number: u64,
+        /// Its size.
+        size: u16,
+        /// It carried a piece of a stream.
+        data: bool,
+        /// It carried a piece of a stream that was sent before.
+        again: bool,
+    },
     /// A packet came, whole and for the first time.
     Received {
         /// Its number.

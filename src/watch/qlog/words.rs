@@ -209,6 +209,10 @@ impl Words {
                 let names = ("quic:packet_lost", "recovery:packet_lost");
                 self.event(time, names, data.into());
             }
+            Step::Unsent { number, size, .. } => self.info(
+                time,
+                format!("packet {number} of {size} bytes has not left: the first link is narrower"),
+            ),
             Step::Spurious(late) => {
                 self.info(time, format!("packet {} was late, not lost", late.number))
             }

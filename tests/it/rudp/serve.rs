@@ -71,7 +71,9 @@ impl Pair {
                 &mut reply,
             );
             match welcome {
-                Welcome::Reply(_) => client.handle_datagram(&arrival(2), &mut reply, now),
+                Welcome::Reply(_) => {
+                    client.handle_datagram(&arrival(2), &mut reply, now);
+                }
                 Welcome::Admit(hello) => {
                     let credentials = listener.credentials(|_| false);
                     let admission = Admission {

@@ -1,7 +1,7 @@
 //! What a connection tells of what it sent again, beside what the network saw of it.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     ops::Range,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
@@ -29,6 +29,8 @@ struct Wire {
     owed: BTreeMap<u64, Vec<bool>>,
     /// What each packet carried, by the lower half of its number.
     packets: BTreeMap<u32, Vec<(u64, Range<usize>)>>,
+    /// Which packets with pieces of streams the connection tells to have left.
+    told: BTreeSet<u32>,
     /// Packets with bytes that had left before.
     repeats: u64,
     /// Of these, those whose first such byte was owed.
@@ -70,13 +72,31 @@ struct Side(Arc<Mutex<Wire>>);
 
 impl Observer for Side {
     fn on_step(&mut self, _: Instant, step: &Step) {
-        if let Step::Lost(lost) = step {
-            let wire = &mut *self.0.lock().expect("whole");
-            let carried = wire.packets.get(&(lost.number as u32));
-            for (id, range) in carried.into_iter().flatten() {
-                grown(&mut wire.owed, *id, range.end)[range.clone()].fill(true);
+        let wire = &mut *self.0.lock().expect("whole");
+        match step {
+            Step::Lost(lost) => {
+                let carried = wire.packets.get(&(lost.number as u32));
+                for (id, range) in carried.into_iter().flatten() {
+                    grown(&mut wire.owed, *id, range.end)[range.clone()].fill(true);
+                }
             }
+            Step::Sent(sent) if sent.data => {
+                assert!(wire.told.insert(sent.number as u32), "{sent:?} twice");
+            }
+            Step::Unsent {
+                number, data: true, ..
+            } => {
+                assert!(
+                    wire.told.remove(&(*number as u32)),
+                    "{step:?} was never told to be sent"
+                );
+            }
+            _ => {}
         }
+    }
+
+    fn wants_packets(&self) -> bool {
+        true
     }
 }
 
@@ -162,6 +182,9 @@ fn each_packet_that_repeats_has_one_reason_and_the_sum_is_what_the_network_saw()
                     let sum = sum + stats.sent_again_tail;
                     assert_eq!(sum, stats.packets_retransmitted, "{told}");
                     assert_eq!(sum, wire.repeats, "{told}");
+                    // What is told to be sent has left, and what has left is told.
+                    let left: BTreeSet<u32> = wire.packets.keys().copied().collect();
+                    assert_eq!(wire.told, left, "{told}");
                     assert_eq!(stats.sent_again_lost, wire.for_lost, "{told}");
                     // A probe timeout repeats two packets, each in two at most.
                     let most = 4 * stats.probe_timeouts;
