@@ -126,7 +126,7 @@ impl Downloaded {
 /// How a download goes.
 #[derive(Debug)]
 pub enum Progress<'a> {
-    /// The origin has been asked; nothing has come yet.
+    /// The origin has been asked; nothing has come yet. Again and again while it is silent.
     Asking,
     /// So much is on the disk or on its way to it: first what was there before, then with each piece that
     /// comes, and again and again while none does.
@@ -405,7 +405,17 @@ impl Transfer<'_> {
                 .as_ref()
                 .map_or(0, |(length, origin)| origin.resume_at(*length));
             let origin = known.as_ref().map(|(_, origin)| origin);
-            match self.source.ask(self.name, from, origin).await? {
+            let answer = {
+                let mut asked = pin!(self.source.ask(self.name, from, origin));
+                loop {
+                    tokio::select! {
+                        biased;
+                        answer = asked.as_mut() => break answer,
+                        () = sleep(STILL) => (self.progress)(Progress::Asking),
+                    }
+                }
+            };
+            match answer? {
                 (Verdict::Take(body), Some(incoming)) => return Ok((incoming, body)),
                 (Verdict::StartOver, _) if from > 0 => self.from_zero = true,
                 (Verdict::StartOver | Verdict::Take(_), _) => return Err(DownloadError::Nonsense),

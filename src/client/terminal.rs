@@ -112,12 +112,20 @@ impl Download {
         self.bar.set_position(received);
     }
 
+    /// Whether it is time for a line, which is told then.
+    fn is_line_due(&mut self, now: Instant) -> bool {
+        let is_due = now.saturating_duration_since(self.told_at) >= LINES;
+        if is_due {
+            self.told_at = now;
+        }
+        is_due
+    }
+
     /// A line that says how it goes, if it is time for one.
     fn line(&mut self, received: u64, length: Option<u64>, now: Instant) -> Option<String> {
-        if now.saturating_duration_since(self.told_at) < LINES {
+        if !self.is_line_due(now) {
             return None;
         }
-        self.told_at = now;
         let share = length.map_or_else(String::new, |length| {
             let percent = received.saturating_mul(100) / length.max(1);
             format!(" of {}, {percent} %", Size(length))
@@ -249,7 +257,14 @@ impl Observer for Teller {
 
     fn progress(&mut self, file: &FileName, progress: &Progress<'_>) {
         match progress {
-            Progress::Asking => self.download(file).ask(),
+            Progress::Asking => {
+                let (draws, now) = (self.draws, Instant::now());
+                let download = self.download(file);
+                download.ask();
+                if !draws && download.is_line_due(now) {
+                    tell("asking", format_args!("{file}: no answer yet"));
+                }
+            }
             Progress::Going { received, length } => {
                 let (draws, now) = (self.draws, Instant::now());
                 let download = self.download(file);
