@@ -208,7 +208,7 @@ fn more_sessions_than_there_is_room_for_keep_within_the_budget_whether_they_are_
         drop(live);
         assert_eq!(rings.unkept(), 0);
         let _next = rings.begin(about(7), None, Instant::now());
-        assert_eq!(rings.each(|record| Some(record.ended.is_none()))[0], true);
+        assert!(rings.each(|record| Some(record.ended.is_none()))[0]);
         assert!(rings.used() as u64 <= MIB);
     }
 }
