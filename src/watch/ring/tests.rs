@@ -1,4 +1,3 @@
-
 use super::*;
 use crate::watch::{
     event::transport::{Event, Limit, Reaction, Rule, Spent},
