@@ -360,30 +360,6 @@ fn a_resumed_download_tells_the_rate_of_what_comes_now() {
 }
 
 #[test]
-fn a_page_that_does_not_answer_is_told_while_it_does_not() {
-    let (_lab, addresses) = lab_with("");
-    let mute = std::net::TcpListener::bind((loopback(), 0)).expect("a port");
-    let page = format!("http://{}/", mute.local_addr().expect("bound"));
-    let out = folder();
-    let server = addresses.at(49152).to_string();
-    let arguments = ["--server", &server, "--origin", &page, "get", "1MB.zip"];
-    let mut child = command(out.path(), &arguments)
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("labnet starts");
-    let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines();
-    // It waits for half a minute: whoever reads this has a line every few seconds.
-    for _ in 0..2 {
-        let line = lines.find(|line| line.as_ref().is_ok_and(|line| line.starts_with("asking")));
-        let line = line.expect("a line while it waits").expect("text");
-        assert!(line.contains("1MB.zip: no answer yet"), "{line}");
-    }
-    child.kill().expect("killed");
-    child.wait().expect("it ends");
-}
-
-#[test]
 fn what_the_readme_says_of_lost_signals_can_be_watched() {
     let (_lab, addresses) = lab_with("");
     let out = folder();

@@ -578,3 +578,33 @@ async fn nobody_there_is_said_clearly() {
     assert!(text.starts_with(&expected), "{text}");
     assert_eq!(names(folder.path()), [""; 0]);
 }
+
+#[tokio::test]
+async fn a_server_that_is_silent_is_told_of_again_and_again() {
+    let mute = Origin::start(|_, _, stream| {
+        Box::pin(async move {
+            std::future::pending::<()>().await;
+            drop(stream);
+        })
+    })
+    .await;
+    let folder = tempfile::tempdir().unwrap();
+    let name = FileName::from_wire("file.bin");
+    let (heard, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let downloader = downloader(folder.path());
+    let mut progress = |event: Progress<'_>| {
+        if let Progress::Asking = event {
+            let _ = heard.send(());
+        }
+    };
+    let fetching = downloader.fetch(at(&mute.url, HTTP), &name, &mut progress);
+    let three = async {
+        for _ in 0..3 {
+            told.recv().await.expect("it is still asking");
+        }
+    };
+    tokio::select! {
+        result = fetching => panic!("{result:?}"),
+        () = three => {}
+    }
+}
