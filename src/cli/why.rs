@@ -15,7 +15,7 @@ use crate::{
     watch::{
         fates::Fates,
         ring::Rings,
-        why::{LAST, MOST, Why},
+        why::{LAST, Why},
     },
 };
 
@@ -28,16 +28,11 @@ pub(super) struct Args {
     #[command(flatten)]
     target: Target,
     /// How many of the last changes of the window are told, 1000 at most
-    #[arg(long, value_name = "N", default_value_t = LAST, value_parser = changes)]
+    #[arg(long, value_name = "N", default_value_t = LAST)]
     changes: usize,
     /// Where several fit, take the newest
     #[arg(long)]
     last: bool,
-}
-
-fn changes(text: &str) -> Result<usize, String> {
-    let number = text.parse().ok().filter(|number| *number <= MOST);
-    number.ok_or_else(|| format!("a number from 0 to {MOST}"))
 }
 
 /// Prints what is known of one connection, or lists those that fit.
