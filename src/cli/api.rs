@@ -5,7 +5,7 @@ use std::{fmt, iter, net::SocketAddr, path::PathBuf, pin::pin, process::ExitCode
 use console::measure_text_width;
 use http::header::{AUTHORIZATION, HOST};
 use http_body_util::{BodyExt, Empty, Limited};
-use hyper::{Method, Request, StatusCode, body::Bytes, client::conn::http1};
+use hyper::{Method, Request, Response, StatusCode, body::Bytes, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use tokio::{net::TcpStream, time::timeout};
 use url::Url;
@@ -82,19 +82,38 @@ impl Target {
             .enable_all()
             .build()
             .map_err(|error| Unreachable(format!("no runtime: {error}")))?;
+        let answer = runtime.block_on(self.answer(method, path, TIMEOUT))?;
+        if let Some(missing) = answer.headers().get(MISSING) {
+            let missing = String::from_utf8_lossy(missing.as_bytes());
+            complain(format_args!("missing here: {}", printable(&missing, LONG)));
+        }
+        Ok((answer.status(), answer.into_body()))
+    }
+
+    /// Sends one request and takes the whole answer, if it is there within `patience`.
+    pub(super) async fn answer(
+        &self,
+        method: Method,
+        path: &str,
+        patience: Duration,
+    ) -> Result<Response<Bytes>, Unreachable> {
         let url = &self.url;
         let token = self.token_file.as_deref().map(read_token).transpose();
         let token = token.map_err(|problem| Unreachable(format!("--token-file: {problem}")))?;
-        match runtime.block_on(async { timeout(TIMEOUT, self.exchange(method, path, token)).await })
-        {
+        match timeout(patience, self.exchange(method, path, token)).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => Err(Unreachable(format!(
                 "no answer from {url}: {error}\nIs `labnet serve` running, and its [http] listening there? --url names another address."
             ))),
             Err(_) => Err(Unreachable(format!(
-                "no answer from {url} within {TIMEOUT:?}"
+                "no answer from {url} within {patience:?}"
             ))),
         }
+    }
+
+    /// Where it is asked, `127.0.0.1:9167`.
+    pub(super) fn authority(&self) -> &str {
+        self.url.authority()
     }
 
     /// Sends a POST and hands each piece of the answer to `take`, until that wants no more, the answer
@@ -162,20 +181,12 @@ impl Target {
         method: Method,
         path: &str,
         token: Option<String>,
-    ) -> Result<(StatusCode, Bytes), Box<dyn std::error::Error + Send + Sync>> {
+    ) -> Result<Response<Bytes>, Box<dyn std::error::Error + Send + Sync>> {
         let (mut sender, connection, request) = self.open(method, path, token).await?;
         let exchange = async {
-            let response = sender.send_request(request).await?;
-            let status = response.status();
-            if let Some(missing) = response.headers().get(MISSING) {
-                let missing = String::from_utf8_lossy(missing.as_bytes());
-                complain(format_args!("missing here: {}", printable(&missing, LONG)));
-            }
-            let body = Limited::new(response.into_body(), MAX_ANSWER)
-                .collect()
-                .await?
-                .to_bytes();
-            Ok((status, body))
+            let (head, body) = sender.send_request(request).await?.into_parts();
+            let body = Limited::new(body, MAX_ANSWER).collect().await?;
+            Ok(Response::from_parts(head, body.to_bytes()))
         };
         // The connection may end together with the answer, or before that is read: an answer that
         // has come counts. Without one, how the connection ended tells why.

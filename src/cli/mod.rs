@@ -22,6 +22,7 @@ mod reload;
 mod serve;
 mod sessions;
 mod status;
+mod top;
 mod why;
 
 use std::process::ExitCode;
@@ -74,6 +75,8 @@ enum Verb {
     Leases(leases::Args),
     /// Show the RUDP sessions
     Sessions(sessions::Args),
+    /// Watch the sessions live: goodput, windows, round trips, losses
+    Top(top::Args),
     /// Tell why a client's congestion window is what it is: its cuts, and what limits it
     Why(why::Args),
     /// Write the packets of a running lab to a file that Wireshark reads
@@ -108,6 +111,7 @@ pub fn run() -> ExitCode {
         Verb::Status(args) => status::run(args),
         Verb::Leases(args) => leases::run(args),
         Verb::Sessions(args) => sessions::run(args),
+        Verb::Top(args) => top::run(args),
         Verb::Why(args) => why::run(args),
         Verb::Capture(args) => capture::run(args),
         Verb::Completions(args) => completions::run(args, Cli::command()),

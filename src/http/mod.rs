@@ -13,6 +13,7 @@ mod page;
 mod problem;
 mod rings;
 mod routes;
+mod selection;
 mod serve;
 mod token;
 mod words;

@@ -21,6 +21,7 @@ use super::{
     guard::{Untold, guarded},
     kept::Kept,
     names, page, problem, rings,
+    selection::Selection,
 };
 use crate::{
     role::api::{
@@ -132,12 +133,21 @@ async fn copy_leases(State(kept): State<Kept>) -> Response {
     }
 }
 
-/// The sessions, or with `?ended` those that are over.
+/// How many sessions fit the filter, those that the limit leaves out included.
+const FIT: &str = "x-total-count";
+
+/// The sessions, or with `?ended` those that are over. `?filter=TEXT`: those that have it in their name,
+/// address, kind, connection's id, controller or file; `?sort=KEY`: by a field, `-KEY` the largest first;
+/// `?limit=N`: the first N of these. [`FIT`] says how many there were without the limit.
 async fn sessions(State(kept): State<Kept>, RawQuery(query): RawQuery) -> Response {
-    let asks = |pair: &str| matches!(pair, "ended" | "ended=" | "ended=1" | "ended=true");
-    if query.is_some_and(|query| query.split('&').any(asks)) {
+    let query = query.unwrap_or_default();
+    if matches!(&*query, "ended" | "ended=" | "ended=1" | "ended=true") {
         return ended(&kept).await;
     }
+    let selection = match Selection::of(&query) {
+        Ok(selection) => selection,
+        Err(why) => return problem(StatusCode::BAD_REQUEST, &why),
+    };
     let (rudp, origin) = {
         let roster = kept.roster.read();
         (roster.sessions.clone(), roster.transfers.clone())
@@ -149,13 +159,18 @@ async fn sessions(State(kept): State<Kept>, RawQuery(query): RawQuery) -> Respon
         listed(rudp.as_ref(), ListSessions),
         listed(origin.as_ref(), ListTransfers),
     );
-    let Some(sessions) = sessions else {
+    let Some(mut sessions) = sessions else {
         return silent("rudp");
     };
     // An origin that is just being made anew is no reason to tell of no session.
     let mut missing = Missing::default();
-    let transfers = transfers.unwrap_or_else(|| missing.note(TRANSFERS));
-    missing.told_with(Json([sessions, transfers].concat()).into_response())
+    sessions.extend(transfers.unwrap_or_else(|| missing.note(TRANSFERS)));
+    match selection.of_all(sessions) {
+        Ok((fit, told)) => {
+            missing.told_with(([(FIT, fit.to_string())], Json(told)).into_response())
+        }
+        Err(why) => problem(StatusCode::BAD_REQUEST, &why),
+    }
 }
 
 /// The sessions and transfers that are over, the last first.

@@ -21,6 +21,7 @@ mod sockets;
 mod steady;
 mod steering;
 mod tcp;
+mod terminal;
 mod timer;
 mod tools;
 mod tun;
@@ -45,6 +46,7 @@ pub use tcp::{
     TcpInfo, allowed_congestion, congestion, connect, refuses_congestion, set_congestion, tcp_info,
     unacknowledged,
 };
+pub use terminal::{RawTerminal, is_attended};
 pub use timer::Timer;
 pub(crate) use timer::keep_time;
 pub use tools::{ip, nft};

@@ -136,6 +136,10 @@ pub const TRANSPORT: &[Statistic<Standing>] = rows![Standing:
         |it| whole(it.stats.bytes_sent);
     "bytes_received" None, Bytes, None, "UDP payload received",
         |it| whole(it.stats.bytes_received);
+    "stream_bytes_acknowledged" None, Bytes, None, "Bytes of streams that the client has acknowledged, each once",
+        |it| whole(it.stats.stream_bytes_acknowledged);
+    "stream_bytes_received" None, Bytes, None, "Bytes of streams received, each once",
+        |it| whole(it.stats.stream_bytes_received);
     "path_changes" None, Count, None, "Times that the client has changed its address",
         |it| whole(it.stats.path_changes);
     "streams" None, Count, None, "Streams open",

@@ -235,6 +235,13 @@ metrics! {
         "direction",
         &["received", "sent"],
     );
+    /// What goodput is made of: what was sent again counts once, headers not at all.
+    rudp_stream_bytes: IntCounterVec = counters_of(
+        "labnet_rudp_stream_bytes_total",
+        "Bytes of the RUDP transport's streams, each once: received, or acknowledged by the client",
+        "direction",
+        &["received", "acknowledged"],
+    );
     /// Buckets are a tenth apart where labs live: a quantile is right within a twentieth.
     rudp_rtt: Histogram = histogram(
         "labnet_rudp_rtt_seconds",

@@ -41,6 +41,7 @@ mod simulation;
 mod stderr;
 mod supervision;
 mod told;
+mod top;
 mod transfers;
 mod transport;
 mod why;

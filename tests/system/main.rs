@@ -31,6 +31,7 @@ mod scrap;
 mod service_manager;
 mod state;
 mod stuck;
+mod top;
 mod transfers;
 mod transport;
 mod wireshark;

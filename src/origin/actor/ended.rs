@@ -113,9 +113,7 @@ impl Ended {
             };
             return (outcome, true);
         };
-        let before = transfer.before.map_or(0, |before| before.written);
-        let written = passed.written.saturating_sub(before);
-        let whole = sent == transfer.length && written >= sent;
+        let whole = sent == transfer.length && transfer.written(&passed) >= sent;
         if whole && passed.unacknowledged == 0 {
             return (
                 Outcome {
@@ -133,7 +131,7 @@ impl Ended {
                 true if whole && !passed.info.closed => "unknown",
                 true => "broken_off",
             },
-            acknowledged: written.saturating_sub(passed.unacknowledged).min(sent),
+            acknowledged: transfer.acknowledged(&passed),
             passed: Some(passed),
         };
         (outcome, over)

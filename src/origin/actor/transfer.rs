@@ -34,6 +34,8 @@ pub struct Standing {
     file: String,
     length: u64,
     sent: u64,
+    /// `None`: the connection is gone.
+    acknowledged: Option<u64>,
     congestion: String,
     age: Duration,
     /// `None`: the connection is gone.
@@ -96,6 +98,13 @@ pub const TRANSFER: &[Statistic<Standing>] = &[
         None,
         "Bytes of the file that the kernel was given",
         |it| Value::Whole(it.sent),
+    ),
+    row(
+        ("bytes_acknowledged", None),
+        Unit::Bytes,
+        None,
+        "Of these, bytes that the client's kernel has acknowledged, the answer's head counted with them",
+        |it| whole(it.acknowledged),
     ),
     row(
         ("length_bytes", Some("OF")),
@@ -179,13 +188,27 @@ pub const TRANSFER: &[Statistic<Standing>] = &[
 impl Transfer {
     /// How it stands now.
     pub(super) fn stands(&self) -> Standing {
+        let passed = self.wire.passed().map(|(passed, _)| passed);
         Standing {
             file: self.file.clone(),
             length: self.length,
             sent: self.sent.load(Ordering::Relaxed),
+            acknowledged: passed.map(|passed| self.acknowledged(&passed)),
             congestion: self.congestion.clone(),
             age: self.began.elapsed(),
             info: self.wire.info().ok(),
         }
+    }
+
+    /// Bytes written to the connection since it began, the answer's head included.
+    pub(super) fn written(&self, passed: &Passed) -> u64 {
+        let before = self.before.map_or(0, |before| before.written);
+        passed.written.saturating_sub(before)
+    }
+
+    /// Of what it is long, so many bytes were acknowledged, the answer's head counted with them.
+    pub(super) fn acknowledged(&self, passed: &Passed) -> u64 {
+        let arrived = self.written(passed).saturating_sub(passed.unacknowledged);
+        arrived.min(self.sent.load(Ordering::Relaxed))
     }
 }

@@ -86,6 +86,8 @@ pub(super) struct Counters {
     connection_packets_sent: IntCounter,
     bytes_received: IntCounter,
     bytes_sent: IntCounter,
+    stream_bytes_received: IntCounter,
+    stream_bytes_acknowledged: IntCounter,
     signals_shown: SessionKind,
     connections_shown: SessionKind,
     metrics: Arc<Metrics>,
@@ -98,6 +100,7 @@ impl Counters {
             |direction| (metrics.rudp_connection_packets).with_label_values(&[direction]);
         let again = |protocol| (metrics.rudp_retransmitted).with_label_values(&[protocol]);
         let lost = |reason| metrics.rudp_lost.with_label_values(&[reason]);
+        let stream_bytes = |direction| (metrics.rudp_stream_bytes).with_label_values(&[direction]);
         let dropped = |reason| metrics.rudp_dropped.with_label_values(&[reason]);
         let signals = |direction, kind| metrics.rudp_signals.with_label_values(&[direction, kind]);
         Self {
@@ -120,6 +123,8 @@ impl Counters {
             connection_packets_sent: connection_packets("sent"),
             bytes_received: metrics.rudp_bytes.with_label_values(&["received"]),
             bytes_sent: metrics.rudp_bytes.with_label_values(&["sent"]),
+            stream_bytes_received: stream_bytes("received"),
+            stream_bytes_acknowledged: stream_bytes("acknowledged"),
             signals_shown: (metrics.session_series).kind("signals", SESSION, series(SIGNALS)),
             connections_shown: metrics
                 .session_series
@@ -243,6 +248,10 @@ impl Counters {
         self.bytes_received
             .inc_by(since(|stats| stats.bytes_received));
         self.bytes_sent.inc_by(since(|stats| stats.bytes_sent));
+        self.stream_bytes_received
+            .inc_by(since(|stats| stats.stream_bytes_received));
+        self.stream_bytes_acknowledged
+            .inc_by(since(|stats| stats.stream_bytes_acknowledged));
         self.metrics.rudp_rtt.observe(now.rtt.as_secs_f64());
         self.metrics.rudp_window_bytes.observe(now.window as f64);
     }

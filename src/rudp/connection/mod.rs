@@ -509,6 +509,8 @@ impl Connection {
             pacing_rate: path.pacer.rate(),
             mtu: path.mtu.current(),
             phase: path.congestion.phase(),
+            stream_bytes_acknowledged: self.streams.acknowledged(),
+            stream_bytes_received: self.streams.received(),
             ..self.stats
         }
     }

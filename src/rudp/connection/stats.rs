@@ -15,6 +15,11 @@ pub struct Stats {
     pub packets_received: u64,
     /// Their UDP payload bytes.
     pub bytes_received: u64,
+    /// Bytes of streams that the peer has acknowledged, each once, each stream's up to its first gap: what
+    /// goodput is made of.
+    pub stream_bytes_acknowledged: u64,
+    /// Bytes of streams received, each once, as flow control counts them.
+    pub stream_bytes_received: u64,
     /// Packets declared lost.
     pub packets_lost: u64,
     /// Packets declared lost that were acknowledged later.

@@ -71,6 +71,8 @@ pub struct Streams {
     theirs: FlowLimits,
     /// Bytes sent for the first time, of all streams.
     sent: u64,
+    /// Bytes that the peer has acknowledged, of all streams, each stream's up to its first gap.
+    acknowledged: u64,
     /// The peer lets us send so many.
     send_limit: u64,
     /// Bytes that the peer has used of its limit, and what it may.
@@ -117,6 +119,7 @@ impl Streams {
             ours,
             theirs,
             sent: 0,
+            acknowledged: 0,
             send_limit: theirs.connection,
             received: 0,
             receive_limit: ours.connection,
@@ -180,6 +183,16 @@ impl Streams {
         self.open.get(&id.0).map_or((0, 0), |stream| {
             (stream.sending.load().held, stream.sending.unsent())
         })
+    }
+
+    /// Bytes of all streams that the peer has acknowledged, each once, each stream's up to its first gap.
+    pub(super) fn acknowledged(&self) -> u64 {
+        self.acknowledged
+    }
+
+    /// Bytes of all streams that the peer has sent, each once, as flow control counts them.
+    pub(super) fn received(&self) -> u64 {
+        self.received
     }
 
     /// Bytes written to all streams and not yet acknowledged.
@@ -452,7 +465,10 @@ impl Streams {
 
     /// A piece arrived.
     pub(super) fn on_acked(&mut self, id: u64, offset: u64, length: u64, fin: bool) {
+        let held = self.totals.held;
         let delivered = self.sending(id, |sending| sending.on_acked(offset, length, fin));
+        // What is acknowledged is held no more.
+        self.acknowledged += held - self.totals.held;
         if delivered == Some(true) {
             self.events.push_back(StreamEvent::Delivered(StreamId(id)));
             self.reap(id);
