@@ -376,6 +376,7 @@ fn scalar(value: &DeValue<'_>) -> Option<String> {
         // As it stands there, which is decimal unless it says otherwise: then no option takes it.
         DeValue::Integer(number) => Some(number.as_str().to_owned()),
         DeValue::Float(number) => Some(number.as_str().to_owned()),
+        DeValue::Boolean(is_on) => Some(is_on.to_string()),
         _ => None,
     }
 }

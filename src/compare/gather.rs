@@ -71,6 +71,7 @@ pub fn run(
             .rate
             .map(|rate| totals.goodput_bits_per_second / rate.get() as f64);
         totals.packets_lost_by_link = Some(on_link.lost);
+        totals.packets_marked_by_link = Some(on_link.marked);
         totals.program_answers = flow.answers.map(|answers| answers.all);
         totals.program_answers_late = flow.answers.map(|answers| answers.late);
         totals.queue_delay_seconds = on_link.queue_delay();
@@ -85,6 +86,7 @@ pub fn run(
             // The others do not tell which packets they take for lost: the link tells which it lost.
             trace.losses = on_link.losses;
         }
+        trace.marks_at_seconds = on_link.marks_at_seconds;
         made.push(outcome::Flow {
             name,
             sender: plan

@@ -76,6 +76,18 @@ pub struct Direction {
     pub jitter_seconds: f64,
     /// Bytes that may wait for the rate; `None`: there is no queue.
     pub queue_bytes: Option<u64>,
+    /// What the policer before the queue lets through in the long run; `None`: there is none.
+    #[serde(default)]
+    pub policer_bits_per_second: Option<u64>,
+    /// And at once.
+    #[serde(default)]
+    pub policer_burst_bytes: Option<u64>,
+    /// What manages the queue: `codel`, `red`; `None`: nothing, it drops what finds no room.
+    #[serde(default)]
+    pub aqm: Option<String>,
+    /// Whether that marks packets whose sender understands it.
+    #[serde(default)]
+    pub ecn: bool,
     /// The share of packets that are lost on the wire.
     pub loss: f64,
     /// How many in a row, in the mean.
@@ -95,6 +107,10 @@ impl From<&LinkOptions> for Direction {
             delay_seconds: options.delay.as_secs_f64(),
             jitter_seconds: options.jitter.as_secs_f64(),
             queue_bytes: options.rate.map(|_| options.queue_limit() as u64),
+            policer_bits_per_second: options.policer.map(|policer| policer.rate.get()),
+            policer_burst_bytes: options.policer.map(|policer| policer.burst as u64),
+            aqm: options.aqm.map(|aqm| aqm.name().to_owned()),
+            ecn: options.ecn,
             loss: options.loss / 100.0,
             burst_packets: options.burst,
             reorder: options.reorder / 100.0,
@@ -195,6 +211,9 @@ pub struct Totals {
     pub packets_lost_seen: Option<u64>,
     /// Packets that the link lost of it.
     pub packets_lost_by_link: Option<u64>,
+    /// Packets that the link's queue management marked (ECN) instead.
+    #[serde(default)]
+    pub packets_marked_by_link: Option<u64>,
     /// Packets that the sender took for lost and that had arrived.
     pub packets_spurious: Option<u64>,
     /// Round trips as the sender measured them; TCP's as the kernel smooths them.
@@ -262,6 +281,9 @@ pub struct Trace {
     /// Packets that the sender took for lost; of TCP and QUIC, which do not tell them one by one, those that
     /// the link lost or damaged.
     pub losses: Vec<Loss>,
+    /// When those were sent that the link's queue management marked (ECN) instead of dropping them.
+    #[serde(default)]
+    pub marks_at_seconds: Vec<f64>,
     /// Times that the window shrank: with labnet's own senders all, with QUIC those that answer losses or
     /// marks, with TCP none.
     pub cuts: Vec<Cut>,
@@ -292,10 +314,18 @@ pub enum LossCause {
     Burst,
     /// The queue had no room.
     QueueFull,
+    /// It was more than the policer lets through.
+    Policer,
+    /// CoDel dropped it.
+    Codel,
+    /// RED dropped it.
+    Red,
     /// On the wire in a black-out.
     Blackout,
     /// It came damaged and was thrown away.
     Corrupt,
+    /// It is none: the packet arrived with a mark (ECN).
+    Marked,
     /// It is none: the packet arrived, late.
     Late,
     /// Nobody told.
@@ -305,12 +335,16 @@ pub enum LossCause {
 
 impl LossCause {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 11] = [
         Self::Random,
         Self::Burst,
         Self::QueueFull,
+        Self::Policer,
+        Self::Codel,
+        Self::Red,
         Self::Blackout,
         Self::Corrupt,
+        Self::Marked,
         Self::Late,
         Self::Unknown,
     ];
@@ -321,8 +355,12 @@ impl LossCause {
             Self::Random => "lost by chance",
             Self::Burst => "lost by chance, in a burst",
             Self::QueueFull => "queue full",
+            Self::Policer => "dropped by the policer",
+            Self::Codel => "dropped by CoDel",
+            Self::Red => "dropped by RED",
             Self::Blackout => "black-out",
             Self::Corrupt => "damaged",
+            Self::Marked => "marked (ECN), not lost",
             Self::Late => "late, not lost",
             Self::Unknown => "lost, cause not known",
         }

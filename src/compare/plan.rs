@@ -557,11 +557,16 @@ impl Compiler<'_> {
         let mut finished = Vec::new();
         for (way, shape) in [("up", up), ("down", down)] {
             let finish = shape.finish(round_trip);
-            let checked = finish.and_then(|options| options.check().map(|()| options));
+            let checked = finish
+                .map_err(|message| ("queue", message))
+                .and_then(|options| match options.check() {
+                    Ok(()) => Ok(options),
+                    Err(mismatch) => Err((mismatch.key, mismatch.message)),
+                });
             match checked {
                 Ok(options) => finished.push(options),
-                Err(message) => {
-                    let said = [way, "sweep", "queue", "burst", "loss"];
+                Err((key, message)) => {
+                    let said = [way, "sweep", key, "queue", "loss"];
                     let place = said.into_iter().find_map(place).unwrap_or_default();
                     self.problem(&place, message);
                 }
@@ -593,7 +598,8 @@ impl Compiler<'_> {
         let mut changes = Vec::new();
         for (after, list) in parsed {
             let set = up.set_list(list).and_then(|()| down.set_list(list));
-            let checked = set.and_then(|()| up.check()).and_then(|()| down.check());
+            let both = || up.check().and_then(|()| down.check());
+            let checked = set.and_then(|()| both().map_err(|mismatch| mismatch.message));
             if let Err(message) = checked {
                 self.problem(&said.place, message);
             }
@@ -690,18 +696,8 @@ impl Shape {
     }
 
     fn set_list(&mut self, list: &str) -> Result<(), String> {
-        for item in list
-            .split(',')
-            .map(str::trim)
-            .filter(|item| !item.is_empty())
-        {
-            match item.split_once('=') {
-                Some((key, value)) => self.set(&key.trim().replace('-', "_"), value.trim())?,
-                // It says what is missing.
-                None => self.options.set_list(item)?,
-            }
-        }
-        Ok(())
+        let mut items = LinkOptions::items(list)?.into_iter();
+        items.try_for_each(|(key, value)| self.set(&key.replace('-', "_"), &value))
     }
 
     fn finish(mut self, round_trip: Duration) -> Result<LinkOptions, String> {

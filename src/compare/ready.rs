@@ -1,7 +1,7 @@
 //! Experiments that labnet carries with itself: what `conf/experiments/` holds.
 
 /// Each by its name, with its file's text.
-pub const READY: [(&str, &str); 12] = [
+pub const READY: [(&str, &str); 14] = [
     ("wifi", include_str!("../../conf/experiments/wifi.toml")),
     (
         "vegas-against-cubic",
@@ -14,6 +14,11 @@ pub const READY: [(&str, &str); 12] = [
     (
         "bbr-beside-cubic",
         include_str!("../../conf/experiments/bbr-beside-cubic.toml"),
+    ),
+    ("codel", include_str!("../../conf/experiments/codel.toml")),
+    (
+        "policer",
+        include_str!("../../conf/experiments/policer.toml"),
     ),
     (
         "satellite",

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::watch::{
     event::{
-        link::{self, Outcome},
+        link::{self, Congestion, Outcome},
         transport::{Limit, Observer, Spent, State, Step},
     },
     fates::Fates,
@@ -387,7 +387,7 @@ impl FlowRecord {
         }
     }
 
-    /// How it went until `ended`.
+    /// How it went until `ended`, as far as the sender and the receiver know it.
     pub fn trace(&self, ended: Instant) -> Trace {
         let inner = self.lock();
         let seconds = |at: Instant| at.saturating_duration_since(inner.start).as_secs_f64();
@@ -426,6 +426,7 @@ impl FlowRecord {
             goodput_bits_per_second: Series::new(goodput),
             pacing_bits_per_second: inner.pacing.finish(),
             losses: inner.losses.clone(),
+            marks_at_seconds: Vec::new(),
             cuts: match inner.state {
                 Some(_) => cuts.into_iter().flatten().collect(),
                 None => inner.cuts.clone(),
@@ -556,6 +557,9 @@ fn cause(outcome: Outcome) -> LossCause {
         Outcome::Lost(link::Loss::Random) => LossCause::Random,
         Outcome::Lost(link::Loss::Burst { .. }) => LossCause::Burst,
         Outcome::Lost(link::Loss::QueueFull) => LossCause::QueueFull,
+        Outcome::Lost(link::Loss::Policed { .. }) => LossCause::Policer,
+        Outcome::Lost(link::Loss::Managed(Congestion::CoDel { .. })) => LossCause::Codel,
+        Outcome::Lost(link::Loss::Managed(Congestion::Red { .. })) => LossCause::Red,
         Outcome::Lost(link::Loss::Blackout) => LossCause::Blackout,
         Outcome::Lost(link::Loss::Memory) => LossCause::Unknown,
         Outcome::Delivered(passage) if passage.corrupted.is_some() => LossCause::Corrupt,
@@ -626,6 +630,10 @@ pub struct OnLink {
     pub corrupted: u64,
     /// When and why, of the first of both.
     pub losses: Vec<Loss>,
+    /// Packets that its queue management marked.
+    pub marked: u64,
+    /// When they were handed to it; no more than so many are kept.
+    pub marks_at_seconds: Vec<f64>,
 }
 
 impl OnLink {
@@ -691,7 +699,16 @@ impl link::Observer for LinkRecord {
             .saturating_duration_since(self.start)
             .as_secs_f64();
         let mut state = self.lock();
-        let found_room = verdict.outcome != Outcome::Lost(link::Loss::QueueFull);
+        // Those are told of at once that do not get into it.
+        let found_room = !matches!(
+            verdict.outcome,
+            Outcome::Lost(
+                link::Loss::QueueFull
+                    | link::Loss::Memory
+                    | link::Loss::Policed { .. }
+                    | link::Loss::Managed(Congestion::Red { .. })
+            )
+        );
         state.queue.push(at, verdict.queue.bytes as f64, found_room);
         let Some(flow) = flow.and_then(|flow| state.flows.get_mut(flow)) else {
             return;
@@ -701,6 +718,10 @@ impl link::Observer for LinkRecord {
             Outcome::Delivered(passage) => {
                 flow.queued.push(passage.queued);
                 flow.corrupted += u64::from(passage.corrupted.is_some());
+                flow.marked += u64::from(passage.marked.is_some());
+                if passage.marked.is_some() && flow.marks_at_seconds.len() < MOST_LOSSES {
+                    flow.marks_at_seconds.push(at);
+                }
                 if passage.corrupted.is_none() {
                     return;
                 }

@@ -162,6 +162,12 @@ fn row(name: String, flows: &[&Flow], totals: &[&Totals]) -> Vec<String> {
     let sent = of(&|totals| totals.packets_sent.map(count));
     let needed = of(&|totals| totals.packets_needed.map(count));
     let share = of(&|totals| totals.link_share);
+    let lost = pair(
+        of(&|totals| totals.packets_lost_seen.map(count)),
+        of(&|totals| totals.packets_lost_by_link.map(count)),
+        0,
+    );
+    let marked = of(&|totals| totals.packets_marked_by_link.map(count));
     let whole = flows.iter().filter(|flow| flow.finished).count();
     let failure = flows.iter().find_map(|flow| flow.failure.as_deref());
     vec![
@@ -176,11 +182,10 @@ fn row(name: String, flows: &[&Flow], totals: &[&Totals]) -> Vec<String> {
             Some((sent, needed)) if needed > 0.0 => format!("{:.3}", sent / needed),
             _ => dash(),
         },
-        pair(
-            of(&|totals| totals.packets_lost_seen.map(count)),
-            of(&|totals| totals.packets_lost_by_link.map(count)),
-            0,
-        ),
+        lost + &match marked {
+            Some(marked) if marked > 0.0 => format!(", {marked:.0} marked"),
+            _ => String::new(),
+        },
         pair(
             of(&|totals| totals.rtt_seconds.map(|rtt| millis(rtt.p50))),
             of(&|totals| totals.rtt_seconds.map(|rtt| millis(rtt.p95))),

@@ -88,14 +88,16 @@ pub(super) fn flag() -> Kind<impl Read<bool>> {
     }
 }
 
-/// What `parse` understands, written as a text or, where it is one, as a number: `5`, `0.5` or `"25ms"`.
-pub(super) fn text_or_number<T>(parse: impl Fn(&str) -> Result<T, String>) -> Kind<impl Read<T>> {
+/// What `parse` understands, written as a text or, where it is one, as a number or a truth: `5`, `0.5`, `true`
+/// or `"25ms"`.
+pub(super) fn scalar<T>(parse: impl Fn(&str) -> Result<T, String>) -> Kind<impl Read<T>> {
     Kind {
         right: "a number, or a text in quotes",
         form: Form::Text,
         is_secret: false,
         read: move |value: &Value| match value {
             Value::String(text) => Some(parse(text)),
+            Value::Bool(is_true) => Some(parse(&is_true.to_string())),
             Value::Number(number) => match (number.as_i64(), number.as_f64()) {
                 (Some(number), _) => Some(parse(&number.to_string())),
                 (None, Some(number)) => Some(parse(&number.to_string())),

@@ -1,6 +1,6 @@
 //! `[link]`: a bad network before the proxy.
 
-use super::{LinkOptions, kind::text_or_number, link_options::LINK_OPTIONS, table::Table};
+use super::{LinkOptions, kind::scalar, link_options::LINK_OPTIONS, table::Table};
 
 /// A bad network before the proxy: `[link]`, or a client's own. The default does nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -40,7 +40,7 @@ impl BadLink {
 fn options(table: &mut Table<'_>, base: LinkOptions) -> LinkOptions {
     let mut options = base;
     for option in LINK_OPTIONS {
-        let set = text_or_number(|text| {
+        let set = scalar(|text| {
             let mut set = options;
             set.put(option.key, text).map(|()| set)
         });
@@ -50,10 +50,10 @@ fn options(table: &mut Table<'_>, base: LinkOptions) -> LinkOptions {
 }
 
 fn check(table: &mut Table<'_>, options: &LinkOptions) {
-    if let Err(message) = options.check()
-        && table.is_clean("loss")
-        && table.is_clean("burst")
+    const TOGETHER: [&str; 6] = ["loss", "burst", "rate", "queue", "aqm", "ecn"];
+    if let Err(mismatch) = options.check()
+        && TOGETHER.iter().all(|key| table.is_clean(key))
     {
-        table.problem("burst", message);
+        table.problem(mismatch.key, mismatch.message);
     }
 }

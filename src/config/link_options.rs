@@ -35,6 +35,13 @@ pub struct LinkOptions {
     /// How many bytes may wait for the rate; `None`: what the rate sends in 100 ms, 30 kB at
     /// least.
     pub queue: Option<usize>,
+    /// Lets no more through than a contract allows, before the queue; `None`: all.
+    pub policer: Option<Policer>,
+    /// What manages the queue before it is full; `None`: nothing, it drops what finds no room.
+    pub aqm: Option<Aqm>,
+    /// Whether `aqm` marks a packet whose sender understands that (RFC 3168: ECT) instead of dropping
+    /// it.
+    pub ecn: bool,
     /// Percent of the packets that come late by `reorder_by`, so that others overtake them.
     pub reorder: f64,
     /// See `reorder`; `None`: 5 ms.
@@ -45,6 +52,48 @@ pub struct LinkOptions {
     pub corrupt: f64,
     /// Times when the wire loses everything.
     pub blackout: Option<Blackout>,
+}
+
+/// A token bucket that drops what does not conform (RFC 2475 section 2.3.3.4): it delays nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Policer {
+    /// Bits a second, in the long run.
+    pub rate: NonZeroU64,
+    /// How many bytes may come at once after a silence: the bucket's size.
+    pub burst: usize,
+}
+
+/// Active queue management (RFC 7567).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Aqm {
+    /// CoDel (RFC 8289): target 5 ms, interval 100 ms.
+    CoDel,
+    /// Random early detection (Floyd and Jacobson 1993), the gentle form: from a sixth of the queue's
+    /// size in the mean on it drops some, at half of it one in ten, and all at its whole.
+    Red,
+}
+
+impl Aqm {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::CoDel, Self::Red];
+
+    /// Its word: `codel`, `red`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::CoDel => "codel",
+            Self::Red => "red",
+        }
+    }
+}
+
+/// Options that do not go together.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Mismatch {
+    /// Which one is told of it.
+    pub key: &'static str,
+    /// What is wrong, and what would be right.
+    pub message: String,
 }
 
 /// A link that works for some time, then loses everything for some time, over and over.
@@ -74,22 +123,46 @@ const DEFAULT_REORDER_BY: Duration = Duration::from_millis(5);
 const MAX_QUEUE: usize = 64 << 20;
 /// Room for twenty full packets: less would be no queue.
 const MIN_DEFAULT_QUEUE: u64 = 30_000;
+/// RED's lower threshold is a sixth of it: a packet.
+const MIN_RED_QUEUE: usize = 9_000;
 
 impl LinkOptions {
     /// Whether the options go together.
     ///
     /// # Errors
     /// Which ones do not.
-    pub fn check(&self) -> Result<(), String> {
+    pub fn check(&self) -> Result<(), Mismatch> {
+        let no = |key, message: String| Err(Mismatch { key, message });
         // Even if each good packet is followed by a burst, one of `burst + 1` packets is good.
-        match self.burst {
-            Some(burst) if self.loss * (burst + 1.0) > burst * 100.0 => Err(format!(
+        if let Some(burst) = self.burst
+            && self.loss * (burst + 1.0) > burst * 100.0
+        {
+            let message = format!(
                 "a loss of {} % can't come in bursts of {burst} packets: longer bursts are needed, \
                  or none",
                 self.loss
-            )),
-            _ => Ok(()),
+            );
+            return no("burst", message);
         }
+        if let Some(aqm) = self.aqm {
+            let name = aqm.name();
+            if self.rate.is_none() {
+                let message = format!("{name} manages the queue before a rate: a rate is needed");
+                return no("aqm", message);
+            }
+            let queue = self.queue_limit();
+            if aqm == Aqm::Red && queue < MIN_RED_QUEUE {
+                let message = format!(
+                    "red needs a queue of {MIN_RED_QUEUE} bytes, so that a packet is within a sixth of \
+                     it: this one has {queue}"
+                );
+                return no("aqm", message);
+            }
+        } else if self.ecn {
+            let message = "what marks is the queue's management: aqm is needed, codel or red";
+            return no("ecn", message.to_owned());
+        }
+        Ok(())
     }
 
     /// The probability that a packet is lost.

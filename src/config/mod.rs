@@ -48,7 +48,7 @@ pub use dhcp::{Dhcp, DhcpListen};
 pub use dns::{Dns, Zone};
 pub use http::Http;
 pub use link::BadLink;
-pub use link_options::{Blackout, LinkOptions};
+pub use link_options::{Aqm, Blackout, LinkOptions, Mismatch, Policer};
 pub use log::{Log, LogFormat};
 pub use origin::{Origin, OriginFiles};
 pub use problem::{Problem, Problems};

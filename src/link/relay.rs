@@ -15,7 +15,7 @@ use super::{
     control::Controlled,
 };
 use crate::{
-    net::{ReceiveBatch, UdpSocket, bind_udp, keep_time},
+    net::{Ecn, Outgoing, ReceiveBatch, UdpSocket, bind_udp, keep_time},
     watch::event::link::Observer,
 };
 
@@ -43,7 +43,8 @@ pub struct RelayPlan {
 /// its uplink.
 ///
 /// Rate and queue count a datagram's IP and UDP headers, too. Corruption changes one byte of the
-/// payload under a correct checksum: a receiver that relies on UDP's own will not see it.
+/// payload under a correct checksum: a receiver that relies on UDP's own will not see it. ECN marks
+/// are carried.
 pub struct Relay {
     shared: Arc<Shared>,
     listener: Arc<UdpSocket>,
@@ -84,6 +85,7 @@ impl Drop for Client {
 #[derive(Debug, Clone)]
 struct Datagram {
     client: SocketAddr,
+    ecn: Option<Ecn>,
     payload: Box<[u8]>,
 }
 
@@ -100,6 +102,14 @@ impl Packet for Datagram {
 
     fn peer(&self) -> Option<SocketAddr> {
         Some(self.client)
+    }
+
+    fn is_ect(&self) -> bool {
+        self.ecn.is_some()
+    }
+
+    fn set_ce(&mut self) {
+        self.ecn = Some(Ecn::Ce);
     }
 
     fn take(&mut self, damage: Damage) -> Option<usize> {
@@ -192,6 +202,7 @@ impl Relay {
             client.local = datagram.destination;
             let datagram = Datagram {
                 client: datagram.source,
+                ecn: datagram.ecn,
                 payload: datagram.payload.into(),
             };
             state.link.handle_input(Way::Up, datagram, now);
@@ -272,6 +283,7 @@ impl Shared {
             }
             let datagram = Datagram {
                 client: to,
+                ecn: datagram.ecn,
                 payload: datagram.payload.into(),
             };
             state.link.handle_input(Way::Down, datagram, now);
@@ -307,9 +319,15 @@ impl State {
     /// Sends what has come through the link.
     fn deliver(&mut self, listener: &UdpSocket, server: SocketAddr, now: Instant) {
         while let Some((way, datagram)) = self.link.poll_output(now) {
-            let sent = self.clients.get(&datagram.client).map(|client| match way {
-                Way::Up => client.socket.try_send(&datagram.payload, server, None),
-                Way::Down => listener.try_send(&datagram.payload, datagram.client, client.local),
+            let sent = self.clients.get(&datagram.client).map(|client| {
+                let (socket, destination, source) = match way {
+                    Way::Up => (&*client.socket, server, None),
+                    Way::Down => (listener, datagram.client, client.local),
+                };
+                socket.send(&Outgoing {
+                    ecn: datagram.ecn,
+                    ..Outgoing::datagram(&datagram.payload, destination, source)
+                })
             });
             if !matches!(sent, Some(Ok(()))) {
                 self.undelivered += 1;
@@ -463,6 +481,45 @@ mod tests {
         // With the headers of IPv4 and UDP.
         assert_eq!(counters.up.sent_bytes, 28 + 8 + 28);
         assert_eq!(counters.down.sent_bytes, 28 + 60_000 + 28 + 6);
+    }
+
+    #[tokio::test]
+    async fn marks_are_carried_and_made() {
+        // A datagram leaves the queue every 25 ms: from the second one on they have waited for too long,
+        // the sixth is the first 100 ms later, and the tenth is due another 100 ms later.
+        let stage = stage(|plan| {
+            plan.up = options("rate=320kbit,queue=60kB,aqm=codel,ecn=on");
+        })
+        .await;
+        let client = UdpSocket::adopt(&bind_udp(([127, 0, 0, 1], 0).into()).expect("bound"));
+        let client = client.expect("adopted");
+        let server = UdpSocket::adopt(&stage.server.into_std().expect("a socket"));
+        let server = server.expect("adopted");
+        let mut marks = [Some(Ecn::Ect0); 14];
+        (marks[1], marks[2], marks[3]) = (Some(Ecn::Ect1), None, Some(Ecn::Ce));
+        (marks[5], marks[9]) = (Some(Ecn::Ect1), None);
+        // The relay is of this thread: it finds all of them.
+        for (number, ecn) in (0..).zip(marks) {
+            let payload = [number; 972];
+            let outgoing = Outgoing {
+                ecn,
+                ..Outgoing::datagram(&payload, stage.relay, None)
+            };
+            client.send(&outgoing).expect("sent");
+        }
+        let (mut seen, mut batch) = (Vec::new(), ReceiveBatch::new());
+        while seen.len() < 13 {
+            let received = poll_fn(|task| server.poll_receive(task, &mut batch));
+            let received = tokio::time::timeout(PATIENCE, received).await;
+            received.expect("in time").expect("received");
+            seen.extend(batch.iter().map(|of| (of.payload[0], of.ecn)));
+        }
+        marks[5] = Some(Ecn::Ce);
+        let expected = (0..).zip(marks).filter(|(number, _)| *number != 9);
+        assert_eq!(seen, expected.collect::<Vec<_>>());
+        let counters = stage.control.counters().up;
+        assert_eq!((counters.marked, counters.lost.codel), (1, 1));
+        assert_eq!(counters.lost.total(), 1);
     }
 
     #[tokio::test]

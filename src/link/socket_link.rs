@@ -126,6 +126,14 @@ impl Packet for Datagram {
         Some(self.peer)
     }
 
+    fn is_ect(&self) -> bool {
+        self.ecn.is_some()
+    }
+
+    fn set_ce(&mut self) {
+        self.ecn = Some(Ecn::Ce);
+    }
+
     fn take(&mut self, damage: Damage) -> Option<usize> {
         damage.strike(&mut self.payload).map(|(place, _)| place)
     }

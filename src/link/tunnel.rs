@@ -36,7 +36,7 @@ pub struct TunnelPlan {
 /// Rate and queue count IP packets with their headers. The kernel cuts what it joined for speed
 /// (GSO) before the link sees it: each packet has its own fate. Corruption changes one byte behind
 /// the IP header; in UDP one of the payload, and the checksum with it, so that the receiving
-/// program, not the kernel, has to notice.
+/// program, not the kernel, has to notice. ECN marks are those of the IP header.
 pub struct Tunnel {
     left: Tun,
     right: Tun,
@@ -214,6 +214,28 @@ struct Frame(Box<[u8]>);
 
 const UDP: u8 = 17;
 const UDP_HEADER: usize = 8;
+/// Without options.
+const IPV4_HEADER: usize = 20;
+const IPV6_HEADER: usize = 40;
+/// Both bits of the ECN field (RFC 3168 section 5); none of them: the sender understands no marks.
+const CE: u8 = 0b11;
+
+impl Frame {
+    /// That of IP.
+    fn version(&self) -> Option<u8> {
+        self.0.first().map(|first| first >> 4)
+    }
+
+    /// The ECN field: the last bits of IPv4's second byte, and of IPv6's traffic class, which begins
+    /// in the middle of its first byte.
+    fn ecn(&self) -> u8 {
+        match self.version() {
+            Some(4) if self.0.len() >= IPV4_HEADER => self.0[1] & CE,
+            Some(6) if self.0.len() >= IPV6_HEADER => (self.0[1] >> 4) & CE,
+            _ => 0,
+        }
+    }
+}
 
 impl Packet for Frame {
     fn size(&self) -> usize {
@@ -224,8 +246,28 @@ impl Packet for Frame {
         &self.0
     }
 
+    fn is_ect(&self) -> bool {
+        self.ecn() != 0
+    }
+
+    fn set_ce(&mut self) {
+        match self.version() {
+            Some(4) if self.0.len() >= IPV4_HEADER => {
+                let word = |frame: &[u8]| u16::from_be_bytes([frame[0], frame[1]]);
+                let before = word(&self.0);
+                self.0[1] |= CE;
+                let checksum = u16::from_be_bytes([self.0[10], self.0[11]]);
+                let checksum = amended(checksum, before, word(&self.0));
+                self.0[10..12].copy_from_slice(&checksum.to_be_bytes());
+            }
+            // Its header has no checksum, and UDP's and TCP's do not cover the field.
+            Some(6) if self.0.len() >= IPV6_HEADER => self.0[1] |= CE << 4,
+            _ => {}
+        }
+    }
+
     fn take(&mut self, damage: Damage) -> Option<usize> {
-        let (protocol, header) = match self.0.first().map(|first| first >> 4) {
+        let (protocol, header) = match self.version() {
             Some(4) => {
                 let header = usize::from(self.0[0] & 0xf) * 4;
                 // More fragments, or an offset: no whole UDP datagram (RFC 791 section 3.1).
@@ -235,7 +277,7 @@ impl Packet for Frame {
                     .is_none_or(|bytes| bytes[0] & 0x3f != 0 || bytes[1] != 0);
                 (self.0.get(9).filter(|_| !part).copied(), header)
             }
-            Some(6) => (self.0.get(6).copied(), 40),
+            Some(6) => (self.0.get(6).copied(), IPV6_HEADER),
             _ => (None, 0),
         };
         let segment = self.0.get_mut(header..)?;
@@ -255,7 +297,11 @@ impl Packet for Frame {
         let checksum = u16::from_be_bytes([udp[6], udp[7]]);
         // 0: the sender made none (RFC 768).
         if checksum != 0 {
-            let checksum = amended(checksum, word(before), word(payload[place]));
+            let checksum = match amended(checksum, word(before), word(payload[place])) {
+                // A checksum of 0 is written as its other form.
+                0 => 0xffff,
+                checksum => checksum,
+            };
             udp[6..8].copy_from_slice(&checksum.to_be_bytes());
         }
         Some(header + UDP_HEADER + place)
@@ -267,11 +313,8 @@ fn amended(checksum: u16, before: u16, after: u16) -> u16 {
     let sum = u32::from(!checksum) + u32::from(!before) + u32::from(after);
     let sum = (sum & 0xffff) + (sum >> 16);
     let sum = (sum & 0xffff) + (sum >> 16);
-    // Two folds leave 16 bits; a UDP checksum of 0 is written as its other form.
-    match !(sum as u16) {
-        0 => 0xffff,
-        checksum => checksum,
-    }
+    // Two folds leave 16 bits.
+    !(sum as u16)
 }
 
 #[cfg(test)]
@@ -364,6 +407,45 @@ mod tests {
             let (after, corrupted) = damaged(bytes.clone(), seed);
             prop_assert_eq!(after.len(), bytes.len());
             prop_assert_eq!(after != bytes, corrupted);
+        }
+    }
+
+    #[test]
+    fn a_mark_is_in_the_header_and_its_checksum() {
+        for ecn in 0..4 {
+            let mut four = udp(&[7; 30], 20, true);
+            (four[1], four[8]) = (0xb8 | ecn, 64);
+            let checksum = !sum(&four[..20]);
+            four[10..12].copy_from_slice(&checksum.to_be_bytes());
+            let mut six = udp(&[7; 30], 40, true);
+            (six[0], six[1]) = (0x6b, 0x8f | (ecn << 4));
+            for before in [four, six] {
+                let mut frame = Frame(before.clone().into());
+                assert_eq!(frame.is_ect(), ecn != 0);
+                if !frame.is_ect() {
+                    continue;
+                }
+                frame.set_ce();
+                assert_eq!(frame.ecn(), CE);
+                if before.len() == 58 {
+                    assert_eq!(sum(&frame.0[..20]), 0xffff);
+                    assert_eq!((frame.0[0], frame.0[1]), (before[0], 0xb8 | CE));
+                    assert_eq!(
+                        (&frame.0[2..10], &frame.0[12..]),
+                        (&before[2..10], &before[12..])
+                    );
+                } else {
+                    assert_eq!((frame.0[0], frame.0[1]), (before[0], 0x8f | (CE << 4)));
+                    assert_eq!(frame.0[2..], before[2..]);
+                }
+            }
+        }
+        // What is no IP packet has no such field.
+        for bytes in [&[][..], &[0x45, 3], &[0x65; 30], &[0x15; 60]] {
+            let mut frame = Frame(bytes.into());
+            assert!(!frame.is_ect());
+            frame.set_ce();
+            assert_eq!(*frame.0, *bytes);
         }
     }
 

@@ -39,6 +39,8 @@ pub struct Datagram<'a> {
     pub destination: Option<IpAddr>,
     /// The index of the interface it came in by.
     pub interface: Option<u32>,
+    /// The mark that it carries.
+    pub ecn: Option<Ecn>,
     /// Which one of a link's it is, if it has come over one of this process.
     pub crossing: Option<Crossing>,
 }
@@ -109,6 +111,7 @@ impl ReceiveBatch {
                         source: meta.addr,
                         destination: meta.dst_ip,
                         interface: meta.interface_index,
+                        ecn: meta.ecn.map(Ecn::from),
                         crossing,
                     })
             })

@@ -40,6 +40,14 @@ impl Packet for Datagram {
         })
     }
 
+    fn is_ect(&self) -> bool {
+        self.ecn.is_some()
+    }
+
+    fn set_ce(&mut self) {
+        self.ecn = Some(Ecn::Ce);
+    }
+
     fn take(&mut self, damage: Damage) -> Option<usize> {
         damage.strike(&mut self.bytes).map(|(place, _)| place)
     }

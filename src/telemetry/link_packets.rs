@@ -26,14 +26,18 @@ struct Watched {
 type Count = fn(&Counters) -> u64;
 
 /// A packet may have several fates: all were `sent`.
-const FATES: [(&str, Count); 9] = [
+const FATES: [(&str, Count); 13] = [
     ("sent", |counters| counters.sent),
     ("delivered", |counters| counters.delivered),
     ("duplicated", |counters| counters.duplicated),
     ("reordered", |counters| counters.reordered),
     ("corrupted", |counters| counters.corrupted),
+    ("marked", |counters| counters.marked),
     ("lost_random", |counters| counters.lost.random),
     ("lost_queue", |counters| counters.lost.queue),
+    ("lost_policer", |counters| counters.lost.policer),
+    ("lost_codel", |counters| counters.lost.codel),
+    ("lost_red", |counters| counters.lost.red),
     ("lost_blackout", |counters| counters.lost.blackout),
     ("lost_memory", |counters| counters.lost.memory),
 ];

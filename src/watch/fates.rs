@@ -5,7 +5,7 @@ use std::{
     time::Instant,
 };
 
-use super::event::link::{self, Outcome, Overtaken, Queue, Verdict};
+use super::event::link::{self, Congestion, Loss, Outcome, Overtaken, Queue, Verdict};
 
 /// With [`PLACES`] on each, 16,384 packets are remembered: at 100 Mbit/s two seconds', and a loss is
 /// found within a few round trips. A packet's shelf follows from its number and its connection id: the
@@ -77,12 +77,29 @@ impl Fate {
         }
     }
 
-    /// `delivered`, `corrupted`, or the loss's word: `lost_queue`, `lost_random`, `lost_blackout`,
-    /// `lost_memory`.
+    /// `delivered`, `corrupted`, `marked` (and delivered), or the loss's word: `lost_queue`,
+    /// `lost_random`, `lost_policer`, `lost_codel`, `lost_red`, `lost_blackout`, `lost_memory`.
     pub fn name(&self) -> &'static str {
         match self.outcome {
             Outcome::Delivered(passage) if passage.corrupted.is_some() => "corrupted",
+            Outcome::Delivered(passage) if passage.marked.is_some() => "marked",
             _ => self.outcome.name(),
+        }
+    }
+
+    /// Why the queue's management marked it, if it did.
+    pub fn mark(&self) -> Option<Congestion> {
+        match self.outcome {
+            Outcome::Delivered(passage) => passage.marked,
+            Outcome::Lost(_) => None,
+        }
+    }
+
+    /// Why the queue's management marked or dropped it, if it did.
+    pub fn congestion(&self) -> Option<Congestion> {
+        match self.outcome {
+            Outcome::Lost(Loss::Managed(congestion)) => Some(congestion),
+            _ => self.mark(),
         }
     }
 }
@@ -156,7 +173,7 @@ impl link::Observer for Fates {
 
 #[cfg(test)]
 mod tests {
-    use link::{Loss, Observer as _, Way};
+    use link::{Observer as _, Way};
 
     use super::*;
 

@@ -29,6 +29,8 @@ const MOST_SAMPLES: usize = (1 << 20) / size_of::<Sample>();
 const LEAST_SAMPLES: usize = 8;
 /// Changes of the window are worth more than the samples beyond these.
 const FEW_SAMPLES: usize = 64;
+/// So many packets of an acknowledgement are looked at for the one that was marked.
+const MARKED: usize = 256;
 /// Losses that were none are remembered one by one so many; all are counted.
 const SPURIOUS: usize = 64;
 /// Of a client that moves the addresses before the last so many are forgotten.
@@ -137,8 +139,8 @@ pub struct Noted {
     pub steps: u32,
     /// The change from before the first step to after the last.
     pub change: Change,
-    /// What the link did to the packet that the controller answered, if it told.
-    pub fate: Option<Box<Fate>>,
+    /// The packet that the controller answered, and what the link did to it, if it told.
+    pub fate: Option<Box<(u64, Fate)>>,
     /// The packet whose late acknowledgement showed that the change was wrong, so that it was undone; and when.
     pub undone: Option<Box<(Instant, Spurious)>>,
 }
@@ -443,6 +445,20 @@ impl Inner {
     }
 }
 
+/// The packet that a controller answered, and what the link did to it. Of marks only their number is
+/// reported: it is the last packet acknowledged with the report that the link tells to have marked.
+fn answered(fates: &Fates, destination: u64, cause: &Cause) -> Option<(u64, Fate)> {
+    let of = |number| Some((number, fates.of(destination, number)?));
+    match *cause {
+        Cause::Loss(event) | Cause::Persistent(event) => of(event.largest),
+        Cause::Marked { smallest, largest } => {
+            let mut last = (smallest..=largest).rev().take(MARKED);
+            last.find_map(|number| of(number).filter(|(_, fate)| fate.mark().is_some()))
+        }
+        Cause::Undone { .. } | Cause::Acknowledged | Cause::Idle => None,
+    }
+}
+
 /// Has the list make room for another element: for a quarter more than there are, eight at least, `most` at most.
 fn grow<T>(list: &mut Vec<T>, most: usize) {
     if list.len() == list.capacity() {
@@ -480,13 +496,12 @@ impl Record {
     /// lost while it still waits in the link's queue or is on its wire, and the link tells of it later.
     pub fn with_fate(&self, noted: &Noted) -> Noted {
         let mut noted = noted.clone();
-        let is_certain = noted.fate.as_ref().is_some_and(|fate| fate.is_certain());
-        if !is_certain
-            && let Cause::Loss(event) | Cause::Persistent(event) = noted.change.cause
+        let known = noted.fate.as_deref();
+        if !known.is_some_and(|(_, fate)| fate.is_certain())
             && let Some(fates) = &self.fates
         {
-            let fate = fates.of(self.about.destination, event.largest);
-            noted.fate = fate.map(Box::new).or(noted.fate);
+            let answered = answered(fates, self.about.destination, &noted.change.cause);
+            noted.fate = answered.map(Box::new).or(noted.fate);
         }
         noted
     }
@@ -537,7 +552,7 @@ impl Record {
         self.boxed = 0;
     }
 
-    fn note(&mut self, at: Instant, change: &Change, fate: Option<Fate>) {
+    fn note(&mut self, at: Instant, change: &Change, fate: Option<(u64, Fate)>) {
         if let Cause::Undone { number } = change.cause
             && let Some(late) = self.spurious.back()
             && let Some(undone) = self.changes.iter_mut().rfind(|n| n.answers(number))
@@ -555,7 +570,7 @@ impl Record {
             return;
         }
         self.cuts += usize::from(change.is_cut());
-        self.boxed += fate.map_or(0, |_| size_of::<Fate>() + ALLOCATION);
+        self.boxed += fate.map_or(0, |_| size_of::<(u64, Fate)>() + ALLOCATION);
         grow(&mut self.changes, usize::MAX);
         self.changes.push(Noted {
             at,
@@ -612,6 +627,11 @@ impl Recorder {
     fn fate(&self, number: u64) -> Option<Fate> {
         self.fates.as_ref()?.of(self.destination, number)
     }
+
+    /// The packet that the controller answered, and what the link did to it.
+    fn answered(&self, cause: &Cause) -> Option<(u64, Fate)> {
+        answered(self.fates.as_ref()?, self.destination, cause)
+    }
 }
 
 impl Observer for Recorder {
@@ -620,17 +640,17 @@ impl Observer for Recorder {
         let fate = match step {
             Step::Lost(lost) if lost.congestion => self.fate(lost.number),
             Step::Spurious(spurious) => self.fate(spurious.number),
-            Step::Window(change) => match change.cause {
-                Cause::Loss(event) | Cause::Persistent(event) => self.fate(event.largest),
-                _ => None,
-            },
+            _ => None,
+        };
+        let answered = match step {
+            Step::Window(change) => self.answered(&change.cause),
             _ => None,
         };
         let mut place = self.place.lock();
         let Some(record) = &mut *place else {
             return;
         };
-        record.linked |= fate.is_some();
+        record.linked |= fate.is_some() || answered.is_some();
         match step {
             Step::State(state) => {
                 let most = self.rings.samples();
@@ -643,7 +663,7 @@ impl Observer for Recorder {
                 record.samples.push(Sample::new(now, state));
                 record.state = Some((now, *state));
             }
-            Step::Window(change) => record.note(now, change, fate),
+            Step::Window(change) => record.note(now, change, answered),
             Step::Lost(lost) if lost.congestion => {
                 record.lost += 1;
                 let word = fate.map_or("unknown", |fate| fate.name());

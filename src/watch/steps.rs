@@ -141,7 +141,7 @@ fn change_json(change: &Change) -> Value {
     });
     let more = match change.cause {
         Cause::Loss(event) | Cause::Persistent(event) => event_json(&event),
-        Cause::Marked { largest } => json!({ "number": largest }),
+        Cause::Marked { largest, .. } => json!({ "number": largest }),
         Cause::Undone { number } => json!({ "number": number }),
         Cause::Acknowledged | Cause::Idle => json!({}),
     };

@@ -16,7 +16,8 @@ use std::{
 use serde_json::{Value, json};
 
 use super::{
-    event::link::{Observer, Outcome, Overtaken, Verdict},
+    event::link::{Congestion, Loss, Observer, Outcome, Overtaken, Verdict},
+    fates::Fate,
     steps::extended,
 };
 
@@ -38,6 +39,10 @@ pub struct VerdictFile {
 
 /// What waits to be written.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all are verdicts, and a box each would be made under the link's lock"
+)]
 enum Heard {
     Verdict {
         verdict: Verdict<'static>,
@@ -128,12 +133,24 @@ pub(super) fn verdict_line(
             "travelled": passage.travelled.as_secs_f64(),
             "kept_behind": passage.kept_behind.as_secs_f64(),
             "held_back": passage.held_back.as_secs_f64(),
+            "marked": passage.marked.map(Congestion::name),
             "corrupted": passage.corrupted,
             "duplicated": passage.duplicated,
         }),
-        Outcome::Lost(loss) => json!({ "burst": loss.in_a_row() }),
+        Outcome::Lost(loss) => json!({
+            "burst": loss.in_a_row(),
+            "tokens": match loss {
+                Loss::Policed { tokens } => Some(tokens),
+                _ => None,
+            },
+        }),
     };
-    extended(line, more)
+    let congestion = Fate::of(verdict).congestion();
+    let why = json!({
+        "sojourn": congestion.and_then(Congestion::sojourn).map(|time| time.as_secs_f64()),
+        "average": congestion.and_then(Congestion::average),
+    });
+    extended(extended(line, more), why)
 }
 
 impl VerdictFile {

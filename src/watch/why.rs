@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use self::words::{Subject, change_words, late_words};
 use super::{
     event::{
-        link::Outcome,
+        link::{Congestion, Loss, Outcome},
         transport::{Cause, Limit, Rule},
     },
     fates::{Fate, Fates},
@@ -98,7 +98,8 @@ pub struct WindowChange {
     /// `unsaid`; of a controller that follows a model what bounds the window: `model`,
     /// `inflight_longterm`, `inflight_shortterm`, `probe_rtt`, `startup` or `least`.
     pub reaction: String,
-    /// The packet that was answered: the largest number declared lost at once.
+    /// The packet that was answered: the largest number declared lost at once; the one that the link
+    /// marked, or the largest acknowledged with the report of a mark.
     pub packet: Option<u64>,
     /// How many were declared lost at once.
     pub packets: Option<u32>,
@@ -118,8 +119,8 @@ pub struct WindowChange {
 /// What a link did to a packet.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LinkFate {
-    /// `delivered`, `corrupted`, or the loss's word: `lost_queue`, `lost_random`, `lost_blackout`,
-    /// `lost_memory`.
+    /// `delivered`, `corrupted`, `marked` (and delivered), or the loss's word: `lost_queue`,
+    /// `lost_random`, `lost_policer`, `lost_codel`, `lost_red`, `lost_blackout`, `lost_memory`.
     pub fate: String,
     /// Bytes that waited in the link's queue when the packet came.
     pub queue_bytes: usize,
@@ -135,6 +136,15 @@ pub struct LinkFate {
     /// link was asked.
     #[serde(default)]
     pub overtaken_by: u64,
+    /// What the policer's bucket held, if that was too little.
+    #[serde(default)]
+    pub tokens_bytes: Option<u64>,
+    /// How long it had waited when CoDel dropped or marked it.
+    #[serde(default)]
+    pub sojourn_seconds: Option<f64>,
+    /// How long the queue was in the mean when RED dropped or marked it.
+    #[serde(default)]
+    pub average_queue_bytes: Option<u64>,
 }
 
 /// A packet that was declared lost and arrived after all.
@@ -304,6 +314,7 @@ impl WindowChange {
             Cause::Loss(event) | Cause::Persistent(event) => Some(event),
             _ => None,
         };
+        let marked = noted.fate.as_deref().map(|(number, _)| *number);
         let rule = event.map(|event| event.rule);
         let largest_acked = rule.map(|rule| match rule {
             Rule::PacketThreshold { largest_acked, .. }
@@ -319,11 +330,14 @@ impl WindowChange {
             ssthresh_bytes: change.ssthresh,
             cause: change.cause.name().to_owned(),
             reaction: change.reaction.name().to_owned(),
-            packet: event.map(|event| event.largest),
+            packet: match change.cause {
+                Cause::Marked { largest, .. } => Some(marked.unwrap_or(largest)),
+                _ => event.map(|event| event.largest),
+            },
             packets: event.map(|event| event.packets),
             rule: rule.map(|rule| rule.name().to_owned()),
             largest_acked,
-            link: noted.fate.as_deref().map(LinkFate::of),
+            link: noted.fate.as_deref().map(|(_, fate)| LinkFate::of(fate)),
             client_link: None,
             undone_at_seconds: noted
                 .undone
@@ -358,6 +372,7 @@ impl LinkFate {
             Outcome::Delivered(passage) => Some(passage),
             Outcome::Lost(_) => None,
         };
+        let congestion = fate.congestion();
         Self {
             fate: fate.name().to_owned(),
             queue_bytes: fate.queue.bytes,
@@ -366,6 +381,12 @@ impl LinkFate {
             took_seconds: passage.map(|passage| seconds(passage.total())),
             held_back_seconds: passage.map(|passage| seconds(passage.held_back)),
             overtaken_by: fate.overtaken_by,
+            tokens_bytes: match fate.outcome {
+                Outcome::Lost(Loss::Policed { tokens }) => Some(tokens),
+                _ => None,
+            },
+            sojourn_seconds: congestion.and_then(Congestion::sojourn).map(seconds),
+            average_queue_bytes: congestion.and_then(Congestion::average),
         }
     }
 }

@@ -377,6 +377,62 @@ fn numbers_are_those_of_the_connection_and_of_the_link() {
 }
 
 #[test]
+fn what_a_managed_queue_and_a_policer_do_is_told_by_its_name() {
+    let run = |more: &str| {
+        let outcome = simulate(&format!(
+            "congestion = \"cubic\"\nqueue = \"10bdp\"\n{more}"
+        ));
+        only(&outcome)[0].clone()
+    };
+    let causes = |flow: &Flow, cause: LossCause, cut: &str| {
+        let losses = &flow.trace.losses;
+        assert!(losses.iter().all(|loss| loss.cause == cause), "{losses:?}");
+        assert_eq!(Some(losses.len() as u64), flow.totals.packets_lost_seen);
+        let cuts = flow.trace.cuts.iter();
+        let told = cuts.filter(|of| of.words.contains(cut)).count();
+        assert!(told > 0, "{:?}", flow.trace.cuts);
+    };
+    let dropped = run("aqm = \"codel\"\n");
+    assert!(dropped.totals.packets_lost_by_link > Some(0));
+    assert_eq!(dropped.totals.packets_marked_by_link, Some(0));
+    causes(
+        &dropped,
+        LossCause::Codel,
+        "; the link's CoDel dropped it after ",
+    );
+
+    let marked = run("aqm = \"codel\"\necn = true\n");
+    let marks = marked.trace.marks_at_seconds.len() as u64;
+    assert!(marks > 0);
+    assert_eq!(marked.totals.packets_marked_by_link, Some(marks));
+    assert_eq!(marked.totals.packets_lost_by_link, Some(0));
+    causes(
+        &marked,
+        LossCause::Codel,
+        "; the link's CoDel marked packet ",
+    );
+
+    let policed = run("down = \"policer=10mbit,30kB\"\n");
+    assert!(policed.totals.packets_lost_by_link > Some(0));
+    let words = "; the link's policer dropped it: it has 1,500 bytes, the bucket had tokens for ";
+    causes(&policed, LossCause::Policer, words);
+
+    let table = labnet(&[
+        "--simulate",
+        "--congestion",
+        "cubic",
+        "--queue",
+        "10bdp",
+        "--aqm",
+        "codel",
+        "--ecn",
+        "on",
+    ]);
+    let table = String::from_utf8(table.stdout).expect("text");
+    assert!(table.contains(&format!("0/0, {marks} marked")), "{table}");
+}
+
+#[test]
 fn what_is_swept_has_its_points_and_bounds() {
     let outcome = simulate(
         "congestion = [\"cubic\", \"new_reno\"]\nsweep = \"loss=0..2\"\nruns = 2\ntime = \"2s\"\n",

@@ -14,15 +14,15 @@ use serde_json::Value;
 use crate::support::{Lab, PATIENCE, labnet, loopback, request, signal, wait_for};
 
 /// A running `labnet link`, killed when dropped.
-struct Link {
+pub(crate) struct Link {
     process: Child,
-    address: SocketAddr,
+    pub(crate) address: SocketAddr,
     http: SocketAddr,
 }
 
 impl Link {
     #[track_caller]
-    fn start(to: SocketAddr, options: &[&str]) -> Self {
+    pub(crate) fn start(to: SocketAddr, options: &[&str]) -> Self {
         let to = to.to_string();
         let any = ["--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--json"];
         let mut process = Command::new(env!("CARGO_BIN_EXE_labnet"))
@@ -60,7 +60,7 @@ impl Link {
     }
 
     #[track_caller]
-    fn json(&self, path: &str) -> Value {
+    pub(crate) fn json(&self, path: &str) -> Value {
         let (code, body) = request(self.http, "GET", path);
         assert_eq!(code, 200, "{path}: {body}");
         serde_json::from_str(&body).expect("JSON")
@@ -419,9 +419,20 @@ fn every_packet_s_verdict_is_written_and_adds_up_to_the_totals() {
         };
         let counted = &totals[way];
         let lost = &counted["lost"];
-        let expected =
-            ["random", "queue", "blackout", "memory"].map(|reason| lost[reason].as_u64());
-        let told = ["lost_random", "lost_queue", "lost_blackout", "lost_memory"].map(of);
+        let expected = [
+            "random", "queue", "policer", "codel", "red", "blackout", "memory",
+        ]
+        .map(|reason| lost[reason].as_u64());
+        let told = [
+            "lost_random",
+            "lost_queue",
+            "lost_policer",
+            "lost_codel",
+            "lost_red",
+            "lost_blackout",
+            "lost_memory",
+        ]
+        .map(of);
         assert_eq!(told.map(Some), expected, "{way}: {totals}");
         let copies = counted["duplicated"].as_u64();
         assert_eq!(

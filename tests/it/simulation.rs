@@ -359,3 +359,82 @@ fn why_after_an_hour_looks_at_no_more_than_after_a_minute() {
     assert_eq!(told[0].0, told[0].1);
     assert!(rings.used() <= 64 << 20);
 }
+
+/// How long each packet of the data's way waited in the queue, and whether it was marked.
+#[derive(Debug, Default)]
+struct Waits(Mutex<Vec<(Instant, Duration, bool)>>);
+
+impl link::Observer for Waits {
+    fn on_verdict(&self, verdict: &Verdict<'_>) {
+        if let (Way::Down, Outcome::Delivered(passage)) = (verdict.way, verdict.outcome) {
+            let wait = (verdict.offered, passage.queued, passage.marked.is_some());
+            self.0.lock().expect("no panic").push(wait);
+        }
+    }
+}
+
+#[test]
+fn codel_keeps_cubic_s_queue_short_where_a_queue_that_drops_its_tail_is_full() {
+    let start = Instant::now();
+    // Ten bandwidth-delay products: half a second of queue.
+    let of = |more: &str| {
+        let list = format!("rate=20mbit,delay=25ms,queue=1250kB{more}");
+        let mut simulation = on(&list, &[Flow::new(Algorithm::Cubic)]);
+        simulation.time = Duration::from_secs(60);
+        let waits = Arc::new(Waits::default());
+        let observers = Observers {
+            link: Some(waits.clone()),
+            ..Observers::default()
+        };
+        let simulated = simulation.run(start, observers).expect("it can be run");
+        let waits = std::mem::take(&mut *waits.0.lock().expect("no panic"));
+        // What slow start has put there is gone by then.
+        let late = waits
+            .iter()
+            .filter(|(at, ..)| *at - start > Duration::from_secs(20));
+        let mut waited: Vec<Duration> = late.map(|(_, queued, _)| *queued).collect();
+        waited.sort_unstable();
+        let marked = waits.iter().filter(|(.., marked)| *marked).count() as u64;
+        assert_eq!(marked, simulated.down.marked);
+        let share = simulated.flows[0].received as f64 * 8.0 / 60.0 / 20e6;
+        (waited[waited.len() / 2], share, simulated)
+    };
+    let ms = Duration::from_millis;
+    let (tail, ..) = of("");
+    assert!(tail > ms(300), "{tail:?}");
+    let (codel, share, dropped) = of(",aqm=codel");
+    // One flow alone: its saw-tooth spends about as long below the target as above.
+    assert!(codel < ms(10), "{codel:?}");
+    assert!(share > 0.85, "{share}");
+    assert_eq!((dropped.down.marked, dropped.down.lost.queue), (0, 0));
+    assert!(dropped.down.lost.codel > 10);
+    // Marks do the same, and nothing is lost.
+    let (codel, share, marked) = of(",aqm=codel,ecn=on");
+    assert!(codel < ms(10), "{codel:?}");
+    assert!(share > 0.85, "{share}");
+    assert_eq!(marked.down.lost.total(), 0);
+    assert!(marked.down.marked > 10);
+    let sender = marked.flows[0].sender.expect("it was heard");
+    assert_eq!(sender.packets_lost, 0);
+    assert!(sender.congestion_events > 10, "{sender:?}");
+    // RED's mean stays between its thresholds, a sixth and a half of the half second.
+    let (red, share, _) = of(",aqm=red");
+    assert!(red < ms(250), "{red:?}");
+    assert!(share > 0.85, "{share}");
+}
+
+#[test]
+fn a_policer_holds_a_sender_to_its_rate_without_a_queue() {
+    let simulation = on(
+        "rate=100mbit,delay=25ms,queue=1250kB,policer=10mbit,30kB",
+        &[Flow::new(Algorithm::Bbr)],
+    );
+    let simulated = run(&simulation);
+    let share = simulated.flows[0].received as f64 * 8.0 / 10.0 / 10e6;
+    assert!((0.7..1.0).contains(&share), "{share}");
+    assert!(simulated.down.lost.policer > 0);
+    assert_eq!(simulated.down.lost.total(), simulated.down.lost.policer);
+    // In all it never let more through than its rate and one burst.
+    let most = simulated.elapsed.as_secs_f64() * 10e6 / 8.0 + 30e3;
+    assert!(simulated.down.delivered_bytes as f64 <= most);
+}

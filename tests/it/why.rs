@@ -9,7 +9,10 @@ use std::{
 
 use serde_json::Value;
 
-use crate::support::{Lab, loopback, probe::Addresses, wait_for};
+use crate::{
+    link::Link,
+    support::{Lab, loopback, probe::Addresses, wait_for},
+};
 
 fn labnet(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_labnet"))
@@ -243,4 +246,49 @@ fn a_transfer_that_went_on_over_another_connection_is_told_of_both() {
             format!("other connections of Tal from 127.0.0.1, the newest first: {another}");
         assert!(told.contains(&others), "{told}");
     }
+}
+
+#[test]
+fn a_mark_of_a_link_on_the_way_is_acknowledged_and_told() {
+    let addresses = Addresses(loopback());
+    let ip = addresses.0;
+    let more = format!("[origin]\nlisten = \"{ip}:8080\"\nsamples = [\"1MB.zip\"]\n");
+    let config = addresses.config(&format!("http://{ip}:8080/"), &more);
+    let _lab = Lab::start_with(&config, &[("example.com.zone", &addresses.zone())], None);
+    wait_for("the file list", || addresses.scrap(Duration::from_secs(1)));
+    let url = format!("http://{}/", addresses.at(9167));
+    // The first window is more than the path holds, and its queue more than the file.
+    let link = Link::start(
+        addresses.at(49152),
+        &[
+            "--delay",
+            "5ms",
+            "--down",
+            "rate=5mbit,queue=2MB,aqm=codel,ecn=on",
+        ],
+    );
+    let out = tempfile::tempdir().expect("a folder");
+    download(&link.address.to_string(), "Tal", out.path());
+    let counters = link.json("/counters");
+    assert!(counters["down"]["marked"].as_u64() > Some(0), "{counters}");
+    assert_eq!(counters["down"]["lost"]["codel"], 0, "{counters}");
+
+    let text = said(&labnet(&["why", "Tal", "--url", &url]));
+    for words in [
+        " cut the window from ",
+        ": the network marked packets as congested instead of dropping them (ECN CE, told with the acknowledgement of packet ",
+    ] {
+        assert!(text.contains(words), "{words:?} in {text}");
+    }
+    let json = said(&labnet(&["why", "Tal", "--url", &url, "--json"]));
+    let told: Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!(told[0]["lost"], 0, "{told}");
+    let changes = told[0]["changes"].as_array().expect("a list");
+    let marked = changes.iter().filter(|change| change["cause"] == "ecn");
+    assert!(marked.clone().count() > 0, "{told}");
+    // What stands between the two programs is not known to either.
+    assert!(
+        marked.clone().all(|change| change["link"].is_null()),
+        "{told}"
+    );
 }

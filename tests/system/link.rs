@@ -89,3 +89,64 @@ fn a_device_that_is_removed_ends_the_link() {
     let ended = wait_for("its end", || link.0.try_wait().expect("a child"));
     assert_eq!(ended.code(), Some(1));
 }
+
+#[test]
+#[ignore = "needs root: network namespaces, TUN devices"]
+fn a_kernel_s_tcp_is_marked_where_it_asked_for_it_and_dropped_from_where_not() {
+    let (left, right) = (Namespace::new("asks"), Namespace::new("sends"));
+    let labnet = env!("CARGO_BIN_EXE_labnet");
+    let http = format!("{}:9168", loopback());
+    let link = Running::start(
+        labnet,
+        &[
+            "link",
+            "--netns",
+            &left.name,
+            &right.name,
+            "--delay",
+            "10ms",
+            "--down",
+            "rate=10mbit,queue=2MB,aqm=codel,ecn=on",
+            "--http",
+            &http,
+        ],
+    );
+    let counters = || -> Option<Value> {
+        let (code, body) = request(http.parse().expect("an address"), "GET", "/counters");
+        (code == 200).then(|| serde_json::from_str(&body).expect("JSON"))
+    };
+    wait_for("the link", counters);
+    let lab = Lab::start_with(
+        "[origin]\nlisten = \"10.77.0.2:8080\"\nsamples = [\"5MB.zip\"]\n\
+         [http]\nlisten = \"10.77.0.2:9167\"\n",
+        &[],
+        Some(&right),
+    );
+    // What CoDel has dropped and marked of a download by a client that asks for ECN, or does not.
+    let download = |ecn: &str| -> [u64; 2] {
+        let now = || {
+            let counters = counters().expect("it runs");
+            let down = &counters["down"];
+            [&down["lost"]["codel"], &down["marked"]].map(|of| of.as_u64().expect("a count"))
+        };
+        let before = now();
+        let set = format!("echo {ecn} > /proc/sys/net/ipv4/tcp_ecn");
+        assert!(left.output("sh", &["-c", &set]).status.success());
+        let url = "http://10.77.0.2:8080/5MB.zip";
+        let fetched = left.output("curl", &["-sf", "-o", "/dev/null", url]);
+        assert!(fetched.status.success(), "{fetched:?}");
+        let after = now();
+        [after[0] - before[0], after[1] - before[1]]
+    };
+    let [dropped, marked] = download("0");
+    assert!(
+        dropped > 0 && marked == 0,
+        "{dropped} dropped, {marked} marked"
+    );
+    let [dropped, marked] = download("1");
+    assert!(
+        dropped == 0 && marked > 0,
+        "{dropped} dropped, {marked} marked"
+    );
+    drop((lab, link));
+}

@@ -69,7 +69,7 @@ pub(super) struct Band {
     pub(super) until: f64,
 }
 
-/// Losses of one cause at about one time.
+/// Losses of one cause at about one time, or packets that were marked.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(super) struct Mark {
     pub(super) at: f64,
@@ -262,15 +262,16 @@ impl Drawer<'_> {
             .collect();
         let apart = run.seconds / MARKS;
         let mut open: Vec<(LossCause, usize)> = Vec::new();
-        for loss in &trace.losses {
-            let cause = if loss.spurious {
-                LossCause::Late
-            } else {
-                loss.cause
-            };
+        let losses = trace.losses.iter().map(|loss| match loss.spurious {
+            true => (loss.at_seconds, LossCause::Late),
+            false => (loss.at_seconds, loss.cause),
+        });
+        let marks = trace.marks_at_seconds.iter();
+        let marks = marks.map(|at| (*at, LossCause::Marked));
+        for (at, cause) in losses.chain(marks) {
             let last = open.iter_mut().find(|(other, _)| *other == cause);
             match last {
-                Some((_, mark)) if loss.at_seconds - panel.losses[*mark].at <= apart => {
+                Some((_, mark)) if at - panel.losses[*mark].at <= apart => {
                     panel.losses[*mark].packets += 1;
                 }
                 last => {
@@ -280,7 +281,7 @@ impl Drawer<'_> {
                         None => open.push((cause, mark)),
                     }
                     panel.losses.push(Mark {
-                        at: loss.at_seconds,
+                        at,
                         cause,
                         packets: 1,
                     });

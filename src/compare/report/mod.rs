@@ -281,6 +281,17 @@ fn direction(link: &Direction) -> String {
     if let Some(bytes) = link.queue_bytes {
         words.push(format!("queue of {}", Quantity::Bytes.words(bytes as f64)));
     }
+    if let Some(aqm) = &link.aqm {
+        let does = if link.ecn { "marks and drops" } else { "drops" };
+        words.push(format!("where {aqm} {does}"));
+    }
+    if let (Some(rate), Some(burst)) = (link.policer_bits_per_second, link.policer_burst_bytes) {
+        words.push(format!(
+            "policed to {} with bursts of {}",
+            Quantity::BitsPerSecond.words(rate as f64),
+            Quantity::Bytes.words(burst as f64)
+        ));
+    }
     for (share, what) in [
         (link.loss, "lost by chance"),
         (link.reorder, "overtaken"),

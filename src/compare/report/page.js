@@ -109,10 +109,12 @@
 
   const signs = {
     random: "m-3-3l6 6m0-6l-6 6", burst: "m-3-3l6 6m0-6l-6 6m3-4v8", queue_full: "m-3-3h6v6h-6z",
+    policer: "m-3 3h6l-3-6z", codel: "m-3-3h6l-3 6z", red: "m-3-3h6l-6 6h6z", marked: "m-3 3l3-6l3 6",
     blackout: "m0-4v8m-3-8v8m6-8v8", corrupt: "m0-4l4 4l-4 4l-4-4z",
     late: "m-3 0a3 3 0 1 0 6 0a3 3 0 1 0-6 0", unknown: "m-3 0h6m-3-3v6",
   };
-  const filled = cause => cause === "queue_full" || cause === "corrupt" ? "mark filled" : "mark";
+  const solid = ["queue_full", "policer", "codel", "red", "corrupt"];
+  const filled = cause => solid.includes(cause) ? "mark filled" : "mark";
 
   // Draws everything anew.
   function render(paper) {

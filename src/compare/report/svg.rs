@@ -214,12 +214,23 @@ fn mark(picture: &mut Picture, cause: LossCause, x: f64, y: f64) {
         LossCause::Random => "m-3-3l6 6m0-6l-6 6",
         LossCause::Burst => "m-3-3l6 6m0-6l-6 6m3-4v8",
         LossCause::QueueFull => "m-3-3h6v6h-6z",
+        LossCause::Policer => "m-3 3h6l-3-6z",
+        LossCause::Codel => "m-3-3h6l-3 6z",
+        LossCause::Red => "m-3-3h6l-6 6h6z",
+        LossCause::Marked => "m-3 3l3-6l3 6",
         LossCause::Blackout => "m0-4v8m-3-8v8m6-8v8",
         LossCause::Corrupt => "m0-4l4 4l-4 4l-4-4z",
         LossCause::Late => "m-3 0a3 3 0 1 0 6 0a3 3 0 1 0-6 0",
         LossCause::Unknown => "m-3 0h6m-3-3v6",
     };
-    let filled = matches!(cause, LossCause::QueueFull | LossCause::Corrupt);
+    let filled = matches!(
+        cause,
+        LossCause::QueueFull
+            | LossCause::Policer
+            | LossCause::Codel
+            | LossCause::Red
+            | LossCause::Corrupt
+    );
     let fill = if filled { INK } else { "none" };
     picture.add(format_args!(
         "<path class=\"mark\" d=\"M{x:.1} {y:.1}{path}\" fill=\"{fill}\" stroke=\"{INK}\"/>"

@@ -167,6 +167,10 @@ impl Row<'_> {
             |totals| whole(totals.packets_lost_by_link),
             count,
         );
+        html += &self.spread(
+            |totals| whole(totals.packets_marked_by_link),
+            |packets| format!("{packets:.0}"),
+        );
         html += &self.limits();
         html + "</tr>\n"
     }
@@ -193,6 +197,7 @@ pub(super) fn html(outcome: &Outcome, flows: &[String]) -> String {
         "sent again",
         "packets sent / needed",
         "lost: seen / by the link",
+        "marked (ECN)",
         "held back by",
     ] {
         html += &format!("<th scope=\"col\">{heading}</th>");

@@ -56,6 +56,7 @@ fn flow(name: &str) -> Flow {
                 spurious: false,
             })
             .to_vec(),
+            marks_at_seconds: vec![3.0, 3.001],
             cuts: vec![Cut {
                 at_seconds: 5.0,
                 before_bytes: 60_000,

@@ -7,7 +7,7 @@ use humantime::format_duration;
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
-use super::{Blackout, LinkOptions, MAX_QUEUE, MAX_TIME};
+use super::{Aqm, Blackout, LinkOptions, MAX_QUEUE, MAX_TIME, Policer};
 use crate::config::value;
 
 /// One option: how it is called and written, and what it does.
@@ -84,6 +84,36 @@ pub const LINK_OPTIONS: &[LinkOption] = &[
                 json!(scaled(size as u64, "B", ["GB", "MB", "kB"]))
             })
         },
+    },
+    LinkOption {
+        key: "policer",
+        value: "RATE,BURST",
+        does: "Drop what is more than so many bits a second, but for bursts of so many bytes (10mbit,30kB); no queue",
+        without: None,
+        set: |options, text| put(&mut options.policer, text, some(policer)),
+        get: |options| {
+            maybe(options.policer, |Policer { rate, burst }| {
+                let rate = scaled(rate.get(), "bit", ["gbit", "mbit", "kbit"]);
+                let burst = scaled(burst as u64, "B", ["GB", "MB", "kB"]);
+                json!(format!("{rate},{burst}"))
+            })
+        },
+    },
+    LinkOption {
+        key: "aqm",
+        value: "codel|red",
+        does: "Drop before the queue is full: CoDel when packets wait for more than 5 ms, RED the more the longer the queue is",
+        without: None,
+        set: |options, text| put(&mut options.aqm, text, some(aqm)),
+        get: |options| maybe(options.aqm, |aqm| json!(aqm.name())),
+    },
+    LinkOption {
+        key: "ecn",
+        value: "on|off",
+        does: "Have --aqm mark packets whose sender understands that (ECN), not drop them",
+        without: Some("off"),
+        set: |options, text| put(&mut options.ecn, text, switch),
+        get: |options| maybe(options.ecn.then_some("on"), |on| json!(on)),
     },
     LinkOption {
         key: "reorder",
@@ -192,20 +222,39 @@ impl LinkOptions {
     /// # Errors
     /// What is wrong, and what would be right.
     pub fn set_list(&mut self, list: &str) -> Result<(), String> {
-        for item in list
-            .split(',')
-            .map(str::trim)
-            .filter(|item| !item.is_empty())
-        {
-            let (key, value) = item.split_once('=').ok_or_else(|| {
-                format!(
+        Self::items(list)?
+            .into_iter()
+            .try_for_each(|(key, value)| self.set(key, &value))
+    }
+
+    /// The keys and values of such a list. A comma within a value is no end of it: what follows the one of
+    /// `policer=10mbit,30kB` has no `=`.
+    ///
+    /// # Errors
+    /// What has no value.
+    pub fn items(list: &str) -> Result<Vec<(&str, String)>, String> {
+        let mut items: Vec<(&str, String)> = Vec::new();
+        let parts = list.split(',').map(str::trim);
+        for part in parts.filter(|part| !part.is_empty()) {
+            let pair = part.split_once('=');
+            if let Some((key, value)) = pair {
+                items.push((key.trim(), value.trim().to_owned()));
+            } else if let Some((key, value)) = items.last_mut()
+                && LINK_OPTIONS
+                    .iter()
+                    .any(|option| option.key == *key && option.value.contains(','))
+                && !value.contains(',')
+            {
+                value.push(',');
+                value.push_str(part);
+            } else {
+                return Err(format!(
                     "`{}` has no value; write it as `loss=5`",
-                    item.escape_debug()
-                )
-            })?;
-            self.set(key.trim(), value.trim())?;
+                    part.escape_debug()
+                ));
+            }
         }
-        Ok(())
+        Ok(items)
     }
 
     /// Sets the options of a JSON object, and leaves the others. `null` is `off`.
@@ -216,6 +265,7 @@ impl LinkOptions {
         object.iter().try_for_each(|(key, value)| match value {
             Value::String(text) => self.set(key, text),
             Value::Number(number) => self.set(key, &number.to_string()),
+            Value::Bool(is_on) => self.set(key, &is_on.to_string()),
             Value::Null => self.set(key, "off"),
             _ => Err(format!("{key}: a number or a text is needed")),
         })
@@ -376,6 +426,43 @@ fn blackout(text: &str) -> Result<Blackout, String> {
     })
 }
 
+/// `RATE,BURST`; a burst has room for a full packet.
+fn policer(text: &str) -> Result<Policer, String> {
+    const FULL_PACKET: usize = 1500;
+    let (first, second) = text.split_once(',').ok_or_else(|| {
+        format!(
+            "`{}` is no policer; write it as `10mbit,30kB`: 10 Mbit/s, and 30 kB at once",
+            text.escape_debug()
+        )
+    })?;
+    let (rate, burst) = (rate(first.trim())?, size(second.trim())?);
+    match burst {
+        FULL_PACKET.. => Ok(Policer { rate, burst }),
+        _ => Err(format!(
+            "a burst of {burst} bytes lets no full packet through: {FULL_PACKET} bytes are the least"
+        )),
+    }
+}
+
+fn aqm(text: &str) -> Result<Aqm, String> {
+    let mut all = Aqm::ALL.into_iter();
+    all.find(|aqm| aqm.name() == text).ok_or_else(|| {
+        format!(
+            "`{}` manages no queue here; codel and red do",
+            text.escape_debug()
+        )
+    })
+}
+
+/// `on`, or `true` as files and JSON have it.
+fn switch(text: &str) -> Result<bool, String> {
+    match text {
+        "on" | "true" => Ok(true),
+        "off" | "false" => Ok(false),
+        _ => Err(format!("`{}` is neither on nor off", text.escape_debug())),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -385,13 +472,14 @@ mod tests {
     fn list(text: &str) -> Result<LinkOptions, String> {
         let mut options = LinkOptions::default();
         options.set_list(text)?;
-        options.check()?;
+        options.check().map_err(|error| error.to_string())?;
         Ok(options)
     }
 
     #[test]
     fn a_list_says_everything() {
-        let text = "loss=5,burst=3,delay=25ms,jitter=5ms,rate=10mbit,queue=625kB,reorder=25,\
+        let text = "loss=5,burst=3,delay=25ms,jitter=5ms,rate=10mbit,queue=625kB,\
+                    policer=5mbit,30kB,aqm=red,ecn=on,reorder=25,\
                     reorder-by=7ms,duplicate=1,corrupt=0.5,blackout=5s/2s";
         let options = list(text).expect(text);
         assert_eq!(
@@ -403,6 +491,12 @@ mod tests {
                 jitter: Duration::from_millis(5),
                 rate: NonZeroU64::new(10_000_000),
                 queue: Some(625_000),
+                policer: NonZeroU64::new(5_000_000).map(|rate| Policer {
+                    rate,
+                    burst: 30_000,
+                }),
+                aqm: Some(Aqm::Red),
+                ecn: true,
                 reorder: 25.0,
                 reorder_by: Some(Duration::from_millis(7)),
                 duplicate: 1.0,
@@ -480,6 +574,15 @@ mod tests {
             ("queue=big", "625kB"),
             ("blackout=5s", "5s/2s"),
             ("blackout=0s/2s", "5s/2s"),
+            ("policer=5mbit", "10mbit,30kB"),
+            ("policer=5mbit,30kB,20kB", "has no value"),
+            ("policer=30kB,5mbit", "no rate"),
+            ("policer=5mbit,1kB", "no full packet"),
+            ("aqm=pie,rate=1mbit", "codel and red"),
+            ("aqm=codel", "a rate is needed"),
+            ("aqm=red,rate=1mbit,queue=8kB", "queue of 9000 bytes"),
+            ("ecn=on,rate=1mbit", "aqm is needed"),
+            ("ecn=perhaps", "neither on nor off"),
             ("loss=80,burst=2", "bursts of 2"),
             ("loss=100,burst=2", "bursts of 2"),
         ] {

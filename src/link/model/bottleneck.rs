@@ -29,6 +29,7 @@ pub(super) struct Sent<T> {
     pub(super) item: T,
     pub(super) started: Instant,
     pub(super) done: Instant,
+    carry: u128,
 }
 
 impl<T> Bottleneck<T> {
@@ -64,18 +65,39 @@ impl<T> Bottleneck<T> {
         Ok(())
     }
 
-    /// The next item that is sent by `now`.
-    pub(super) fn poll(&mut self, rate: Option<NonZeroU64>, now: Instant) -> Option<Sent<T>> {
+    /// The item that is sent by `now`, if one is. What waits is the caller's to [take out](Self::take) and
+    /// to [send](Self::send_after), or not.
+    pub(super) fn poll(&mut self, now: Instant) -> Option<Sent<T>> {
         let sent = self.sending.take_if(|sending| sending.done <= now)?;
-        if let Some((size, item)) = self.waiting.pop_front() {
-            self.waiting_bytes -= size;
-            self.sending = Some(send(item, size, rate, sent.done, sent.carry));
-        }
         Some(Sent {
             item: sent.item,
             started: sent.started,
             done: sent.done,
+            carry: sent.carry,
         })
+    }
+
+    /// Takes out of the queue what has waited longest, and its size.
+    pub(super) fn take(&mut self) -> Option<(usize, T)> {
+        let (size, item) = self.waiting.pop_front()?;
+        self.waiting_bytes -= size;
+        Some((size, item))
+    }
+
+    /// Sends an item as soon as `before` was sent.
+    pub(super) fn send_after<U>(
+        &mut self,
+        before: &Sent<U>,
+        item: T,
+        size: usize,
+        rate: Option<NonZeroU64>,
+    ) {
+        self.sending = Some(send(item, size, rate, before.done, before.carry));
+    }
+
+    /// Whether nothing is being sent.
+    pub(super) fn is_idle(&self) -> bool {
+        self.sending.is_none()
     }
 
     /// When [`poll`](Self::poll) has the next item.
@@ -131,6 +153,19 @@ fn time(size: usize, rate: Option<NonZeroU64>, carry: u128) -> (Duration, u128) 
 mod tests {
     use super::*;
 
+    /// What is sent by then, first come, first served.
+    fn poll<T>(
+        link: &mut Bottleneck<T>,
+        rate: Option<NonZeroU64>,
+        now: Instant,
+    ) -> Option<Sent<T>> {
+        let sent = link.poll(now)?;
+        if let Some((size, item)) = link.take() {
+            link.send_after(&sent, item, size, rate);
+        }
+        Some(sent)
+    }
+
     #[test]
     fn a_busy_transmitter_keeps_its_rate_to_the_nanosecond() {
         // 3 bits a second: 8 bits take 2.666... s.
@@ -141,7 +176,7 @@ mod tests {
         }
         assert_eq!(link.waiting_bytes(), 2);
         let far = start + Duration::from_secs(100);
-        let done: Vec<_> = std::iter::from_fn(|| link.poll(rate, far))
+        let done: Vec<_> = std::iter::from_fn(|| poll(&mut link, rate, far))
             .map(|sent| (sent.item, (sent.done - start).as_nanos()))
             .collect();
         assert_eq!(
@@ -165,8 +200,9 @@ mod tests {
             item: 'a',
             started: now,
             done: later,
+            carry: 0,
         };
-        assert_eq!(link.poll(rate, later), Some(sent));
+        assert_eq!(poll(&mut link, rate, later), Some(sent));
         assert_eq!(link.offer('f', 1000, rate, 1500, later), Ok(()));
     }
 

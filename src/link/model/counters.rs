@@ -21,6 +21,8 @@ pub struct Counters {
     pub reordered: u64,
     /// Packets that had one byte changed.
     pub corrupted: u64,
+    /// Packets that the queue's management marked as "congestion experienced", and that came through.
+    pub marked: u64,
     /// Packets in the queue, at the rate and on the wire now.
     pub under_way: u64,
     /// Bytes in the queue now, without what is being sent.
@@ -36,6 +38,12 @@ pub struct Losses {
     pub random: u64,
     /// Because the queue was full.
     pub queue: u64,
+    /// Because they were more than the policer lets through.
+    pub policer: u64,
+    /// Dropped by CoDel.
+    pub codel: u64,
+    /// Dropped by RED.
+    pub red: u64,
     /// In a black-out.
     pub blackout: u64,
     /// Because the model holds as much as it may.
@@ -45,6 +53,12 @@ pub struct Losses {
 impl Losses {
     /// All together.
     pub fn total(&self) -> u64 {
-        self.random + self.queue + self.blackout + self.memory
+        self.random
+            + self.queue
+            + self.policer
+            + self.codel
+            + self.red
+            + self.blackout
+            + self.memory
     }
 }

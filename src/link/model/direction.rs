@@ -8,14 +8,20 @@ use std::{
 use super::{
     Counters, Packet,
     bottleneck::{Bottleneck, Sent},
+    codel::CoDel,
     fate::{Dice, Fate},
+    policer::TokenBucket,
+    red::{Answer, Red},
 };
 use crate::{
+    config::Aqm,
     link::LinkOptions,
-    watch::event::link::{Loss, Observer, Outcome, Overtaken, Passage, Queue, Verdict, Way},
+    watch::event::link::{
+        Congestion, Loss, Observer, Outcome, Overtaken, Passage, Queue, Verdict, Way,
+    },
 };
 
-/// One direction of a link: a queue, a rate and a wire.
+/// One direction of a link: a policer, a queue, a rate and a wire.
 #[derive(Debug)]
 pub struct Direction<P> {
     options: LinkOptions,
@@ -24,6 +30,8 @@ pub struct Direction<P> {
     now: Instant,
     /// Black-outs count from here.
     working_since: Instant,
+    policer: Option<TokenBucket>,
+    manager: Option<Manager>,
     bottleneck: Bottleneck<Travelling<P>>,
     wire: BinaryHeap<Reverse<Flying<P>>>,
     /// When the last packet that keeps the order arrives.
@@ -51,6 +59,24 @@ struct Travelling<P> {
     offered: Instant,
     /// The queue that it found.
     queue: Queue,
+    /// The queue's management marks it.
+    marked: Option<Congestion>,
+}
+
+/// The queue's management.
+#[derive(Debug)]
+enum Manager {
+    CoDel(CoDel),
+    Red(Red),
+}
+
+impl Manager {
+    fn new(aqm: Aqm) -> Self {
+        match aqm {
+            Aqm::CoDel => Self::CoDel(CoDel::default()),
+            Aqm::Red => Self::Red(Red::default()),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -105,6 +131,10 @@ impl<P: Packet> Direction<P> {
             dice: Dice::new(seed),
             now,
             working_since: now,
+            policer: options
+                .policer
+                .map(|policer| TokenBucket::new(policer, now)),
+            manager: options.aqm.map(Manager::new),
             bottleneck: Bottleneck::new(),
             wire: BinaryHeap::new(),
             last_arrival: now,
@@ -136,11 +166,19 @@ impl<P: Packet> Direction<P> {
 
     /// Replaces its options. Packets on the wire arrive when they would have, those in the queue
     /// leave at the new rate, and new packets keep the order behind them. A queue that is too long
-    /// now only takes nothing more. A new black-out begins with a time that works.
+    /// now only takes nothing more. A new black-out begins with a time that works, a new policer with
+    /// a full bucket, another management of the queue knowing nothing.
     pub fn set_options(&mut self, options: LinkOptions, now: Instant) {
         self.advance(now);
         if options.blackout != self.options.blackout {
             self.working_since = self.now;
+        }
+        if options.policer != self.options.policer {
+            let full = |policer| TokenBucket::new(policer, self.now);
+            self.policer = options.policer.map(full);
+        }
+        if options.aqm != self.options.aqm {
+            self.manager = options.aqm.map(Manager::new);
         }
         if options.rate != self.options.rate {
             self.bottleneck.change_rate(options.rate, self.now);
@@ -176,7 +214,7 @@ impl<P: Packet> Direction<P> {
         self.counters.sent += 1;
         self.counters.sent_bytes += size as u64;
         let (rate, limit) = (self.options.rate, self.options.queue_limit());
-        let travelling = Travelling {
+        let mut travelling = Travelling {
             packet,
             number,
             fate,
@@ -186,10 +224,14 @@ impl<P: Packet> Direction<P> {
                 limit,
                 rate,
             },
+            marked: None,
         };
+        if let Some(loss) = self.admit(&mut travelling, size) {
+            self.lose(&travelling, loss);
+            return;
+        }
         if !self.hold(size) {
-            self.counters.lost.memory += 1;
-            self.tell(&travelling, Outcome::Lost(Loss::Memory));
+            self.lose(&travelling, Loss::Memory);
             return;
         }
         let offered = self
@@ -197,13 +239,84 @@ impl<P: Packet> Direction<P> {
             .offer(travelling, size, rate, limit, self.now);
         if let Err(travelling) = offered {
             self.release(size);
-            self.counters.lost.queue += 1;
-            self.tell(&travelling, Outcome::Lost(Loss::QueueFull));
+            self.lose(&travelling, Loss::QueueFull);
             return;
         }
         let queued = self.bottleneck.waiting_bytes() as u64;
         self.counters.queued_bytes_max = self.counters.queued_bytes_max.max(queued);
         self.advance(now);
+    }
+
+    /// What stands before the queue: tells why a packet does not get into it.
+    fn admit(&mut self, travelling: &mut Travelling<P>, size: usize) -> Option<Loss> {
+        if let Some(policer) = &mut self.policer
+            && let Err(tokens) = policer.take(size, self.now)
+        {
+            return Some(Loss::Policed { tokens });
+        }
+        let rate = self.options.rate?;
+        match self.manager.as_mut()? {
+            Manager::Red(red) => {
+                let queue = (travelling.queue.bytes, travelling.queue.limit);
+                let answer = red.arrives(self.now, queue, rate, travelling.fate.early);
+                let average = red.average();
+                let congestion = Congestion::Red { average };
+                let marks = self.options.ecn && travelling.packet.is_ect();
+                match answer {
+                    Answer::Take => {}
+                    Answer::Signal if marks => travelling.marked = Some(congestion),
+                    Answer::Signal | Answer::Drop => return Some(Loss::Managed(congestion)),
+                }
+            }
+            // It has no queue to leave.
+            Manager::CoDel(codel) if self.bottleneck.is_idle() => {
+                codel.signals(self.now, Duration::ZERO, 0);
+            }
+            Manager::CoDel(_) => {}
+        }
+        None
+    }
+
+    /// What leaves the queue next, once `before` has been sent: what CoDel drops does not.
+    fn send_next(&mut self, before: &Sent<Travelling<P>>) {
+        while let Some((size, mut travelling)) = self.bottleneck.take() {
+            let now = before.done;
+            if let Some(Manager::CoDel(codel)) = &mut self.manager {
+                let sojourn = now - travelling.offered;
+                let waiting = self.bottleneck.waiting_bytes();
+                if codel.signals(now, sojourn, waiting) {
+                    let congestion = Congestion::CoDel { sojourn };
+                    if !(self.options.ecn && travelling.packet.is_ect()) {
+                        self.release(size);
+                        self.lose(&travelling, Loss::Managed(congestion));
+                        continue;
+                    }
+                    travelling.marked = Some(congestion);
+                }
+            }
+            let rate = self.options.rate;
+            self.bottleneck.send_after(before, travelling, size, rate);
+            return;
+        }
+        if let Some(Manager::Red(red)) = &mut self.manager {
+            red.on_idle(before.done);
+        }
+    }
+
+    /// Counts a loss and tells of it.
+    fn lose(&mut self, travelling: &Travelling<P>, loss: Loss) {
+        let lost = &mut self.counters.lost;
+        let count = match loss {
+            Loss::Random | Loss::Burst { .. } => &mut lost.random,
+            Loss::QueueFull => &mut lost.queue,
+            Loss::Policed { .. } => &mut lost.policer,
+            Loss::Managed(Congestion::CoDel { .. }) => &mut lost.codel,
+            Loss::Managed(Congestion::Red { .. }) => &mut lost.red,
+            Loss::Blackout => &mut lost.blackout,
+            Loss::Memory => &mut lost.memory,
+        };
+        *count += 1;
+        self.tell(travelling, Outcome::Lost(loss));
     }
 
     /// The next packet that has arrived by `now`, in the order of arrival.
@@ -244,7 +357,8 @@ impl<P: Packet> Direction<P> {
     /// Lets time pass: what has been sent by `now` goes onto the wire.
     fn advance(&mut self, now: Instant) {
         self.now = self.now.max(now);
-        while let Some(sent) = self.bottleneck.poll(self.options.rate, self.now) {
+        while let Some(sent) = self.bottleneck.poll(self.now) {
+            self.send_next(&sent);
             self.fly(sent);
         }
     }
@@ -255,25 +369,24 @@ impl<P: Packet> Direction<P> {
             item: mut travelling,
             started,
             done,
+            ..
         } = sent;
         let fate = travelling.fate;
         let size = travelling.packet.size();
         let blackout = self.options.blackout;
         let lost = if let Some(nth) = fate.lost {
-            self.counters.lost.random += 1;
             Some(match self.options.burst {
                 Some(_) if nth > 1 => Loss::Burst { nth },
                 _ => Loss::Random,
             })
         } else if blackout.is_some_and(|blackout| blackout.is_dark(self.working_since, done)) {
-            self.counters.lost.blackout += 1;
             Some(Loss::Blackout)
         } else {
             None
         };
         if let Some(loss) = lost {
             self.release(size);
-            self.tell(&travelling, Outcome::Lost(loss));
+            self.lose(&travelling, loss);
             return;
         }
         let travelled = self.options.travel_time(fate.shift);
@@ -285,7 +398,7 @@ impl<P: Packet> Direction<P> {
             Duration::ZERO
         };
         let arrival = in_order + held_back;
-        let copy = (fate.duplicated && self.hold(size)).then(|| travelling.packet.clone());
+        let mut copy = (fate.duplicated && self.hold(size)).then(|| travelling.packet.clone());
         // The verdict shows the payload as it was.
         let intact = (fate.damage.is_some() && !self.observers.is_empty())
             .then(|| travelling.packet.clone());
@@ -302,17 +415,30 @@ impl<P: Packet> Direction<P> {
             travelled,
             kept_behind: in_order - (done + travelled),
             held_back,
+            marked: travelling.marked,
             corrupted,
             duplicated: copy.is_some(),
         };
         self.tell(&travelling, Outcome::Delivered(passage));
-        let Travelling { packet, number, .. } = travelling;
+        let Travelling {
+            packet,
+            number,
+            marked,
+            ..
+        } = travelling;
+        let mut packet = damaged.unwrap_or(packet);
+        if marked.is_some() {
+            // Only now: the verdict shows it as it was handed in.
+            self.counters.marked += 1;
+            packet.set_ce();
+            copy.iter_mut().for_each(P::set_ce);
+        }
         let original = Original {
             number,
             rank: self.originals,
         };
         self.originals += 1;
-        self.land(damaged.unwrap_or(packet), Some(original), arrival);
+        self.land(packet, Some(original), arrival);
         if let Some(copy) = copy {
             self.counters.duplicated += 1;
             self.land(copy, None, arrival);

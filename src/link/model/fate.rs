@@ -13,6 +13,8 @@ pub(super) struct Fate {
     /// The share of the jitter that is added to the delay: -1 to 1.
     pub(super) shift: f64,
     pub(super) damage: Option<Damage>,
+    /// The throw, 0 to 1, by which RED decides.
+    pub(super) early: f64,
 }
 
 /// A change of one byte.
@@ -34,10 +36,15 @@ impl Damage {
     }
 }
 
+/// Tells the dice of the queue's management apart.
+const EARLY: u64 = 0xd1b5_4a32_d192_ed03;
+
 /// The dice of one direction.
 #[derive(Debug)]
 pub(super) struct Dice {
     rng: Pcg64Mcg,
+    /// The queue management's own: what it throws shifts no other throw.
+    early: Pcg64Mcg,
     /// Packets lost in a row so far.
     in_a_row: u32,
 }
@@ -46,6 +53,7 @@ impl Dice {
     pub(super) fn new(seed: u64) -> Self {
         Self {
             rng: Pcg64Mcg::seed_from_u64(seed),
+            early: Pcg64Mcg::seed_from_u64(seed ^ EARLY),
             in_a_row: 0,
         }
     }
@@ -74,6 +82,7 @@ impl Dice {
                 // Never 0, which would change nothing.
                 flip: (flip % 255) as u8 + 1,
             }),
+            early: self.early.random(),
         }
     }
 }

@@ -2,11 +2,12 @@
 //! at all.
 //!
 //! ```text
-//!            +-------+   +------+   +-----------------------------------------------+
-//! packet --->| queue |-->| rate |-->| wire: loss, black-out, corruption, duplication, |---> packet
-//!            +-------+   +------+   |       delay and jitter, reordering            |
-//!             (drops what           +-----------------------------------------------+
-//!              doesn't fit)
+//!            +---------+   +-------+   +------+   +------------------------------------+
+//! packet --->| policer |-->| queue |-->| rate |-->| wire: loss, black-out, corruption, |---> packet
+//!            +---------+   +-------+   +------+   | duplication, delay and jitter,     |
+//!            (drops what  (drops what             | reordering                         |
+//!             has no       doesn't fit;           +------------------------------------+
+//!             tokens)      CoDel, RED)
 //! ```
 //!
 //! The model does no IO and reads no clock: [`Link::handle_input`] takes a packet, [`Link::poll_output`]
@@ -19,16 +20,24 @@
 //!
 //! **One seed, one fate.** What chance decides about the Nth packet of a direction (lost, damaged
 //! and where, duplicated, held back, how much jitter) follows from the seed, the options and N
-//! alone, never from when it is sent. Only the queue and black-outs depend on time.
+//! alone, never from when it is sent. Only the policer, the queue with its management and black-outs
+//! depend on time: the dice that RED throws for the Nth packet are the same, too, but how probable it
+//! makes a drop is not.
+//!
+//! **Marks.** Where [`LinkOptions::ecn`] is set, the queue's management marks a packet whose sender
+//! understands that (ECT) as "congestion experienced", and does not drop it (RFC 3168).
 //!
 //! [`SignalLoss`](super::SignalLoss) is something else: it spoils the client's own signals, by the
 //! signal's number instead of by counting packets, so that a resend on a busy machine does not shift the
 //! losses that a lesson shows. Here a resend is one more packet, as on a real link.
 
 mod bottleneck;
+mod codel;
 mod counters;
 mod direction;
 mod fate;
+mod policer;
+mod red;
 
 use std::{net::SocketAddr, sync::Arc, time::Instant};
 
@@ -51,6 +60,14 @@ pub trait Packet: Clone {
     fn peer(&self) -> Option<SocketAddr> {
         None
     }
+
+    /// Whether its sender understands marks: it is ECT, or marked already (RFC 3168 section 5).
+    fn is_ect(&self) -> bool {
+        false
+    }
+
+    /// Marks it as "congestion experienced"; not to be asked of one that is not ECT.
+    fn set_ce(&mut self) {}
 
     /// Takes one damage; tells which byte of the payload has changed, if it has any.
     fn take(&mut self, damage: Damage) -> Option<usize>;

@@ -1,5 +1,7 @@
 //! What a link tells of its packets, held against what came out of it.
 
+mod managed;
+
 use std::{
     sync::{Arc, Mutex},
     time::{Duration, Instant},
@@ -8,7 +10,7 @@ use std::{
 use proptest::prelude::*;
 
 use super::*;
-use crate::watch::event::link::{Loss, Observer, Outcome, Overtaken, Passage, Queue};
+use crate::watch::event::link::{Congestion, Loss, Observer, Outcome, Overtaken, Passage, Queue};
 
 /// A verdict with its payload.
 #[derive(Debug, Clone)]
@@ -132,6 +134,7 @@ proptest! {
         queue in 1_u32..40,
         (reorder, duplicate, corrupt) in (0_u32..40, 0_u32..20, 0_u32..20),
         blackout in prop::option::of((1_u32..200, 1_u32..100)),
+        (policed, aqm) in (any::<bool>(), prop::option::of(prop_oneof![Just("codel"), Just("red")])),
         packets in prop::collection::vec((0_u64..5_000, 8_usize..1500), 1..300),
         seed: u64,
     ) {
@@ -147,6 +150,12 @@ proptest! {
         }
         if let Some((works, dark)) = blackout {
             list += &format!(",blackout={works}ms/{dark}ms");
+        }
+        if policed {
+            list += ",policer=2mbit,3kB";
+        }
+        if let Some(aqm) = aqm {
+            list += &format!(",aqm={aqm}");
         }
         let options = options(&list);
         let (heard, arrived, counters) = run(options, seed, &packets);
@@ -186,6 +195,18 @@ proptest! {
                             told.queue += 1;
                             prop_assert!(one.queue.bytes + one.size > one.queue.limit);
                         }
+                        Loss::Policed { tokens } => {
+                            told.policer += 1;
+                            prop_assert!(policed && tokens < one.size as u64);
+                        }
+                        Loss::Managed(Congestion::CoDel { sojourn }) => {
+                            told.codel += 1;
+                            prop_assert!(sojourn >= Duration::from_millis(5));
+                        }
+                        Loss::Managed(Congestion::Red { average }) => {
+                            told.red += 1;
+                            prop_assert!(average as usize >= one.queue.limit / 6);
+                        }
                         Loss::Blackout => told.blackout += 1,
                         Loss::Memory => told.memory += 1,
                     }
@@ -194,17 +215,20 @@ proptest! {
         }
         prop_assert_eq!(told, counters.lost);
         prop_assert_eq!((corrupted, duplicated), (counters.corrupted, counters.duplicated));
-        // A burst is one only behind another loss by chance; what the queue dropped may have been one.
+        // A burst is one only behind another loss by chance; what was dropped before may have been one.
         for one in &heard {
             if let Outcome::Lost(Loss::Burst { nth }) = one.outcome {
                 prop_assert!(burst.is_some() && nth > 1);
-                let queue_full = |number: u64| {
-                    heard.iter().any(|heard| {
-                        heard.number == number && heard.outcome == Outcome::Lost(Loss::QueueFull)
-                    })
+                let dropped = |number: u64| {
+                    let mut of_it = heard.iter().filter(|heard| heard.number == number);
+                    let before = |outcome| matches!(
+                        outcome,
+                        Outcome::Lost(Loss::QueueFull | Loss::Policed { .. } | Loss::Managed(_))
+                    );
+                    of_it.any(|heard| before(heard.outcome))
                 };
                 let before = one.number - 1;
-                prop_assert!(lost_by_chance[before as usize] || queue_full(before));
+                prop_assert!(lost_by_chance[before as usize] || dropped(before));
             }
         }
         // What comes out is what was told, at the very time.

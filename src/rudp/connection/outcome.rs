@@ -267,7 +267,7 @@ impl Connection {
                     largest: news.largest,
                     ..Losses::default()
                 };
-                self.on_congestion(&marked, true, now);
+                self.on_congestion(&marked, news.smallest, now);
             }
         }
     }
@@ -276,10 +276,12 @@ impl Connection {
         if losses.largest.is_some() && losses.persistent {
             self.path.rtt.reset_min();
         }
-        self.on_congestion(losses, false, now);
+        self.on_congestion(losses, None, now);
     }
 
-    fn on_congestion(&mut self, losses: &Losses, ecn: bool, now: Instant) {
+    /// `marked` is the smallest number that was acknowledged with the network's marks, if it is these that
+    /// tell.
+    fn on_congestion(&mut self, losses: &Losses, marked: Option<u64>, now: Instant) {
         let Some((largest, largest_sent_at)) = losses.largest else {
             return;
         };
@@ -298,12 +300,15 @@ impl Connection {
             in_flight: self.path.in_flight,
             next_packet,
             persistent: losses.persistent,
-            ecn,
+            ecn: marked.is_some(),
         });
         let cause = match losses.event {
             Some(event) if losses.persistent => Cause::Persistent(event),
             Some(event) => Cause::Loss(event),
-            None => Cause::Marked { largest },
+            None => Cause::Marked {
+                smallest: marked.unwrap_or(largest),
+                largest,
+            },
         };
         self.trace.on_controlled(before, &mut self.path, cause, now);
         self.path.pace();

@@ -102,6 +102,8 @@ pub(super) struct News {
     pub(super) bytes: u64,
     /// The largest number newly acknowledged, and when it was sent.
     pub(super) largest: Option<(u64, Instant)>,
+    /// The smallest.
+    pub(super) smallest: Option<u64>,
     /// Whether any of it asked for an acknowledgement.
     pub(super) eliciting: bool,
     /// Packets sent on the present path with an ECN mark.
@@ -314,6 +316,7 @@ impl Recovery {
         let packet = *packet;
         let here = packet.path == present.path;
         news.largest = news.largest.max(Some((number, packet.sent_at)));
+        news.smallest = Some(news.smallest.map_or(number, |least| least.min(number)));
         news.eliciting |= packet.ack_eliciting;
         news.marked += u64::from(packet.ecn && here);
         let was_in_flight = packet.in_flight && fate == Fate::UnderWay;

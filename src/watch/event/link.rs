@@ -184,6 +184,8 @@ pub struct Passage {
     pub kept_behind: Duration,
     /// How long it was held back so that others overtake it.
     pub held_back: Duration,
+    /// The queue's management marked it as "congestion experienced" (RFC 3168) instead of dropping it.
+    pub marked: Option<Congestion>,
     /// The byte of its payload that the wire changed.
     pub corrupted: Option<usize>,
     /// It comes out twice.
@@ -209,6 +211,13 @@ pub enum Loss {
     },
     /// The queue had no room for it: see [`Verdict::queue`].
     QueueFull,
+    /// The policer's bucket held fewer tokens than it has bytes.
+    Policed {
+        /// What the bucket held, whole bytes.
+        tokens: u64,
+    },
+    /// The queue's management dropped it, though there was room.
+    Managed(Congestion),
     /// It was on the wire in a black-out.
     Blackout,
     /// The link holds as many bytes as it may.
@@ -229,8 +238,52 @@ impl Loss {
         match self {
             Self::Random | Self::Burst { .. } => "lost_random",
             Self::QueueFull => "lost_queue",
+            Self::Policed { .. } => "lost_policer",
+            Self::Managed(Congestion::CoDel { .. }) => "lost_codel",
+            Self::Managed(Congestion::Red { .. }) => "lost_red",
             Self::Blackout => "lost_blackout",
             Self::Memory => "lost_memory",
+        }
+    }
+}
+
+/// Why active queue management (RFC 7567) takes its queue for congested, and drops or marks a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Congestion {
+    /// CoDel (RFC 8289): packets have waited for too long since more than an interval.
+    CoDel {
+        /// How long this one waited.
+        sojourn: Duration,
+    },
+    /// RED: the queue is too long in the mean.
+    Red {
+        /// The mean when the packet came, bytes.
+        average: u64,
+    },
+}
+
+impl Congestion {
+    /// The algorithm's word: `codel`, `red`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::CoDel { .. } => "codel",
+            Self::Red { .. } => "red",
+        }
+    }
+
+    /// How long the packet waited, if that is what counted.
+    pub fn sojourn(self) -> Option<Duration> {
+        match self {
+            Self::CoDel { sojourn } => Some(sojourn),
+            Self::Red { .. } => None,
+        }
+    }
+
+    /// The mean length of the queue in bytes, if that is what counted.
+    pub fn average(self) -> Option<u64> {
+        match self {
+            Self::Red { average } => Some(average),
+            Self::CoDel { .. } => None,
         }
     }
 }

@@ -271,7 +271,10 @@ pub enum Cause {
     Loss(Event),
     /// The peer reports packets that the network marked (ECN CE).
     Marked {
-        /// The largest number newly acknowledged with the report.
+        /// The smallest number newly acknowledged with the report.
+        smallest: u64,
+        /// The largest. Of which of them the marks are is not told: a receiver acknowledges a marked
+        /// packet at once, so that it is the last, or near it.
         largest: u64,
     },
     /// Packets were declared lost over so long a time that the path was down (RFC 9002 section 7.6).

@@ -95,7 +95,10 @@ fn all(began: Instant) -> Vec<(Instant, Step)> {
             ssthresh: Some(14_000),
             in_flight: 1200,
             phase: "recovery",
-            cause: Cause::Marked { largest: 9 },
+            cause: Cause::Marked {
+                smallest: 9,
+                largest: 9,
+            },
             reaction: Reaction::Unsaid,
         }),
         Step::Spurious(Spurious {

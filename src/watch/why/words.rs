@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::{Why, controller, seconds};
 use crate::watch::{
     event::{
-        link::{Loss, Outcome, Passage},
+        link::{Congestion, Loss, Outcome, Passage},
         transport::{Bound, Cause, Change, Event, Limit, Reaction, Rule, Told},
     },
     fates::Fate,
@@ -67,10 +67,21 @@ pub(super) fn change_words(noted: &Noted, subject: &Subject<'_>) -> String {
     }
     words += &cause_words(change);
     let is_answer = change.reaction != Reaction::ProgramFailed;
-    if let Cause::Loss(_) | Cause::Persistent(_) = change.cause
-        && is_answer
-    {
-        words += &fate_words(noted.fate.as_deref(), subject);
+    let fate = noted.fate.as_deref();
+    match change.cause {
+        _ if !is_answer => {}
+        Cause::Loss(_) | Cause::Persistent(_) => {
+            words += &fate_words(fate.map(|(_, fate)| fate), subject);
+        }
+        Cause::Marked { .. } => {
+            if let Some((number, fate)) = fate
+                && let Some(congestion) = fate.mark()
+            {
+                let marked = format!("marked packet {number}");
+                words += &format!("; {}", congestion_words(congestion, &marked));
+            }
+        }
+        _ => {}
     }
     if let Some(undone) = &noted.undone {
         let (at, spurious) = **undone;
@@ -153,7 +164,7 @@ fn cause_words(change: &Change) -> String {
             ": {}, and losses span more than three probe timeouts, so that the path was down (RFC 9002 7.6)",
             event_words(&event)
         ),
-        Cause::Marked { largest } => format!(
+        Cause::Marked { largest, .. } => format!(
             ": the network marked packets as congested instead of dropping them (ECN CE, told with the acknowledgement of packet {largest})"
         ),
         Cause::Undone { number } => format!(
@@ -266,6 +277,12 @@ fn loss_words(loss: Loss, fate: &Fate) -> String {
                 thousands(fate.size as u64),
             )
         }
+        Loss::Policed { tokens } => format!(
+            "the link's policer dropped it: it has {} bytes, the bucket had tokens for {}",
+            thousands(fate.size as u64),
+            thousands(tokens)
+        ),
+        Loss::Managed(congestion) => congestion_words(congestion, "dropped it"),
         Loss::Random => "the link lost it by chance".to_owned(),
         Loss::Burst { nth } => {
             format!("the link lost it by chance, number {nth} of a burst")
@@ -275,14 +292,32 @@ fn loss_words(loss: Loss, fate: &Fate) -> String {
     }
 }
 
+/// What the queue's management did, and why.
+fn congestion_words(congestion: Congestion, did: &str) -> String {
+    match congestion {
+        Congestion::CoDel { sojourn } => format!(
+            "the link's CoDel {did} after {} in the queue",
+            milliseconds(sojourn)
+        ),
+        Congestion::Red { average } => format!(
+            "the link's RED {did} with {} bytes in the queue in the mean",
+            thousands(average)
+        ),
+    }
+}
+
 fn passage_words(passage: &Passage, fate: &Fate) -> String {
     if let Some(byte) = passage.corrupted {
         return format!("the link damaged byte {byte} of it, and the receiver threw it away");
     }
-    let mut words = format!(
-        "the link delivered it, {} after it was sent",
-        milliseconds(passage.total())
-    );
+    let total = milliseconds(passage.total());
+    let mut words = match passage.marked {
+        Some(congestion) => {
+            let marked = congestion_words(congestion, "marked it");
+            format!("{marked}, and delivered it, {total} after it was sent")
+        }
+        None => format!("the link delivered it, {total} after it was sent"),
+    };
     if !passage.held_back.is_zero() {
         let others = match fate.overtaken_by {
             // The packet may still be on its way.
@@ -413,6 +448,10 @@ fn lost_by(why: &Why) -> Option<String> {
         let what = match &of.fate[..] {
             "lost_queue" => "dropped with a full queue",
             "lost_random" => "lost by chance",
+            "lost_policer" => "dropped by the policer",
+            "lost_codel" => "dropped by CoDel",
+            "lost_red" => "dropped by RED",
+            "marked" => "marked and delivered",
             "lost_blackout" => "lost in a black-out",
             "lost_memory" => "dropped for want of memory",
             "corrupted" => "damaged",

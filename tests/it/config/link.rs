@@ -22,6 +22,9 @@ fn a_link_s_directions_have_what_both_have_and_their_own() {
         jitter = "5ms"
         rate = "10mbit"
         queue = "62kB"
+        policer = "5mbit,20kB"
+        aqm = "red"
+        ecn = true
         reorder = "1%"
         reorder_by = "7ms"
         duplicate = 0.5
@@ -32,8 +35,10 @@ fn a_link_s_directions_have_what_both_have_and_their_own() {
         loss = "off"
         delay = "1s"
         [link.down]
-        queue = 1500
+        queue = 15000
         blackout = "off"
+        aqm = "codel"
+        ecn = "off"
         "#,
     ));
     let config = config.unwrap_or_else(|problems| panic!("{problems}"));
@@ -45,6 +50,9 @@ fn a_link_s_directions_have_what_both_have_and_their_own() {
     assert_eq!((up.delay, up.jitter), (second, 5 * millisecond));
     assert_eq!(up.rate.map(u64::from), Some(10_000_000));
     assert_eq!(up.queue, Some(62_000));
+    let policer = up.policer.expect("one");
+    assert_eq!((policer.rate.get(), policer.burst), (5_000_000, 20_000));
+    assert_eq!((up.aqm, up.ecn), (Some(config::Aqm::Red), true));
     assert_eq!((up.reorder, up.reorder_by), (1.0, Some(7 * millisecond)));
     assert_eq!((up.duplicate, up.corrupt), (0.5, 0.25));
     assert_eq!(
@@ -57,8 +65,10 @@ fn a_link_s_directions_have_what_both_have_and_their_own() {
     let down = config::LinkOptions {
         loss: 5.0,
         delay: 25 * millisecond,
-        queue: Some(1500),
+        queue: Some(15_000),
         blackout: None,
+        aqm: Some(config::Aqm::CoDel),
+        ecn: false,
         ..up
     };
     assert_eq!(link.down, down);
@@ -84,7 +94,7 @@ fn every_mistake_in_a_link_has_its_line_and_key() {
         (6, "link.jitter", "up to an hour"),
         (7, "link.rate", "no rate"),
         (8, "link.queue", "no size"),
-        (9, "link.reorder", "is `true`; a number, or a text"),
+        (9, "link.reorder", "`true` is no percentage"),
         (10, "link.blackout", "no black-out"),
         (11, "link.los", "did you mean `loss`"),
         (12, "link.seed", "out of bounds"),
@@ -104,6 +114,8 @@ fn every_mistake_in_a_link_has_its_line_and_key() {
         ("loss = 80\nburst = 2", "link.burst"),
         ("loss = 80\n[link.up]\nburst = 2", "link.up.burst"),
         ("burst = 2\n[link.down]\nloss = 80", "link.down.burst"),
+        ("aqm = \"red\"", "link.aqm"),
+        ("rate = \"1mbit\"\n[link.up]\necn = true", "link.up.ecn"),
     ] {
         let found = problems(&linked(lines));
         let keys: Vec<&str> = found.iter().map(|problem| problem.key.as_str()).collect();
@@ -145,7 +157,7 @@ proptest! {
     fn a_link_s_options_mean_what_they_mean_to_labnet_link(
         key in prop::sample::select(vec![
             "loss", "burst", "delay", "jitter", "rate", "queue", "reorder", "reorder_by",
-            "duplicate", "corrupt", "blackout",
+            "duplicate", "corrupt", "blackout", "policer", "aqm", "ecn",
         ]),
         value in prop_oneof![
             "[0-9]{1,4}(\\.[0-9])?%?",
@@ -153,12 +165,18 @@ proptest! {
             "[0-9]{1,4} ?(kbit|Mbit|gbit|bit|mbit/s|kbps)",
             "[0-9]{1,4} ?(kB|MB|KiB|MiB|B|GB)",
             "[0-9]{1,2}m?s/[0-9]{1,2}m?s",
+            "[0-9]{1,2}[km]bit,[0-9]{1,2}kB",
+            "codel|red|on|true",
             "off",
             "[ -~&&[^\"\\\\]]{0,8}",
         ],
     ) {
         let mut expected = labnet::link::LinkOptions::default();
-        let expected = expected.set(key, &value).map(|()| expected);
+        let set = expected.set(key, &value);
+        let expected = set.and_then(|()| match expected.check() {
+            Ok(()) => Ok(expected),
+            Err(mismatch) => Err(format!("{}: {mismatch}", mismatch.key)),
+        });
         let read = parse(&linked(&format!("{key} = \"{value}\"")));
         let read = read.map(|config| {
             let link = config.rudp.expect("rudp").link.expect("a link");

@@ -11,7 +11,7 @@ use labnet::{
     rudp::{congestion::Algorithm, connection::Config, packet::read_number},
     watch::{
         event::{
-            link::{self, Loss, Outcome, Verdict, Way},
+            link::{self, Congestion, Loss, Outcome, Verdict, Way},
             transport::{Cause, Change, Lost, Observer, Reaction, Rule, Spurious, Step},
         },
         fates::Fate,
@@ -159,6 +159,12 @@ impl Truth {
                         numbers.push(rate_number(rate));
                     }
                     Loss::Burst { nth } => numbers.push(nth.to_string()),
+                    Loss::Policed { tokens } => {
+                        assert!(tokens < fate.size as u64, "{fate:?}");
+                        assert_eq!(told.tokens_bytes, Some(tokens));
+                        numbers.extend([fate.size as u64, tokens].map(commas));
+                    }
+                    Loss::Managed(congestion) => numbers.push(managed(congestion, told)),
                     Loss::Random | Loss::Blackout | Loss::Memory => {}
                 }
             }
@@ -176,6 +182,10 @@ impl Truth {
                 }
                 let corrupted = passage.corrupted.is_some();
                 assert_eq!(told.fate == "corrupted", corrupted);
+                if let Some(congestion) = passage.marked {
+                    assert!(corrupted || told.fate == "marked");
+                    numbers.push(managed(congestion, told));
+                }
             }
         }
     }
@@ -319,7 +329,15 @@ impl Truth {
                 assert!(spurious.undoes && when == at);
                 numbers.push(number.to_string());
             }
-            Cause::Marked { largest } => numbers.push(largest.to_string()),
+            Cause::Marked { smallest, largest } => {
+                // The link marked one of those that were acknowledged with the report.
+                let packet = told.packet.expect("one is named");
+                assert!((smallest..=largest).contains(&packet));
+                numbers.extend([largest, packet].map(|number| number.to_string()));
+                let link = told.link.as_ref();
+                assert_eq!(link.map(|link| &link.fate[..]), Some("marked"), "{told:?}");
+                self.check_link(packet, link, numbers);
+            }
             Cause::Acknowledged | Cause::Idle => {}
         }
     }
@@ -422,6 +440,20 @@ fn all_known(words: &str, numbers: &[String]) {
     }
 }
 
+/// What decided of a packet that the queue's management dropped or marked.
+fn managed(congestion: Congestion, told: &LinkFate) -> String {
+    match congestion {
+        Congestion::CoDel { sojourn } => {
+            assert_eq!(told.sojourn_seconds, Some(sojourn.as_secs_f64()));
+            ms(sojourn)
+        }
+        Congestion::Red { average } => {
+            assert_eq!(told.average_queue_bytes, Some(average));
+            commas(average)
+        }
+    }
+}
+
 fn kb(bytes: u64) -> String {
     format!("{:.1}", bytes as f64 / 1000.0)
 }
@@ -453,7 +485,7 @@ fn network(rng: &mut Pcg64Mcg) -> String {
     let rate = [2, 5, 10, 20, 50][rng.random_range(0..5)];
     let mut list = vec![
         format!("delay={}ms", rng.random_range(2..40)),
-        format!("rate={rate}mbit,queue={}B", rng.random_range(8_000..80_000)),
+        format!("rate={rate}mbit,queue={}B", rng.random_range(9_000..80_000)),
     ];
     let mut maybe = |chance: f64, item: String| {
         if rng.random::<f64>() < chance {
@@ -466,11 +498,17 @@ fn network(rng: &mut Pcg64Mcg) -> String {
     maybe(0.2, "corrupt=1".to_owned());
     maybe(0.2, "jitter=5ms".to_owned());
     maybe(0.1, "blackout=1s/400ms".to_owned());
+    maybe(0.15, "policer=5mbit,20kB".to_owned());
+    maybe(0.15, "aqm=codel".to_owned());
+    maybe(0.15, "aqm=red".to_owned());
+    maybe(0.3, "aqm=codel,ecn=on".to_owned());
+    maybe(0.15, "aqm=red,ecn=on".to_owned());
     list.join(",")
 }
 
-/// One random run; how many changes of the window and late packets it told of.
-fn run(seed: u64) -> [usize; 3] {
+/// One random run; how many changes of the window, late packets, late ones that were overtaken, and
+/// answers to marks it told of.
+fn run(seed: u64) -> [usize; 4] {
     let rng = &mut Pcg64Mcg::seed_from_u64(seed);
     let congestion = Algorithm::ALL[(seed % 4) as usize];
     let (up, down) = (network(rng), network(rng));
@@ -513,17 +551,21 @@ fn run(seed: u64) -> [usize; 3] {
     truth.check(why);
     let overtaken = |late: &&LatePacket| late.link.as_ref().is_some_and(|l| l.overtaken_by > 0);
     let overtaken = why.late.iter().filter(overtaken).count();
-    [why.changes.len(), why.late.len(), overtaken]
+    let marked = why.changes.iter().filter(|change| change.cause == "ecn");
+    [why.changes.len(), why.late.len(), overtaken, marked.count()]
 }
 
 fn runs(seeds: std::ops::Range<u64>) {
-    let mut told = [0; 3];
+    let mut told = [0; 4];
     for seed in seeds {
         let run = run(seed);
         told.iter_mut().zip(run).for_each(|(sum, of)| *sum += of);
     }
     // Else nothing was compared.
-    assert!(told[0] > 20 && told[1] > 5 && told[2] > 5, "{told:?}");
+    assert!(
+        told[0] > 20 && told[1] > 5 && told[2] > 5 && told[3] > 5,
+        "{told:?}"
+    );
 }
 
 #[test]

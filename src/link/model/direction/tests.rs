@@ -3,7 +3,7 @@ use std::{num::NonZeroU64, time::Duration};
 use proptest::prelude::*;
 
 use super::*;
-use crate::link::Blackout;
+use crate::{config::Policer, link::Blackout};
 
 const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
@@ -302,19 +302,35 @@ fn any_options() -> impl Strategy<Value = LinkOptions> {
     let queue = prop::option::of(prop_oneof![0..10_000_usize, any::<usize>()]);
     let blackout = prop::option::of((time(), time()));
     let times = (time(), time(), prop::option::of(time()));
-    (impairments, burst, rate, queue, blackout, times).prop_map(
-        |((loss, reorder, duplicate, corrupt), burst, rate, queue, blackout, times)| LinkOptions {
-            loss,
-            burst,
-            delay: times.0,
-            jitter: times.1,
-            rate: rate.and_then(NonZeroU64::new),
-            queue,
-            reorder,
-            reorder_by: times.2,
-            duplicate,
-            corrupt,
-            blackout: blackout.map(|(works, dark)| Blackout { works, dark }),
+    let policer = prop::option::of((
+        1..1_000_000_000_u64,
+        prop_oneof![0..10_000_usize, any::<usize>()],
+    ));
+    let aqm = prop::option::of(prop_oneof![Just(Aqm::CoDel), Just(Aqm::Red)]);
+    let before = (policer, aqm, any::<bool>());
+    (impairments, burst, rate, (queue, before), blackout, times).prop_map(
+        |((loss, reorder, duplicate, corrupt), burst, rate, (queue, before), blackout, times)| {
+            LinkOptions {
+                loss,
+                burst,
+                delay: times.0,
+                jitter: times.1,
+                rate: rate.and_then(NonZeroU64::new),
+                queue,
+                policer: before.0.and_then(|(rate, burst)| {
+                    Some(Policer {
+                        rate: NonZeroU64::new(rate)?,
+                        burst,
+                    })
+                }),
+                aqm: before.1,
+                ecn: before.2,
+                reorder,
+                reorder_by: times.2,
+                duplicate,
+                corrupt,
+                blackout: blackout.map(|(works, dark)| Blackout { works, dark }),
+            }
         },
     )
 }
