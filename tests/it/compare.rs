@@ -568,22 +568,6 @@ fn where_nothing_comes_nothing_has_arrived() {
 }
 
 #[test]
-fn a_link_without_a_rate_has_a_file_to_carry() {
-    let output = labnet(&[
-        "--congestion",
-        "cubic",
-        "--rate",
-        "off",
-        "--time",
-        "2s",
-        "--json",
-    ]);
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    let outcome: Outcome = serde_json::from_slice(&output.stdout).expect(&said);
-    assert_eq!(only(&outcome)[0].failure, None, "{said}");
-}
-
-#[test]
 fn quic_senders_over_loopback_have_a_controller_each() {
     let output = labnet(&[
         "--flows",
