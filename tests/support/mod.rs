@@ -4,6 +4,7 @@
 #![allow(dead_code, unreachable_pub, clippy::expect_used, clippy::unwrap_used)]
 
 pub mod browser;
+pub mod calm;
 pub mod dashboard;
 pub mod dhcp;
 pub mod dial;

@@ -4,6 +4,8 @@ use std::process::{Command, Output};
 
 use labnet::compare::outcome::{Flow, Outcome};
 
+use crate::support::calm::Calm;
+
 fn compare(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_labnet"))
         .arg("compare")
@@ -147,4 +149,118 @@ fn a_lost_packet_keeps_all_files_of_tcp_waiting() {
     };
     let [rudp, tcp, quic] = [0, 1, 2].map(|number| stood_still(flows[number]));
     assert!(tcp > 1.5 * rudp && tcp > 1.5 * quic, "{rudp} {tcp} {quic}");
+}
+
+/// What `three-transports` answers, with the kernel's own TCP.
+#[test]
+#[ignore = "needs root (network namespaces)"]
+fn the_transports_differ_by_their_handshakes_and_hardly_by_their_goodput() {
+    let calm = Calm::watch();
+    let outcome = outcome(&["three-transports"]);
+    let flows: Vec<&Flow> = outcome.runs.iter().flat_map(|run| &run.flows).collect();
+    let names: Vec<&str> = flows.iter().map(|flow| flow.name.as_str()).collect();
+    assert_eq!(names, ["cubic", "tcp-cubic", "quic-cubic"]);
+    let calm = calm.was();
+    let goodputs: Vec<f64> = flows
+        .iter()
+        .map(|flow| flow.totals.goodput_bits_per_second / 1e6)
+        .collect();
+    for (flow, trips) in flows.iter().zip([3.0, 2.0, 2.0]) {
+        let totals = &flow.totals;
+        assert_eq!(flow.failure, None, "{}", flow.name);
+        // A busy machine answers later, not sooner.
+        let first = totals.first_byte_round_trips.expect("a byte came");
+        assert!(
+            first > trips - 0.01 && (first < trips + 0.8 || !calm),
+            "{}: {first} round trips",
+            flow.name
+        );
+        // What was lost is sent again, one in two hundred.
+        let [sent, needed] = [totals.packets_sent, totals.packets_needed];
+        let more = sent.expect("counted") as f64 / needed.expect("counted") as f64;
+        assert!(
+            more > 0.97 && (more < 1.1 || !calm),
+            "{}: {more}",
+            flow.name
+        );
+    }
+    // The same controller, and the same share of packets lost, if not the same packets.
+    let (least, most) = goodputs
+        .iter()
+        .fold((f64::INFINITY, 0.0_f64), |(least, most), goodput| {
+            (least.min(*goodput), most.max(*goodput))
+        });
+    assert!(most < 1.8 * least || !calm, "{goodputs:?} Mbit/s");
+}
+
+/// What each begins with is what was asked for: the kernel's, too.
+#[test]
+#[ignore = "needs root (network namespaces) and iproute2"]
+fn the_initial_window_is_the_kernel_s_too() {
+    for packets in [2_u16, 20] {
+        let outcome = outcome(&[
+            "--congestion",
+            "cubic,tcp-cubic",
+            "--size",
+            "100kB",
+            "--rate",
+            "10mbit",
+            "--delay",
+            "50ms",
+            "--initial-window",
+            &packets.to_string(),
+        ]);
+        for (run, segment) in outcome.runs.iter().zip([1472.0, 1448.0]) {
+            let flow = &run.flows[0];
+            assert!(flow.finished, "{flow:?}");
+            let window = &flow.trace.window_bytes;
+            let first = window.values.first().expect("it is told") / segment;
+            let asked = f64::from(packets);
+            assert!(
+                (asked - 0.1..asked + 0.1).contains(&first),
+                "{}: begins with {first} packets of {packets}",
+                flow.name
+            );
+        }
+    }
+}
+
+/// A flow that is further away is so for real, and one that begins later does.
+#[test]
+#[ignore = "needs root (network namespaces)"]
+fn places_are_real() {
+    let outcome = outcome(&[
+        "--flows",
+        "cubic,cubic@40ms,tcp-cubic+1s",
+        "--time",
+        "3s",
+        "--rate",
+        "10mbit",
+        "--delay",
+        "10ms",
+    ]);
+    let flows = &outcome.runs[0].flows;
+    let names: Vec<&str> = flows.iter().map(|flow| flow.name.as_str()).collect();
+    assert_eq!(names, ["cubic", "cubic@40ms", "tcp-cubic+1s"]);
+    let least = |flow: &Flow| {
+        let rtts = flow.trace.rtt_seconds.values.iter().copied();
+        rtts.fold(f64::INFINITY, f64::min)
+    };
+    assert!(
+        (0.02..0.06).contains(&least(&flows[0])),
+        "{}",
+        least(&flows[0])
+    );
+    assert!(
+        (0.1..0.14).contains(&least(&flows[1])),
+        "{}",
+        least(&flows[1])
+    );
+    assert_eq!(flows[2].began_seconds, 1.0);
+    assert!(flows[2].trace.goodput_bits_per_second.at_seconds[0] > 1.0);
+    assert!(
+        flows[2].totals.goodput_bytes > 10_000,
+        "{:?}",
+        flows[2].totals
+    );
 }

@@ -10,6 +10,7 @@ mod crashes;
 mod gauges;
 mod load;
 mod reloads;
+mod shapes;
 mod soak;
 mod stuck;
 
