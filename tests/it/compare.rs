@@ -92,6 +92,29 @@ fn all_controllers_fill_a_clean_link_and_no_more() {
     }
 }
 
+/// Nanoseconds that this thread has had a processor for, however long it waited for one.
+fn on_processor() -> u64 {
+    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").expect("of this thread");
+    let first = stat.split_whitespace().next().expect("a number");
+    first.parse().expect("a number")
+}
+
+/// Four controllers, 10 s of 20 Mbit/s each: under a second of one processor as people run it, with room for
+/// a slow one.
+#[test]
+fn forty_seconds_of_network_are_a_second_s_work() {
+    let before = on_processor();
+    let outcome = simulate("congestion = \"all\"\n");
+    let work = std::time::Duration::from_nanos(on_processor() - before);
+    let packets = |flow: &Flow| flow.totals.packets_sent.expect("counted");
+    let packets: u64 = only(&outcome).into_iter().map(packets).sum();
+    // As many as the link carries, nearly.
+    assert!((55_000..70_000).contains(&packets), "{packets}");
+    let most = if cfg!(debug_assertions) { 8 } else { 1 };
+    assert!(work.as_secs() < most, "{work:?} for {packets} packets");
+    println!("{work:?} for {packets} packets");
+}
+
 #[test]
 fn the_same_experiment_has_the_same_outcome() {
     let arguments = [

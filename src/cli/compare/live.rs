@@ -1,4 +1,5 @@
-//! How a run goes, in a terminal: a row a second for each flow, as iperf3 has them.
+//! How a run goes, in a terminal: a row a second for each flow, as iperf3 has them, and beside it the window as
+//! a bar, where there is room for it.
 
 use std::time::Duration;
 
@@ -18,6 +19,10 @@ pub(super) struct Live {
     /// What each flow had received at the last row.
     before: Vec<u64>,
     last: Duration,
+    /// Columns for the window as a bar; 0: there is no room.
+    columns: usize,
+    /// Bytes that fill the bar: what path and queue hold. `None`: the link has no limit.
+    full: Option<f64>,
 }
 
 const EVERY: Duration = Duration::from_secs(1);
@@ -27,6 +32,8 @@ impl Live {
     pub(super) fn new() -> Self {
         Self {
             shown: Term::stderr().is_term(),
+            columns: 0,
+            full: None,
             names: Vec::new(),
             width: LEAST_WIDTH,
             before: Vec::new(),
@@ -41,6 +48,15 @@ impl Live {
         self.width = longest.unwrap_or(0).max(LEAST_WIDTH);
         self.before = vec![0; self.names.len()];
         self.last = Duration::ZERO;
+        let wide = usize::from(Term::stderr().size().1);
+        self.columns = match wide.saturating_sub(self.before_bar()) {
+            0..SHORTEST_BAR => 0,
+            more => more.min(LONGEST_BAR),
+        };
+        let round_trip = run.up.delay + run.down.delay;
+        self.full = run.down.rate.filter(|_| self.columns > 0).map(|rate| {
+            rate.get() as f64 / 8.0 * round_trip.as_secs_f64() + run.down.queue_limit() as f64
+        });
         if self.shown {
             complain(format_args!(
                 "{number} of {of}: {} over {}, seed {}",
@@ -48,8 +64,17 @@ impl Live {
                 run.down,
                 run.seed
             ));
-            complain(head(self.width));
+            let (head, before) = (head(self.width), self.before_bar());
+            complain(match self.full {
+                Some(_) => format!("{head:<before$}window, of what path and queue hold"),
+                None => head,
+            });
         }
+    }
+
+    /// Columns of a row with the longest name of a phase.
+    fn before_bar(&self) -> usize {
+        self.width + AFTER_NAME
     }
 }
 
@@ -61,6 +86,23 @@ fn head(width: usize) -> String {
         "{:<width$}  interval       Mbit/s   window kB   RTT ms      lost  phase",
         "sender"
     )
+}
+
+/// Columns behind the name, with the longest name of a phase.
+const AFTER_NAME: usize = 80;
+const SHORTEST_BAR: usize = 8;
+const LONGEST_BAR: usize = 40;
+/// Parts of a column, from an eighth to seven.
+const PARTS: [&str; 7] = ["▏", "▎", "▍", "▌", "▋", "▊", "▉"];
+
+/// A part of so many columns, to an eighth of one; `+` at its end: it is more than the whole.
+fn bar(part: f64, columns: usize) -> String {
+    if part > 1.0 {
+        return format!("{}+", "█".repeat(columns.saturating_sub(1)));
+    }
+    let eighths = (part.max(0.0) * columns as f64 * 8.0).round() as usize;
+    let rest = (eighths % 8).checked_sub(1).map_or("", |rest| PARTS[rest]);
+    "█".repeat(eighths / 8) + rest
 }
 
 /// One row.
@@ -89,12 +131,19 @@ fn row(
 
 impl Audience for Live {
     fn interval(&mut self, elapsed: Duration, flows: &[Now]) {
+        let before_bar = self.before_bar();
         let names = self.names.iter().zip(&mut self.before);
         for ((name, before), now) in names.zip(flows) {
             let bytes = now.received.saturating_sub(*before);
             *before = now.received;
             if self.shown {
-                complain(row((name, self.width), (self.last, elapsed), bytes, now));
+                let row = row((name, self.width), (self.last, elapsed), bytes, now);
+                let part = self.full.zip(now.window);
+                let part = part.map(|(full, window)| window as f64 / full);
+                complain(match part {
+                    Some(part) => format!("{row:<before_bar$}{}", bar(part, self.columns)),
+                    None => row,
+                });
             }
         }
         self.last = elapsed;
@@ -108,6 +157,21 @@ impl Audience for Live {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_bar_is_as_long_as_its_part() {
+        for (part, drawn) in [
+            (0.0, ""),
+            (0.5, "████"),
+            (0.52, "████▏"),
+            (0.99, "███████▉"),
+            (1.0, "████████"),
+            (1.01, "███████+"),
+            (f64::NAN, ""),
+        ] {
+            assert_eq!(bar(part, 8), drawn, "{part}");
+        }
+    }
 
     #[test]
     fn a_row_stands_below_its_head() {
