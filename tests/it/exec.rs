@@ -264,7 +264,7 @@ fn what_goes_wrong_with_a_program_is_its_sender_s_failure() {
         ),
         (
             "twice.sh",
-            "while read -r line; do echo '{\"window\": 30000}'; echo here; done",
+            "while read -r line; do printf '{\"window\": 30000}\\nhere\\n'; done",
             "without being asked",
         ),
         (
