@@ -8,7 +8,6 @@ use std::{
     io::{self, Write},
     net::{IpAddr, SocketAddr},
     sync::{Arc, LazyLock},
-    thread,
 };
 
 use axum::{
@@ -164,8 +163,7 @@ fn pieces(
         chunks,
         buffer: Vec::new(),
     };
-    let thread = thread::Builder::new().name("capture".to_owned());
-    let spawned = thread.spawn(move || {
+    let spawned = capture::spawn("capture", move || {
         let _place = place;
         if let Err(error) = write(out) {
             tracing::debug!(%error, "a capture has ended");

@@ -14,6 +14,7 @@ mod frames;
 pub mod interface;
 mod listeners;
 mod namespace;
+mod priority;
 pub mod process;
 pub mod representation;
 mod service;
@@ -40,6 +41,7 @@ pub use files::{Space, free_space, is_writable};
 pub use frames::{Frame, Frames};
 pub use listeners::{NotBound, TcpListeners};
 pub use namespace::{Namespace, gain_namespaces};
+pub use priority::step_back;
 pub use sockets::{Sockets, bind_tcp, bind_udp, bind_udp_on, is_listening, is_on_interface};
 pub use steady::{steady_time, wall_and_steady_time, wall_time};
 pub use tcp::{

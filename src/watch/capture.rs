@@ -8,6 +8,7 @@ mod ring;
 use std::{
     collections::BTreeSet,
     io::{self, Write},
+    thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
@@ -25,6 +26,7 @@ use super::{
     fates::Fate,
     pcapng::Writer,
 };
+use crate::net;
 
 /// What is kept of a packet that carries a file's data, if nobody says how much.
 pub const DATA_BYTES: usize = 128;
@@ -88,6 +90,21 @@ impl<W: Write> Output for Writer<W> {
     fn end(&mut self, lost: u64) -> io::Result<()> {
         self.statistics(lost)
     }
+}
+
+/// A thread for a capture. Where it and what it captures both want the processor it waits, and the packets that its
+/// queue has no room for are counted: a transfer is to go as fast as with nobody looking on.
+///
+/// # Errors
+/// Those of the system that has no thread to give.
+pub fn spawn(name: &str, capture: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    let thread = thread::Builder::new().name(name.to_owned());
+    thread.spawn(move || {
+        if let Err(error) = net::step_back() {
+            tracing::debug!(%error, "a capture has the same priority as what it captures");
+        }
+        capture();
+    })
 }
 
 /// Captures into `out` until it breaks, `wanted` says no more, or nothing more comes. To be called in

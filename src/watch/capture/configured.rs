@@ -5,7 +5,7 @@ use std::{
     fmt, io, mem,
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
-    thread::{self, JoinHandle},
+    thread::JoinHandle,
 };
 
 use super::{Ring, files::Files, run, wants};
@@ -99,8 +99,7 @@ struct Begin {
 impl Starting {
     fn new(name: &str, capture: impl FnOnce(Begin) + Send + 'static) -> Result<Self, Refused> {
         let (begin, begun) = mpsc::channel();
-        let thread = thread::Builder::new().name(name.to_owned());
-        let spawned = thread.spawn(move || {
+        let spawned = super::spawn(name, move || {
             if let Ok(begin) = begun.recv() {
                 capture(begin);
             }
