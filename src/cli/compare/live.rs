@@ -83,7 +83,7 @@ const LEAST_WIDTH: usize = 12;
 
 fn head(width: usize) -> String {
     format!(
-        "{:<width$}  interval       Mbit/s   window kB   RTT ms      lost  phase",
+        "{:<width$}  interval        Mbit/s   window kB   RTT ms      lost  phase",
         "sender"
     )
 }
@@ -189,7 +189,7 @@ mod tests {
                 row(("cubic", LEAST_WIDTH), second, 2_400_000, &now)
             ],
             [
-                "sender        interval       Mbit/s   window kB   RTT ms      lost  phase",
+                "sender        interval        Mbit/s   window kB   RTT ms      lost  phase",
                 "cubic          1.0-2.0   s     19.20       125.3     61.2         7  avoidance",
             ]
         );
