@@ -88,7 +88,7 @@ fn the_verbs_print_data_on_stdout_and_the_walk_on_stderr() {
     let list = client(&addresses, out.path(), &["list"]);
     assert_eq!(good(&list), "1MB.zip\nimage-site.png\ntask2.pdf\n");
     let walk = stderr(&list);
-    assert!(walk.contains("address   127.20.30.41 for 1day"), "{walk}");
+    assert!(walk.contains("address   127.20.30.41 for 1 day"), "{walk}");
     assert!(
         walk.contains(&format!("example.com is at {}", addresses.0)),
         "{walk}"

@@ -177,7 +177,7 @@ fn four_messages_give_a_lease() {
             domain: Some("lab.test".to_owned()),
         }
     );
-    assert_eq!(lease.to_string(), "127.20.30.41 for 1day");
+    assert_eq!(lease.to_string(), "127.20.30.41 for 1 day");
     assert_eq!(client.deadline(), None);
 
     let release = DhcpClient::release(&identity(), &lease, 3);

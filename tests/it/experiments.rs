@@ -22,7 +22,7 @@ const REAL: [&str; 2] = ["three-transports", "head-of-line"];
 
 #[test]
 fn every_answer_is_held_to_its_numbers() {
-    let held: [(&str, fn()); 10] = [
+    let held: [(&str, fn()); 12] = [
         ("wifi", wifi),
         ("vegas-against-cubic", vegas_against_cubic),
         ("bufferbloat", bufferbloat),
@@ -33,6 +33,8 @@ fn every_answer_is_held_to_its_numbers() {
         ("initial-window", initial_window),
         ("reordering", reordering),
         ("loss-sweep", loss_sweep),
+        ("policer", policer),
+        ("codel", codel),
     ];
     let mut held: Vec<&str> = held.iter().map(|(name, _)| *name).chain(REAL).collect();
     let mut all: Vec<&str> = READY.iter().map(|(name, _)| *name).collect();
@@ -169,6 +171,56 @@ fn bufferbloat() {
         assert!(p50_rtt(flow) < 0.06, "{sender}: {}", p50_rtt(flow));
         assert!(mbit(flow) > 18.5, "{sender}: {}", mbit(flow));
     }
+}
+
+#[test]
+fn codel() {
+    let managed = run("codel", &[]);
+    let unmanaged = run("bufferbloat", &[]);
+    let marked = run("codel", &[("ecn", "on")]);
+    let delay = |flow: &Flow| flow.totals.queue_delay_seconds.expect("a queue").p50;
+    let lost = |flow: &Flow| flow.totals.packets_lost_by_link.expect("counted");
+    for sender in ["new_reno", "cubic"] {
+        let (_, flow) = alone(&managed, sender);
+        let (_, before) = alone(&unmanaged, sender);
+        assert!(delay(flow) < 0.005, "{sender}: {} s", delay(flow));
+        assert!(delay(before) > 40.0 * delay(flow), "{sender}");
+        assert!((5..40).contains(&lost(flow)), "{sender}: {}", lost(flow));
+        assert!(mbit(flow) < mbit(before), "{sender}");
+        let (_, with_ecn) = alone(&marked, sender);
+        let totals = &with_ecn.totals;
+        let marks = totals.packets_marked_by_link.expect("counted");
+        assert!(marks.abs_diff(lost(flow)) <= 5, "{sender}: {marks} marks");
+        assert_eq!((lost(with_ecn), totals.sent_again_bytes), (0, Some(0)));
+        let gain = mbit(with_ecn) / mbit(flow);
+        assert!((0.97..1.03).contains(&gain), "{sender}: {gain}");
+    }
+    let (_, reno) = alone(&managed, "new_reno");
+    let (_, cubic) = alone(&managed, "cubic");
+    assert!(mbit(reno) < 0.95 * mbit(cubic));
+    let (_, vegas) = alone(&managed, "vegas");
+    assert_eq!(lost(vegas), 0);
+    let (_, bbr) = alone(&managed, "bbr");
+    assert!(delay(bbr) < 0.005 && lost(bbr) > 0);
+}
+
+#[test]
+fn policer() {
+    let outcome = run("policer", &[]);
+    for sender in ["new_reno", "cubic", "vegas"] {
+        let (_, flow) = alone(&outcome, sender);
+        assert!(
+            (7.4..8.76).contains(&mbit(flow)),
+            "{sender}: {}",
+            mbit(flow)
+        );
+        assert!((0.05..0.052).contains(&p50_rtt(flow)), "{sender}");
+        assert!(flow.totals.packets_lost_by_link > Some(50), "{sender}");
+    }
+    let (_, bbr) = alone(&outcome, "bbr");
+    assert!(mbit(bbr) > 9.0, "{}", mbit(bbr));
+    assert!((0.05..0.052).contains(&p50_rtt(bbr)));
+    assert!(bbr.totals.packets_lost_by_link > Some(50));
 }
 
 #[test]
