@@ -18,3 +18,4 @@ mod store;
 
 pub use actor::{Kept, OriginActor, Standing, TRANSFER};
 pub use sample::{Sample, sample};
+pub(crate) use store::MOST_SUMMED;

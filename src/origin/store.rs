@@ -32,6 +32,8 @@ const MAX_SUMMING: usize = 2;
 /// How long an answer waits for the file's sum. After that it goes without; the sum is there for
 /// the next one.
 const SUM_PATIENCE: Duration = Duration::from_secs(30);
+/// Larger files have no sum: it would take minutes, in which the disk and a core serve nobody else.
+pub(crate) const MOST_SUMMED: u64 = 64 << 30;
 
 /// What the origin offers.
 pub(super) struct Store {
@@ -211,6 +213,9 @@ impl Store {
         let Content::File(stored) = &found.content else {
             return found.meta.digest;
         };
+        if found.meta.length > MOST_SUMMED {
+            return None;
+        }
         let cell = {
             let mut sums = self.sums.lock().unwrap_or_else(PoisonError::into_inner);
             if sums.len() >= MAX_SUMS && !sums.contains_key(name) {

@@ -611,3 +611,21 @@ fn quic_senders_over_loopback_have_a_controller_each() {
     assert!(!flows[0].trace.phases.is_empty() && !flows[0].trace.window_bytes.is_empty());
     assert!(flows[1].trace.phases.is_empty() && !flows[1].trace.window_bytes.is_empty());
 }
+
+#[test]
+fn a_link_without_a_rate_has_a_file_to_carry() {
+    let output = labnet(&[
+        "--congestion",
+        "cubic",
+        "--rate",
+        "off",
+        "--time",
+        "2s",
+        "--json",
+    ]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let outcome: Outcome = serde_json::from_slice(&output.stdout).expect(&said);
+    let flow = only(&outcome)[0];
+    assert_eq!(flow.failure, None, "{said}");
+    assert!(flow.totals.goodput_bytes > 0, "{said}");
+}

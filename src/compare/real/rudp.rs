@@ -13,7 +13,12 @@ use std::{
 };
 
 use futures_util::future::try_join_all;
-use tokio::{sync::oneshot, time::timeout};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    sync::oneshot,
+    time::timeout,
+};
 
 use super::{Came, Ground, LOOK, Task};
 use crate::{
@@ -25,7 +30,8 @@ use crate::{
         sender::{Sender, Transport},
     },
     config::{self, BadLink, LinkOptions},
-    net::Sockets,
+    net::{Sockets, representation::want_sha256},
+    origin::MOST_SUMMED,
     rudp::{packet::Protection, signal::Name},
     supervisor::Lab,
     watch::{
@@ -121,13 +127,13 @@ impl Proxy {
                     .max_by_key(|rate| rate.is_none());
                 let rates = run.changes.iter().filter_map(|change| change.down.rate);
                 let fastest = rates.chain(run.down.rate).max();
-                match (most.flatten(), fastest) {
+                let bytes = match (most.flatten(), fastest) {
                     // Twice what the link can carry.
-                    (Some(_), Some(rate)) => {
-                        (rate.get() as f64 / 4.0 * time.as_secs_f64()) as u64 + (1 << 20)
-                    }
+                    (Some(_), Some(rate)) => (rate.get() as f64 / 4.0 * time.as_secs_f64()) as u64,
                     _ => ENDLESS,
-                }
+                };
+                // Who gets the first byte would wait for the sum.
+                bytes.max(MOST_SUMMED + 1)
             }
         };
         let bytes = bytes.min(ENDLESS);
@@ -137,7 +143,7 @@ impl Proxy {
         let thread = ground.at_senders("proxy", move |entered| {
             entered.map_err(|error| format!("no namespace: {error}"))?;
             let made = make(&folder.0, bytes, initial_window, &listen);
-            let (config, sockets, address) =
+            let (config, sockets, address, origin) =
                 made.map_err(|error| format!("the server: {error}"))?;
             actix::System::new().block_on(async {
                 let lab = Lab::start_watched(config, sockets, watch).await;
@@ -146,8 +152,9 @@ impl Proxy {
                     while lab.metrics().scrap_files.get() < 1 {
                         tokio::time::sleep(LOOK).await;
                     }
+                    have_summed(origin).await
                 });
-                let ready = ready.await.is_ok();
+                let ready = matches!(ready.await, Ok(Ok(())));
                 if ready {
                     // Nobody hears it only if nobody waits any more.
                     let _ = tell.send(address);
@@ -156,7 +163,9 @@ impl Proxy {
                 lab.shutdown().await;
                 match ready {
                     true => Ok(()),
-                    false => Err("the server does not get its list of files".to_owned()),
+                    false => {
+                        Err("the server does not get its list of files, or its file".to_owned())
+                    }
                 }
             })
         })?;
@@ -212,13 +221,28 @@ impl Drop for Folder {
     }
 }
 
-/// The server's file, configuration and sockets, and its first address.
+/// Waits until the origin knows its file's sum, for which the first byte would wait otherwise: what is measured is
+/// the transport.
+async fn have_summed(origin: SocketAddr) -> io::Result<()> {
+    let mut connection = TcpStream::connect(origin).await?;
+    let (name, value) = want_sha256();
+    let value = value.to_str().map_err(io::Error::other)?;
+    let request = format!(
+        "HEAD /{FILE} HTTP/1.1\r\nhost: {origin}\r\n{name}: {value}\r\nconnection: close\r\n\r\n"
+    );
+    connection.write_all(request.as_bytes()).await?;
+    let mut answer = Vec::new();
+    connection.read_to_end(&mut answer).await?;
+    Ok(())
+}
+
+/// The server's file, configuration and sockets, its first address and the origin's.
 fn make(
     folder: &Path,
     bytes: u64,
     initial_window: Option<u64>,
     listen: &[SocketAddr],
-) -> io::Result<(config::Config, Sockets, SocketAddr)> {
+) -> io::Result<(config::Config, Sockets, SocketAddr, SocketAddr)> {
     let files = folder.join("files");
     fs::create_dir(&files)?;
     // Holes: it takes no room on the disk.
@@ -246,7 +270,7 @@ fn make(
     fs::write(&path, &text)?;
     let config = config::parse(&text, &path, []);
     let config = config.map_err(|problems| io::Error::other(problems.to_string()))?;
-    Ok((config, sockets, first))
+    Ok((config, sockets, first, origin))
 }
 
 /// Starts a client.
