@@ -182,13 +182,13 @@ fn it_fits_terminals_follows_keys_and_gives_the_terminal_back() {
 
     // A wider terminal, and a flat one.
     terminal.tmux(&["resize-window", "-x", "120", "-y", "40"]);
-    let screen = terminal.expect("CLIENT");
+    let screen = terminal.expect("CLIENT ");
     let address = sessions[0]["client"].as_str().expect("an address");
     assert!(
         screen.len() == 40 && screen[5].contains(address),
         "{screen:#?}"
     );
-    assert!(screen[4].contains("last 60 s, █ = "), "{screen:#?}");
+    assert!(screen[4].contains("60 s, █="), "{screen:#?}");
     terminal.tmux(&["resize-window", "-x", "60", "-y", "7"]);
     wait_for("the flat screen", || {
         let screen = terminal.screen();
@@ -228,11 +228,10 @@ fn it_says_since_when_the_service_is_gone_and_goes_on_when_it_is_back() {
     );
     lab.kill_and_restart();
     let _client = Dialed::to(addresses.at(49152), loopback(), Config::default());
-    let screen = terminal.expect("Tal ");
-    assert!(
-        screen[1] == "all 6 components up" && !screen[0].contains("gone"),
-        "{screen:#?}"
-    );
+    terminal.expect("Tal ");
+    // It may answer before all of it is up.
+    let screen = terminal.expect("all 6 components up");
+    assert!(!screen[0].contains("gone"), "{screen:#?}");
     // Ctrl-C, which comes as a key.
     terminal.keys(&["C-c"]);
     terminal.expect_end(0);

@@ -111,10 +111,10 @@ pub(super) fn that_fit(width: usize) -> Vec<(Column, usize)> {
     // What is cut most often grows first, then a sparkline that can be read; it takes what is left, too.
     let growing = [
         (Rtt, 11),
+        (Client, 21),
         (Spark, 20),
         (Rate, 8),
         (Phase, 15),
-        (Client, 21),
         (Control, 9),
         (Name, 16),
         (Lost, 6),
@@ -137,7 +137,8 @@ pub(super) fn heads(columns: &[(Column, usize)], full: f64) -> Line {
     cells(columns, |column, width| {
         let text = match column {
             Spark => match width {
-                20.. => format!("last 60 s, █ = {scale}bit/s"),
+                24.. => format!("last 60 s, █ = {scale}bit/s"),
+                18.. => format!("60 s, █={scale}bit/s"),
                 10.. => format!("60s █={scale}"),
                 _ => format!("█{}", scale.replace(' ', "")),
             },
@@ -279,6 +280,22 @@ mod tests {
         assert_eq!(names(120), ORDER);
         let without_client = ORDER.iter().copied().filter(|column| *column != Client);
         assert_eq!(names(80), without_client.collect::<Vec<_>>());
+        // What all of them are told apart by is whole where it stands with the rest.
+        let client = that_fit(120)
+            .into_iter()
+            .find(|(column, _)| *column == Client);
+        assert_eq!(client, Some((Client, "255.255.255.255:65535".len())));
+        for (width, said) in [
+            (80, "█500M"),
+            (120, "60 s, █=500 Mbit/s"),
+            (160, "last 60 s, █ = 500 Mbit/s"),
+        ] {
+            let heads = heads(&that_fit(width), 500e6).text();
+            assert!(
+                heads.contains(said) && !heads.contains('…'),
+                "{width}: {heads}"
+            );
+        }
         let [.., (Spark, spark), _, _, _, _, _] = that_fit(200)[..] else {
             panic!("no sparkline");
         };
