@@ -27,6 +27,7 @@
 //! http   role   telemetry   watch           watch observes, and has the writers
 //! link
 //! net   config
+//! congestion                                what a congestion controller is told
 //! watch::event   text   statistic           words that everybody may use
 //! ```
 //!
@@ -43,6 +44,8 @@ pub mod cli;
 pub mod client;
 // Senders compared over the same bad network: the experiment, its outcome, the report.
 pub mod compare;
+// What a congestion controller is told, and who is told it.
+pub mod congestion;
 // The configuration: file shapes, compilation into valid values, differences.
 pub mod config;
 // The DHCP server (RFC 2131).

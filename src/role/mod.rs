@@ -29,9 +29,10 @@ pub use self::{
 };
 
 use crate::{
+    congestion::Controllers,
     net::Sockets,
     telemetry::Metrics,
-    watch::{qlog::Qlog, watcher::Watcher},
+    watch::{qlog::Qlog, ring::About, watcher::Watcher},
 };
 
 /// A role of the lab, as its supervisor sees it.
@@ -198,6 +199,15 @@ pub struct Resources {
     pub qlog: Option<Qlog>,
     /// Who watches connections besides, if somebody does.
     pub watcher: Option<Arc<dyn Watcher>>,
+    /// Who gives connections controllers of its own, if somebody does.
+    pub steering: Option<Arc<dyn Steering>>,
+}
+
+/// Is asked about each connection of the transport that begins, before anything of it is sent.
+pub trait Steering: fmt::Debug + Send + Sync {
+    /// What is to control the sending of this one, instead of what its client asked for and the configuration
+    /// says.
+    fn controls(&self, about: &About) -> Option<Arc<dyn Controllers>>;
 }
 
 impl Resources {
@@ -211,6 +221,7 @@ impl Resources {
             leases: Leases::default(),
             qlog: None,
             watcher: None,
+            steering: None,
         }
     }
 }

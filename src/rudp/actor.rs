@@ -119,12 +119,7 @@ impl Role for RudpEndpoint {
                 let key = key::load(&resources.state_dir)
                     .map_err(|error| PrepareError::new("state_dir", error))?;
                 let counters = Counters::new(Arc::clone(&resources.metrics));
-                let common = Common::new(
-                    &config.shares,
-                    counters,
-                    (resources.qlog.clone(), resources.watcher.clone()),
-                    Instant::now(),
-                );
+                let common = Common::new(&config.shares, counters, resources, Instant::now());
                 let nothing = LinkOptions::default();
                 let link = SocketLink::new(Side::Server, nothing, nothing, 0);
                 resources.metrics.link_packets.watch(link.control());

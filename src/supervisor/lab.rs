@@ -12,7 +12,7 @@ use super::{
 use crate::{
     config::Config,
     net::Sockets,
-    role::{PrepareError, Resources, Roster, api::Reload},
+    role::{PrepareError, Resources, Roster, Steering, api::Reload},
     telemetry::Metrics,
     watch::{qlog::Qlog, watcher::Watcher},
 };
@@ -76,17 +76,20 @@ impl Lab {
         Self::begin(config, sockets, |resources| resources.qlog = qlog).await
     }
 
-    /// As [`start`](Self::start); connections of the transport are watched by who `watcher` names.
+    /// As [`start`](Self::start); connections of the transport are watched by who `watcher` names, and controlled
+    /// by what `steering` gives them.
     ///
     /// # Errors
     /// As there.
-    pub async fn start_watched(
+    pub async fn start_attended(
         config: Config,
         sockets: Sockets,
         watcher: Arc<dyn Watcher>,
+        steering: Arc<dyn Steering>,
     ) -> Result<Self, StartError> {
         Self::begin(config, sockets, |resources| {
-            resources.watcher = Some(watcher)
+            resources.watcher = Some(watcher);
+            resources.steering = Some(steering);
         })
         .await
     }

@@ -196,6 +196,7 @@ fn arrows_point_one_way() {
                 &ROLES[..],
                 &[
                     "compare",
+                    "congestion",
                     "supervisor",
                     "client",
                     "simulation",
@@ -210,7 +211,7 @@ fn arrows_point_one_way() {
             .concat(),
             // The cores, what joins them, and what watches them: no actor, no socket.
             "simulation" => vec!["simulation", "link", "rudp", "watch"],
-            "text" | "statistic" => vec![],
+            "text" | "statistic" | "congestion" => vec![],
             "watch" if is_vocabulary(&source) => vec![],
             "watch" => vec!["watch", "link", "net", "config"],
             "config" => vec!["config"],
@@ -219,10 +220,11 @@ fn arrows_point_one_way() {
             // HttpActor is an actor like the roles' and has its configuration.
             "http" => vec!["http", "telemetry", "config", "net", "role", "watch"],
             "telemetry" => vec!["telemetry", "config", "link", "net", "watch"],
-            "role" => vec!["link", "net", "role", "telemetry", "watch"],
+            "role" => vec!["congestion", "link", "net", "role", "telemetry", "watch"],
             role if ROLES.contains(&role) => {
                 vec![
                     role,
+                    "congestion",
                     "config",
                     "http",
                     "link",

@@ -15,9 +15,9 @@ use super::{
     process::Process,
     waiting::answer,
 };
-use crate::watch::event::{
+use crate::{
     congestion::{Ack, Congestion, Loss, Lost, Rate, Sent, Start},
-    transport::{Reaction, Told},
+    watch::event::transport::{Reaction, Told},
 };
 
 /// So many questions may wait for a program: one that gets further behind does not keep up.
@@ -271,7 +271,7 @@ mod tests {
     use super::*;
     use crate::{
         compare::exec::{Exec, Program, Time},
-        watch::event::congestion::{Controllers, Delivery},
+        congestion::{Controllers, Delivery},
     };
 
     #[test]

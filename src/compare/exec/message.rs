@@ -5,9 +5,9 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use super::word;
-use crate::watch::event::{
+use crate::{
     congestion::{self, Start},
-    transport::Told,
+    watch::event::transport::Told,
 };
 
 /// The lines' version, told in the first of them. Keys may be added to what a program is told without a

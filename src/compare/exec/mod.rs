@@ -34,7 +34,7 @@ pub use process::Failure;
 use process::Process;
 use waiting::Waiting;
 
-use crate::watch::event::congestion::{Congestion, Controllers, Start};
+use crate::congestion::{Congestion, Controllers, Start};
 
 /// How long a program may take to answer, by the clock, in virtual time, too: on a busy machine the
 /// interpreter of a large language has begun by then.

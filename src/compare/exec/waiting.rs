@@ -7,9 +7,9 @@ use super::{
     message::{Answer, Message, Teller, quoted},
     process::Process,
 };
-use crate::watch::event::{
+use crate::{
     congestion::{Ack, Congestion, Loss, Lost, Rate, Sent, Start},
-    transport::{Reaction, Told},
+    watch::event::transport::{Reaction, Told},
 };
 
 /// A connection's controller, and the program that decides for it.

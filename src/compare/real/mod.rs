@@ -33,10 +33,7 @@ use super::{
     recorder::{FlowRecord, LinkRecord, Now},
     sender::{Sender, Transport},
 };
-use crate::{
-    net::gain_namespaces,
-    watch::{event::congestion::Controllers, fates::Fates},
-};
+use crate::{congestion::Controllers, net::gain_namespaces, watch::fates::Fates};
 
 /// From when all is ready to when all begin.
 const READY: Duration = Duration::from_millis(100);
@@ -213,9 +210,10 @@ pub fn run(
         .any(|sender| sender.transport() == Transport::Rudp);
     // They take their time to begin, and have it until the connections do.
     let programs = Programs::start(plan, stop);
-    let watch = Arc::new(rudp::Watch::new(fates.clone(), programs.0.clone()));
+    let watch = Arc::new(rudp::Watch::new(fates.clone()));
+    let steering = Arc::new(rudp::Steered(programs.0.clone()));
     let proxy = own
-        .then(|| rudp::Proxy::start(ground, plan, Arc::clone(&watch)))
+        .then(|| rudp::Proxy::start(ground, plan, Arc::clone(&watch), steering))
         .transpose()?;
     let quic = quic::Records::default();
     let servers = plan

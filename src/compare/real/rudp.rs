@@ -30,16 +30,13 @@ use crate::{
         sender::{Sender, Transport},
     },
     config::{self, BadLink, LinkOptions},
+    congestion::Controllers,
     net::{Sockets, representation::want_sha256},
     origin::MOST_SUMMED,
+    role::Steering,
     rudp::{packet::Protection, signal::Name},
     supervisor::Lab,
-    watch::{
-        event::{congestion::Controllers, transport::Observer},
-        fates::Fates,
-        ring::About,
-        watcher::Watcher,
-    },
+    watch::{event::transport::Observer, fates::Fates, ring::About, watcher::Watcher},
 };
 
 /// The file that is carried.
@@ -54,21 +51,22 @@ const GOODBYE: Duration = Duration::from_secs(1);
 /// largest file, 2^44 - 4096 bytes.
 const ENDLESS: u64 = 1 << 43;
 
-/// Has the connections of a run watched, and controlled where a program does that.
+/// Has the connections of a run watched.
 #[derive(Debug)]
 pub(super) struct Watch {
     fates: Fates,
     records: Mutex<Vec<FlowRecord>>,
-    /// By the flow.
-    programs: BTreeMap<usize, Program>,
 }
 
+/// Has those flows controlled by programs that have one, by the flow.
+#[derive(Debug)]
+pub(super) struct Steered(pub(super) BTreeMap<usize, Program>);
+
 impl Watch {
-    pub(super) fn new(fates: Fates, programs: BTreeMap<usize, Program>) -> Self {
+    pub(super) fn new(fates: Fates) -> Self {
         Self {
             fates,
             records: Mutex::default(),
-            programs,
         }
     }
 
@@ -83,12 +81,14 @@ fn flow_of(about: &About) -> Option<usize> {
     about.name.strip_prefix(NAME)?.parse().ok()
 }
 
-impl Watcher for Watch {
+impl Steering for Steered {
     fn controls(&self, about: &About) -> Option<Arc<dyn Controllers>> {
-        let program = self.programs.get(&flow_of(about)?)?;
+        let program = self.0.get(&flow_of(about)?)?;
         Some(Arc::new(program.clone()))
     }
+}
 
+impl Watcher for Watch {
     fn begins(&self, about: About, now: Instant) -> Option<Box<dyn Observer>> {
         let flow = flow_of(&about)?;
         let records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
@@ -106,7 +106,12 @@ pub(super) struct Proxy {
 
 impl Proxy {
     /// Starts it where senders are, and waits until it has its file.
-    pub(super) fn start(ground: &Ground, run: &Run, watch: Arc<Watch>) -> Result<Self, String> {
+    pub(super) fn start(
+        ground: &Ground,
+        run: &Run,
+        watch: Arc<Watch>,
+        steering: Arc<Steered>,
+    ) -> Result<Self, String> {
         let folder = Folder::new().map_err(|error| format!("no temporary folder: {error}"))?;
         let listen: Vec<SocketAddr> = match ground {
             Ground::Loopback => vec![ground.listen(0)],
@@ -146,7 +151,7 @@ impl Proxy {
             let (config, sockets, address, origin) =
                 made.map_err(|error| format!("the server: {error}"))?;
             actix::System::new().block_on(async {
-                let lab = Lab::start_watched(config, sockets, watch).await;
+                let lab = Lab::start_attended(config, sockets, watch, steering).await;
                 let lab = lab.map_err(|error| format!("the server does not start: {error}"))?;
                 let ready = timeout(PATIENCE, async {
                     while lab.metrics().scrap_files.get() < 1 {

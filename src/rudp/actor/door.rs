@@ -149,7 +149,7 @@ impl Door {
         }
         counters.handshake(Step::Accepted).inc();
         let mut connection = self.accept(*hello, arrival, place.table, now);
-        place.shared.trace(&mut connection, hello.cid, now);
+        place.shared.attend(&mut connection, hello.cid, now);
         let cid = connection.cid();
         let address = RudpConnection::start(connection, Rc::clone(place.shared), now);
         let displaced = {

@@ -25,6 +25,7 @@ use super::{
 };
 use crate::config::{self, Shares};
 use crate::link::LinkedSocket;
+use crate::role::{Resources, Steering};
 use crate::rudp::{
     allowance::Allowance,
     connection::{Arrival, Connection},
@@ -140,14 +141,16 @@ impl Shared {
 
     /// Gives a new connection its controller, if it is to have another one, and has all that it goes through
     /// written down, if that is wanted.
-    pub(super) fn trace(&self, connection: &mut Connection, client: Cid, now: Instant) {
-        if let Some(watcher) = &self.common.watcher {
-            if let Some(controllers) = watcher.controls(&about(connection)) {
-                connection.control(controllers, now);
-            }
-            if let Some(observer) = watcher.begins(about(connection), now) {
-                connection.observe(observer, now);
-            }
+    pub(super) fn attend(&self, connection: &mut Connection, client: Cid, now: Instant) {
+        if let Some(steering) = &self.common.steering
+            && let Some(controllers) = steering.controls(&about(connection))
+        {
+            connection.control(controllers, now);
+        }
+        if let Some(watcher) = &self.common.watcher
+            && let Some(observer) = watcher.begins(about(connection), now)
+        {
+            connection.observe(observer, now);
         }
         let traced = || Traced {
             role: Role::Rudp,
@@ -353,6 +356,7 @@ pub(super) struct Common {
     pub(super) counters: Arc<Counters>,
     qlog: Option<Qlog>,
     watcher: Option<Arc<dyn Watcher>>,
+    steering: Option<Arc<dyn Steering>>,
     /// What is remembered of each connection, and what the link before them does to packets.
     pub(super) rings: Rings,
     pub(super) fates: Fates,
@@ -363,7 +367,7 @@ impl Common {
     pub(super) fn new(
         shares: &Shares,
         counters: Counters,
-        (qlog, watcher): (Option<Qlog>, Option<Arc<dyn Watcher>>),
+        resources: &Resources,
         now: Instant,
     ) -> Self {
         Self {
@@ -373,8 +377,9 @@ impl Common {
             gates: Gates::new(shares, &counters),
             ended: EndedSessions::new(now),
             counters: Arc::new(counters),
-            qlog,
-            watcher,
+            qlog: resources.qlog.clone(),
+            watcher: resources.watcher.clone(),
+            steering: resources.steering.clone(),
             rings: Rings::new(config::Watch::default().memory),
             fates: Fates::new(read_number),
         }

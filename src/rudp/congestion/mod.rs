@@ -49,12 +49,12 @@ mod vegas;
 
 pub use crate::config::{Algorithm, UnknownAlgorithm};
 #[doc(inline)]
-pub use crate::watch::event::congestion::{
+pub use crate::congestion::{
     Ack, Congestion, Controllers, Delivery, Loss, Lost, Rate, Sent, Start,
 };
 
 pub use self::{bbr::Bbr, cubic::Cubic, new_reno::NewReno, vegas::Vegas};
-use crate::watch::event::{congestion::MOST_MTU, transport::Reaction};
+use crate::{congestion::MOST_MTU, watch::event::transport::Reaction};
 
 /// What is left of a window after a reduction, and of what.
 fn multiplied(tenths: u8, of: u64, least: u64) -> Reaction {

@@ -5,7 +5,6 @@
 //! vocabulary names nothing else of the crate: sockets and links raise events, too.
 
 mod component;
-pub mod congestion;
 mod ecn;
 pub mod hub;
 pub mod link;

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::transport::Reaction;
+use crate::watch::event::transport::Reaction;
 
 /// Bytes a second.
 pub type Rate = u64;
