@@ -168,8 +168,8 @@ pub struct Sender {
 pub struct Simulated {
     /// How long it was, in virtual time.
     pub elapsed: Duration,
-    /// Whether it ended before its time because it took more events than a machine has patience for:
-    /// a million in a row without a thousandth of the time passing.
+    /// Whether it ended before its time because it took more events than a machine has patience for: 50
+    /// million between two samples, or 50,000 at one moment.
     pub cut_short: bool,
     /// In the order of [`Simulation::flows`].
     pub flows: Vec<SimulatedFlow>,
@@ -217,6 +217,8 @@ const MOST_SAMPLES: u32 = 100_000;
 const WINDOW: u64 = 128 << 20;
 /// The most events between two samples.
 const PATIENCE: u64 = 50_000_000;
+/// The most events at one moment: fewer than those at which a network says that its time stands still.
+const AT_ONCE: u64 = 50_000;
 
 impl Simulation {
     /// One minute of this link without flows, a value each 100 ms, seed 0, connections as the product
@@ -294,11 +296,18 @@ impl Simulation {
                 break;
             }
             let mut events = 0_u64;
+            let (mut moment, mut at_once) = (network.now(), 0_u64);
             let until = (at + every).min(self.time);
             network.at(until, |_| {});
             network.run_until(until - at, |network| {
                 events += 1;
-                cut_short = events > PATIENCE;
+                at_once = if network.now() == moment {
+                    at_once + 1
+                } else {
+                    0
+                };
+                moment = network.now();
+                cut_short = events > PATIENCE || at_once > AT_ONCE;
                 cut_short || network.elapsed() >= until || over(network)
             });
         }
