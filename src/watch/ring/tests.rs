@@ -1,6 +1,8 @@
+use std::{net::SocketAddr, time::Duration};
+
 use super::*;
 use crate::watch::{
-    event::transport::{Event, Limit, Reaction, Rule, Spent},
+    event::transport::{Change, Event, Limit, Reaction, Rule, Spent, Spurious, State},
     why::{LAST, Why},
 };
 
