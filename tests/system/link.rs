@@ -4,34 +4,39 @@ use serde_json::Value;
 
 use crate::support::{Lab, Namespace, Running, loopback, request, signal, wait_for};
 
+const LABNET: &str = env!("CARGO_BIN_EXE_labnet");
+
+/// Two namespaces, the link with these options between them, and how to ask for its counters.
+fn joined(
+    names: [&str; 2],
+    options: &[&str],
+) -> (Namespace, Namespace, Running, impl Fn() -> Option<Value>) {
+    let [left, right] = names.map(Namespace::new);
+    let http = format!("{}:9168", loopback());
+    let command = ["link", "--netns", &left.name, &right.name, "--http", &http];
+    let link = Running::start(LABNET, &[&command, options].concat());
+    let counters = move || -> Option<Value> {
+        let (code, body) = request(http.parse().expect("an address"), "GET", "/counters");
+        (code == 200).then(|| serde_json::from_str(&body).expect("JSON"))
+    };
+    wait_for("the link", &counters);
+    (left, right, link, counters)
+}
+
 #[test]
 #[ignore = "needs root: network namespaces, TUN devices"]
 fn two_namespaces_are_joined_by_a_long_and_lossy_link() {
-    let (left, right) = (Namespace::new("left"), Namespace::new("right"));
-    let labnet = env!("CARGO_BIN_EXE_labnet");
-    let http = format!("{}:9168", loopback());
-    let link = Running::start(
-        labnet,
+    let (left, right, link, counters) = joined(
+        ["left", "right"],
         &[
-            "link",
-            "--netns",
-            &left.name,
-            &right.name,
             "--delay",
             "30ms",
             "--rate",
             "20mbit",
             "--down",
             "duplicate=100",
-            "--http",
-            &http,
         ],
     );
-    let counters = || -> Option<Value> {
-        let (code, body) = request(http.parse().expect("an address"), "GET", "/counters");
-        (code == 200).then(|| serde_json::from_str(&body).expect("JSON"))
-    };
-    wait_for("the link", counters);
     let lab = Lab::start_with(
         "[rudp]\nlisten = \"10.77.0.2:49152\"\nscraper = \"10.77.0.2:9\"\n\
          [http]\nlisten = \"10.77.0.2:9167\"\n",
@@ -40,7 +45,7 @@ fn two_namespaces_are_joined_by_a_long_and_lossy_link() {
     );
     // UDP, and the time it takes.
     let walked = left.output(
-        labnet,
+        LABNET,
         &[
             "client",
             "--server",
@@ -58,7 +63,7 @@ fn two_namespaces_are_joined_by_a_long_and_lossy_link() {
     assert_eq!(now.get("clients"), None, "{now}");
     // TCP.
     let status = left.output(
-        labnet,
+        LABNET,
         &["status", "--url", "http://10.77.0.2:9167/", "--json"],
     );
     let said = String::from_utf8_lossy(&status.stdout).into_owned();
@@ -76,9 +81,8 @@ fn two_namespaces_are_joined_by_a_long_and_lossy_link() {
 #[ignore = "needs root: network namespaces, TUN devices"]
 fn a_device_that_is_removed_ends_the_link() {
     let (left, right) = (Namespace::new("stays"), Namespace::new("goes"));
-    let labnet = env!("CARGO_BIN_EXE_labnet");
     let link = ["link", "--netns", &left.name, &right.name];
-    let mut link = Running::start(labnet, &link);
+    let mut link = Running::start(LABNET, &link);
     wait_for("the devices", || {
         let links = right.ip(&["-o", "link"]);
         String::from_utf8_lossy(&links.stdout)
@@ -93,29 +97,15 @@ fn a_device_that_is_removed_ends_the_link() {
 #[test]
 #[ignore = "needs root: network namespaces, TUN devices"]
 fn a_kernel_s_tcp_is_marked_where_it_asked_for_it_and_dropped_from_where_not() {
-    let (left, right) = (Namespace::new("asks"), Namespace::new("sends"));
-    let labnet = env!("CARGO_BIN_EXE_labnet");
-    let http = format!("{}:9168", loopback());
-    let link = Running::start(
-        labnet,
+    let (left, right, link, counters) = joined(
+        ["asks", "sends"],
         &[
-            "link",
-            "--netns",
-            &left.name,
-            &right.name,
             "--delay",
             "10ms",
             "--down",
             "rate=10mbit,queue=2MB,aqm=codel,ecn=on",
-            "--http",
-            &http,
         ],
     );
-    let counters = || -> Option<Value> {
-        let (code, body) = request(http.parse().expect("an address"), "GET", "/counters");
-        (code == 200).then(|| serde_json::from_str(&body).expect("JSON"))
-    };
-    wait_for("the link", counters);
     let lab = Lab::start_with(
         "[origin]\nlisten = \"10.77.0.2:8080\"\nsamples = [\"5MB.zip\"]\n\
          [http]\nlisten = \"10.77.0.2:9167\"\n",
