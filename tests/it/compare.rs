@@ -23,6 +23,20 @@ fn labnet(arguments: &[&str]) -> Output {
         .expect("labnet starts")
 }
 
+/// The outcome that a run with `--json` has written.
+fn written(output: &Output) -> Outcome {
+    let said = String::from_utf8_lossy(&output.stderr);
+    serde_json::from_slice(&output.stdout).expect(&said)
+}
+
+/// Runs the same twice, each in a process of its own.
+fn twice(arguments: &[&str]) -> Output {
+    let (first, second) = (labnet(arguments), labnet(arguments));
+    assert!(first.status.success(), "{first:?}");
+    assert!(first.stdout == second.stdout, "two runs differ");
+    first
+}
+
 pub(crate) fn simulate(file: &str) -> Outcome {
     let text = format!("simulate = true\n{file}");
     let experiment = Experiment::read("test", &text).expect("an experiment");
@@ -42,12 +56,16 @@ pub(crate) fn only(outcome: &Outcome) -> Vec<&Flow> {
     outcome.runs.iter().flat_map(|run| &run.flows).collect()
 }
 
+fn names(outcome: &Outcome) -> Vec<&str> {
+    let flows = only(outcome).into_iter();
+    flows.map(|flow| flow.name.as_str()).collect()
+}
+
 #[test]
 fn all_controllers_fill_a_clean_link_and_no_more() {
     let outcome = simulate("congestion = \"all\"\n");
     let flows = only(&outcome);
-    let names: Vec<&str> = flows.iter().map(|flow| flow.name.as_str()).collect();
-    assert_eq!(names, ["new_reno", "cubic", "vegas", "bbr"]);
+    assert_eq!(names(&outcome), ["new_reno", "cubic", "vegas", "bbr"]);
     for flow in flows {
         let totals = &flow.totals;
         assert!(
@@ -132,10 +150,8 @@ fn the_same_experiment_has_the_same_outcome() {
         "--seed",
         "7",
     ];
-    let (first, second) = (labnet(&arguments), labnet(&arguments));
-    assert!(first.status.success(), "{first:?}");
-    assert!(first.stdout == second.stdout, "two runs differ");
-    let outcome: Outcome = serde_json::from_slice(&first.stdout).expect("JSON");
+    let first = twice(&arguments);
+    let outcome = written(&first);
     assert_eq!(outcome.runs.len(), 1);
     assert_eq!(outcome.experiment.command[..2], ["labnet", "compare"]);
     let mut other = arguments;
@@ -171,15 +187,11 @@ fn quic_is_the_same_in_every_process() {
         "--seed",
         "7",
     ];
-    let (first, second) = (labnet(&arguments), labnet(&arguments));
-    assert!(first.status.success(), "{first:?}");
-    assert!(first.stdout == second.stdout, "two runs differ");
-    let outcome: Outcome = serde_json::from_slice(&first.stdout).expect("JSON");
-    let names: Vec<&str> = only(&outcome)
-        .iter()
-        .map(|flow| flow.name.as_str())
-        .collect();
-    assert_eq!(names, ["cubic", "new_reno", "quic-cubic", "quic-new_reno"]);
+    let outcome = written(&twice(&arguments));
+    assert_eq!(
+        names(&outcome),
+        ["cubic", "new_reno", "quic-cubic", "quic-new_reno"]
+    );
 }
 
 #[test]
@@ -277,12 +289,8 @@ fn a_sender_that_no_seed_reaches_is_not_simulated() {
     assert!(said.contains("no seed reaches"), "{said}");
     // Where QUIC's are asked for as a whole, it is left out.
     let outcome = simulate("congestion = \"all\"\nagainst = \"quic\"\ntime = \"1s\"\n");
-    let names: Vec<&str> = only(&outcome)
-        .iter()
-        .map(|flow| flow.name.as_str())
-        .collect();
     assert_eq!(
-        names,
+        names(&outcome),
         [
             "new_reno",
             "cubic",
@@ -545,11 +553,9 @@ fn own_senders_and_quinn_are_compared_for_real() {
         "10ms",
         "--json",
     ]);
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    let outcome: Outcome = serde_json::from_slice(&output.stdout).expect(&said);
+    let outcome = written(&output);
     let flows = only(&outcome);
-    let names: Vec<&str> = flows.iter().map(|flow| flow.name.as_str()).collect();
-    assert_eq!(names, ["cubic", "bbr", "quic-cubic"]);
+    assert_eq!(names(&outcome), ["cubic", "bbr", "quic-cubic"]);
     for flow in flows {
         let totals = &flow.totals;
         assert_eq!(flow.failure, None, "{}", flow.name);
@@ -582,8 +588,7 @@ fn where_nothing_comes_nothing_has_arrived() {
         let dark = ["--loss", "100", "--time", "1s", "--json"];
         let output = labnet(&[arguments, &dark].concat());
         assert!(!output.status.success(), "{arguments:?}");
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        let outcome: Outcome = serde_json::from_slice(&output.stdout).expect(&said);
+        let outcome = written(&output);
         for flow in only(&outcome) {
             assert!(!flow.finished && flow.failure.is_some(), "{flow:?}");
         }
@@ -603,8 +608,7 @@ fn quic_senders_over_loopback_have_a_controller_each() {
         "10ms",
         "--json",
     ]);
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    let outcome: Outcome = serde_json::from_slice(&output.stdout).expect(&said);
+    let outcome = written(&output);
     let flows = only(&outcome);
     assert!(flows.iter().all(|flow| flow.failure.is_none()), "{flows:?}");
     // Only CUBIC tells its phase, and both were heard.
@@ -623,9 +627,8 @@ fn a_link_without_a_rate_has_a_file_to_carry() {
         "2s",
         "--json",
     ]);
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    let outcome: Outcome = serde_json::from_slice(&output.stdout).expect(&said);
+    let outcome = written(&output);
     let flow = only(&outcome)[0];
-    assert_eq!(flow.failure, None, "{said}");
-    assert!(flow.totals.goodput_bytes > 0, "{said}");
+    assert_eq!(flow.failure, None);
+    assert!(flow.totals.goodput_bytes > 0, "{flow:?}");
 }
